@@ -1,0 +1,398 @@
+"""The whole configuration: frozen sections, a table of presets, strict JSON in and out.
+
+A preset is a full configuration; ``section.key=value`` on the command line changes one key of it. Unknown keys,
+wrong types and values out of range raise a ``ValueError`` that names the key.
+
+>>> config = preset("quickstart", ["optim.batch_size=8"])
+>>> config.optim.batch_size
+8
+>>> Config.from_dict(config.to_dict()) == config
+True
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+__all__ = [
+    "PRESETS",
+    "AugmentConfig",
+    "CompactConfig",
+    "Config",
+    "DiscriminatorConfig",
+    "GeneratorConfig",
+    "LatentConfig",
+    "LossConfig",
+    "OptimConfig",
+    "TextConfig",
+    "TrainConfig",
+    "TreeConfig",
+    "preset",
+    "with_overrides",
+]
+
+BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
+AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
+
+
+def _check(condition: bool, key: str, found: object, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f"{key} is {found!r}: it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class TreeConfig:
+    """The tree: ``stages`` resolutions, 64 px doubled at each."""
+
+    stages: int = 1
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.stages <= 5, "tree.stages", self.stages, "1 to 5 (64 to 1024 px)")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(BASE_SIZE << stage for stage in range(self.stages))
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Where embeddings come from and how they become conditioning codes.
+
+    ``encoder``: ``compact`` (trained with the run and shipped in the checkpoint), a transformers hub name or
+    folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
+    ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
+    the whole unit variance, measured on the training captions.
+    """
+
+    encoder: str = "compact"
+    pooling: str = "auto"
+    dim: int = 0
+    code_dim: int = 128
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        _check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
+        poolings = ("auto", "mean", "cls", "eos", "pooler", "last")
+        _check(self.pooling in poolings, "text.pooling", self.pooling, "one of " + ", ".join(poolings))
+        _check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
+        _check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
+
+    @property
+    def conditional(self) -> bool:
+        return self.encoder != "none"
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """The compact caption encoder: its size, and its training by image–caption contrast."""
+
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    dim: int = 256
+    vocabulary: int = 4000
+    max_tokens: int = 64
+    steps: int = 1500
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    image_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "dim", "steps", "batch_size", "learning_rate", "image_size"):
+            _check(getattr(self, name) > 0, f"compact.{name}", getattr(self, name), "above 0")
+        _check(self.width % self.heads == 0, "compact.width", self.width, f"a multiple of compact.heads={self.heads}")
+        _check(self.vocabulary >= 100, "compact.vocabulary", self.vocabulary, "100 or more")
+        _check(self.max_tokens >= 8, "compact.max_tokens", self.max_tokens, "8 or more")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """The latent z: its prior and dimension Z."""
+
+    z: str = "gaussian"
+    dim: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.z in ("gaussian",), "latent.z", self.z, "gaussian")
+        _check(self.dim >= 1, "latent.dim", self.dim, "1 or more")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
+
+    ``width``: channels at 64 px; deeper layers are multiples of it. ``residuals``: residual blocks a later stage.
+    """
+
+    block: str = "fused"
+    width: int = 32
+    residuals: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.block in ("legacy", "fused"), "generator.block", self.block, "legacy or fused")
+        _check(self.width >= 4, "generator.width", self.width, "4 or more")
+        _check(self.residuals >= 0, "generator.residuals", self.residuals, "0 or more")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """``block``: ``legacy`` (published: BatchNorm) or ``residual`` (no normalisation).
+
+    ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
+    ``unconditional``: whether there is an unconditional head beside the conditional one.
+    """
+
+    block: str = "residual"
+    width: int = 32
+    condition: str = "embedding"
+    unconditional: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
+        _check(self.width >= 2, "discriminator.width", self.width, "2 or more")
+        conditions = ("code", "embedding")
+        _check(self.condition in conditions, "discriminator.condition", self.condition, "code or embedding")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """``adversarial``: ``bce`` (published targets) or ``hinge``.
+
+    ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
+    within the batch (DF-GAN's way, shares the pass). ``penalty``: weight of the zero-centred gradient penalty on
+    (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
+    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
+    is a mean over batch and dimensions. ``colour``: weight of the colour consistency between stages.
+    """
+
+    adversarial: str = "hinge"
+    mismatch: str = "caption"
+    penalty: float = 0.1
+    penalty_power: int = 2
+    penalty_every: int = 8
+    kl: float = 1.0
+    colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.adversarial in ("bce", "hinge"), "loss.adversarial", self.adversarial, "bce or hinge")
+        _check(self.mismatch in ("photo", "caption"), "loss.mismatch", self.mismatch, "photo or caption")
+        _check(self.penalty >= 0, "loss.penalty", self.penalty, "0 or more")
+        _check(self.penalty_power in (2, 4, 6), "loss.penalty_power", self.penalty_power, "2, 4 or 6")
+        _check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
+        _check(self.kl >= 0, "loss.kl", self.kl, "0 or more")
+        _check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """DiffAugment (arXiv:2006.10738) on everything a discriminator sees: names joined by commas, or empty."""
+
+    policy: str = ""
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            _check(name in AUGMENTATIONS, "augment.policy", name, "made of " + ", ".join(AUGMENTATIONS))
+        _check(0 <= self.probability <= 1, "augment.probability", self.probability, "between 0 and 1")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.policy.split(",") if name.strip())
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t)))."""
+
+    batch_size: int = 16
+    lr_generator: float = 2e-4
+    lr_discriminator: float = 4e-4
+    beta1: float = 0.0
+    beta2: float = 0.99
+    average: float = 0.999
+    average_ramp: bool = True
+    decay_from: float = 1.0
+    precision: str = "bf16"
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.batch_size >= 2, "optim.batch_size", self.batch_size, "2 or more (BatchNorm, wrong pairs)")
+        for name in ("lr_generator", "lr_discriminator"):
+            _check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
+        for name in ("beta1", "beta2", "average"):
+            _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
+        _check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
+        _check(self.precision in ("fp32", "bf16"), "optim.precision", self.precision, "fp32 or bf16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how often. ``images``: images seen; ``minutes``: training time over all resumes, 0 for no limit."""
+
+    images: int = 1_000_000
+    minutes: float = 0.0
+    save_minutes: float = 10.0
+    sample_minutes: float = 2.0
+    log_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.images >= 1, "train.images", self.images, "1 or more")
+        _check(self.minutes >= 0, "train.minutes", self.minutes, "0 (no limit) or more")
+        _check(self.save_minutes > 0, "train.save_minutes", self.save_minutes, "above 0")
+        _check(self.sample_minutes > 0, "train.sample_minutes", self.sample_minutes, "above 0")
+        _check(self.log_steps >= 1, "train.log_steps", self.log_steps, "1 or more")
+        _check(0 <= self.seed < 2**32, "train.seed", self.seed, "between 0 and 4294967295")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run or a checkpoint needs to be built again."""
+
+    preset: str = "cpu-64"
+    tree: TreeConfig = field(default_factory=TreeConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    compact: CompactConfig = field(default_factory=CompactConfig)
+    latent: LatentConfig = field(default_factory=LatentConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, as JSON holds them."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @staticmethod
+    def from_dict(values: object, where: str = "config") -> Config:
+        """The configuration written by :meth:`to_dict`; raises ``ValueError`` naming any unknown or mistyped key."""
+        return _build(Config, values, "", where)
+
+
+# What each costs and reaches is measured in README.md ("Presets").
+PRESETS: dict[str, Config] = {
+    # StackGAN-v2 as published: modules, losses, optimiser. A GPU's job; 24 images a step at 256 px.
+    "legacy": Config(
+        preset="legacy",
+        tree=TreeConfig(stages=3),
+        text=TextConfig(standardise=False),
+        generator=GeneratorConfig(block="legacy", width=64, residuals=2),
+        discriminator=DiscriminatorConfig(block="legacy", width=64, condition="code"),
+        loss=LossConfig(adversarial="bce", mismatch="photo", penalty=0.0, kl=2.0),
+        optim=OptimConfig(
+            batch_size=24,
+            lr_discriminator=2e-4,
+            beta1=0.5,
+            beta2=0.999,
+            average_ramp=False,
+            precision="fp32",
+            channels_last=False,
+        ),
+        train=TrainConfig(images=5_000_000, save_minutes=15, sample_minutes=5),
+    ),
+    # Painted birds at 64 px in ten minutes on two CPU cores. Endless fresh pictures: no augmentation needed.
+    "quickstart": Config(
+        preset="quickstart",
+        generator=GeneratorConfig(width=24),
+        discriminator=DiscriminatorConfig(width=24),
+        compact=CompactConfig(steps=800),
+        loss=LossConfig(penalty=0.1),
+        train=TrainConfig(images=10_000_000, minutes=8, save_minutes=4, sample_minutes=1),
+    ),
+    # Real photos at 64 px on a CPU: half an hour gives the first birds, hours give better ones.
+    "cpu-64": Config(
+        preset="cpu-64",
+        augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
+        train=TrainConfig(images=10_000_000, minutes=60, save_minutes=5, sample_minutes=5),
+    ),
+}
+
+
+def preset(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The named preset with ``section.key=value`` overrides; raises ``ValueError`` for unknown names or values.
+
+    >>> preset("nosuch")
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown preset 'nosuch': choose from legacy, quickstart, cpu-64
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
+    return with_overrides(PRESETS[name], overrides)
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with ``section.key=value`` strings applied.
+
+    >>> with_overrides(Config(), ["optim.batchsize=8"])
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown config key 'optim.batchsize': did you mean 'optim.batch_size'?
+    """
+    values = config.to_dict()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"cannot read {override!r}: overrides look like section.key=value, e.g. optim.batch_size=8")
+        section, _, name = key.strip().partition(".")
+        known = [f"{s}.{k}" for s, keys in values.items() if isinstance(keys, dict) for k in keys]
+        if f"{section}.{name}" not in known:
+            raise ValueError(f"unknown config key {key.strip()!r}{_nearest(key.strip(), known)}")
+        values[section][name] = _parse(key.strip(), text.strip(), type(values[section][name]))
+    return Config.from_dict(values)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"
+
+
+def _parse(key: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{key} is {text!r}: it must be true or false")
+        return text.lower() == "true"
+    if kind is str:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{key} is {text!r}: it must be {wanted}") from None
+
+
+_T = TypeVar("_T")
+
+
+def _build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
+    """An instance of the dataclass from plain values, every key and type checked; absent keys take defaults."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: {prefix or 'the configuration'} is {type(values).__name__}, not a table of keys")
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if name not in hints:
+            known = [f"{prefix}.{hint}" if prefix else hint for hint in hints]
+            raise ValueError(f"{where}: unknown config key {key!r}{_nearest(key, known)}")
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind):
+            arguments[name] = _build(typing.cast(type[Any], kind), value, key, where)
+            continue
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise ValueError(f"{where}: {key} is {value!r}: it must be of type {kind.__name__}")
+        arguments[name] = value
+    return cls(**arguments)
