@@ -1,0 +1,77 @@
+"""DiffAugment (arXiv:2006.10738): the same differentiable distortions on real, wrong and fake pictures."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["diff_augment"]
+
+
+def _uniform(images: Tensor, low: float, high: float) -> Tensor:
+    """One number an image, (B, 1, 1, 1)."""
+    return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) * (high - low) + low
+
+
+def _brightness(images: Tensor) -> Tensor:
+    return images + _uniform(images, -0.25, 0.25)
+
+
+def _saturation(images: Tensor) -> Tensor:
+    grey = images.mean(1, keepdim=True)
+    return torch.lerp(grey, images, _uniform(images, 0.5, 1.5))
+
+
+def _contrast(images: Tensor) -> Tensor:
+    middle = images.mean((1, 2, 3), keepdim=True)
+    return torch.lerp(middle, images, _uniform(images, 0.75, 1.25))
+
+
+def _translation(images: Tensor) -> Tensor:
+    """Shift by up to an eighth of the side, zeros (mid-grey) coming in."""
+    count, _, height, width = images.shape
+    reach = height // 8
+    padded = F.pad(images, (reach,) * 4)
+    moves = torch.randint(0, 2 * reach + 1, (2, count), device=images.device)
+    rows = (torch.arange(height, device=images.device) + moves[0][:, None])[:, :, None]
+    columns = (torch.arange(width, device=images.device) + moves[1][:, None])[:, None, :]
+    which = torch.arange(count, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[which, rows, columns].permute(0, 3, 1, 2)
+
+
+def _cutout(images: Tensor) -> Tensor:
+    """A square of half the side, anywhere, set to zero (mid-grey)."""
+    count, _, height, width = images.shape
+    side = height // 2
+    centre = torch.rand(2, count, 1, device=images.device)
+    rows = torch.arange(height, device=images.device) - (centre[0] * height).floor()
+    columns = torch.arange(width, device=images.device) - (centre[1] * width).floor()
+    inside = (rows.abs() < side / 2)[:, :, None] & (columns.abs() < side / 2)[:, None, :]
+    return images.masked_fill(inside[:, None], 0.0)
+
+
+_DISTORTIONS = {
+    "brightness": _brightness,
+    "saturation": _saturation,
+    "contrast": _contrast,
+    "translation": _translation,
+    "cutout": _cutout,
+}
+
+
+def diff_augment(images: Tensor, names: Sequence[str], probability: float = 1.0) -> Tensor:
+    """``images`` (B, 3, H, W) in [−1, 1] distorted, each by draws of its own, differentiably.
+
+    Args:
+        names: of brightness (± 0.25), saturation (0.5–1.5), contrast (0.75–1.25), translation (± side / 8),
+            cutout (half the side); applied in this order.
+        probability: the share of images that each distortion is applied to.
+
+    Draws from torch's global generator: training's own state, saved and restored with the run.
+    """
+    for name, distort in _DISTORTIONS.items():
+        if name in names:
+            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+            images = torch.where(chosen, distort(images), images)
+    return images

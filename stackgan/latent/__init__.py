@@ -1,0 +1,1 @@
+"""Latent modules: distributions, conditioning augmentation, priors."""

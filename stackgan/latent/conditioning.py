@@ -1,0 +1,58 @@
+"""CA_NET: conditioning augmentation, from an embedding to a distribution of conditioning codes."""
+
+import torch
+from torch import Tensor, nn
+
+from stackgan.latent.distributions import DiagonalGaussian
+from stackgan.layers import glu, orthogonal_init
+
+__all__ = ["CANet", "Standardise"]
+
+
+class Standardise(nn.Module):
+    """(e − mean) / scale, measured on the training captions; the identity until :meth:`measure` is called.
+
+    Sentence encoders' unit vectors share a large mean (norm 0.8 for MiniLM): without this, captions hardly differ.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def measure(self, embeddings: Tensor) -> None:
+        """Take mean (per dimension) and scale (one number, keeping directions' proportions) from (N, T)."""
+        self.mean.copy_(embeddings.mean(0))
+        self.scale.copy_((embeddings - self.mean).square().mean().sqrt().clamp(min=1e-6))
+
+    def forward(self, e: Tensor) -> Tensor:
+        return (e - self.mean) / self.scale
+
+
+class CANet(nn.Module):
+    """q(c | e) = N(mu(e), diag σ²(e)): linear T → 4C with bias, GLU → 2C, split into mu and log-variance.
+
+    StackGAN's conditioning augmentation (arXiv:1612.03242, section 3.2) as StackGAN-v2 builds it. c ~ q is drawn by
+    reparameterisation and KL(q ‖ N(0, I)) keeps the codes smooth.
+
+    >>> q = CANet(text_dim=6, code_dim=2)(torch.zeros(3, 6))
+    >>> q.mu.shape, q.logvar.shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
+    """
+
+    def __init__(self, text_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.text_dim, self.code_dim = text_dim, code_dim
+        self.linear = nn.Linear(text_dim, code_dim * 4)
+        orthogonal_init(self)
+
+    def forward(self, e: Tensor) -> DiagonalGaussian:
+        """e (B, T) -> a distribution over codes (B, C)."""
+        if e.ndim != 2 or e.shape[1] != self.text_dim:
+            raise ValueError(f"embeddings have shape {tuple(e.shape)}: this model takes (B, {self.text_dim})")
+        mu, logvar = glu(self.linear(e)).float().split(self.code_dim, dim=1)
+        return DiagonalGaussian(mu, logvar)

@@ -1,0 +1,120 @@
+"""The losses: pure functions of logits, codes and images. Every one returns a scalar tensor."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "ADVERSARIAL",
+    "bce",
+    "colour_consistency",
+    "colour_statistics",
+    "discriminator_loss",
+    "generator_loss",
+    "gradient_penalty",
+    "hinge",
+]
+
+
+def bce(logits: Tensor, real: bool) -> Tensor:
+    """−log σ(logits) for real, −log(1 − σ(logits)) for fake, mean; the published cross entropy, from logits.
+
+    >>> round(float(bce(torch.zeros(4), real=True)), 4)
+    0.6931
+    """
+    return F.softplus(-logits if real else logits).mean()
+
+
+def hinge(logits: Tensor, real: bool) -> Tensor:
+    """max(0, 1 − logits) for real, max(0, 1 + logits) for fake, mean (arXiv:1705.02894, eq. 3).
+
+    >>> float(hinge(torch.tensor([2.0, 0.0]), real=True))
+    0.5
+    """
+    return F.relu(1 - logits if real else 1 + logits).mean()
+
+
+# The discriminator's loss by name of config key loss.adversarial.
+ADVERSARIAL: dict[str, Callable[[Tensor, bool], Tensor]] = {"bce": bce, "hinge": hinge}
+
+
+def discriminator_loss(
+    kind: str,
+    conditional: tuple[Tensor, Tensor, Tensor] | None,
+    unconditional: tuple[Tensor, Tensor, Tensor] | None,
+) -> Tensor:
+    """D's loss of one stage from logits on (real, wrong, fake).
+
+    ``bce`` is the published sum of six terms: conditional targets 1, 0, 0 and unconditional 1, 1, 0 (a mismatched
+    photo is still a real photo); without the unconditional head real + ½ (wrong + fake). ``hinge`` is
+    conditional real + ½ (wrong + fake) and unconditional ½ (real + wrong) + fake.
+
+    Raises:
+        ValueError: neither head's logits were given.
+    """
+    term = ADVERSARIAL[kind]
+    if conditional is None and unconditional is None:
+        raise ValueError("discriminator_loss needs the logits of at least one head")
+    total = torch.zeros((), device=(conditional or unconditional)[0].device)  # type: ignore[index]
+    half = 1.0 if kind == "bce" and conditional is not None and unconditional is not None else 0.5
+    if conditional is not None:
+        real, wrong, fake = conditional
+        total = total + term(real, True) + half * (term(wrong, False) + term(fake, False))
+    if unconditional is not None:
+        real, wrong, fake = unconditional
+        total = total + half * (term(real, True) + term(wrong, True)) + term(fake, False)
+    return total
+
+
+def generator_loss(kind: str, conditional: Tensor | None, unconditional: Tensor | None) -> Tensor:
+    """G's loss of one stage from D's logits on fakes: non-saturating for ``bce``, −mean for ``hinge``.
+
+    Raises:
+        ValueError: neither head's logits were given.
+    """
+    terms = [
+        bce(logits, real=True) if kind == "bce" else -logits.mean()
+        for logits in (conditional, unconditional)
+        if logits is not None
+    ]
+    if not terms:
+        raise ValueError("generator_loss needs the logits of at least one head")
+    return torch.stack(terms).sum()
+
+
+def gradient_penalty(logits: Tensor, inputs: tuple[Tensor, ...], power: int) -> Tensor:
+    """E[(Σ_i ‖∂ logits / ∂ input_i‖₂)^power], zero-centred, at real pictures and their true captions.
+
+    Power 6 with weight 2 is the matching-aware penalty of DF-GAN (arXiv:2008.05865, eq. 2); with power 2 the
+    squares are added, E[Σ_i ‖·‖²], which is R1 (arXiv:1801.04406, eq. 9) over picture and embedding.
+
+    Args:
+        logits: (B,), a differentiable function of ``inputs``, sample by sample.
+        inputs: tensors (B, …) that require gradients.
+    """
+    gradients = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+    squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
+    if power == 2:
+        return torch.stack(squares).sum(0).mean()
+    norms = torch.stack([(square + 1e-12).sqrt() for square in squares]).sum(0)
+    return norms.pow(power).mean()
+
+
+def colour_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, 3) and covariance (B, 3, 3) of the colours of each image (B, 3, H, W)."""
+    pixels = images.flatten(2)
+    mean = pixels.mean(2)
+    centred = pixels - mean[:, :, None]
+    return mean, centred @ centred.transpose(1, 2) / pixels.shape[2]
+
+
+def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
+    """MSE of colour means + 5 · MSE of colour covariances, finer stage against the detached coarser one.
+
+    arXiv:1710.10916, eq. 10, with the published weights; images (B, 3, H, W), sides may differ.
+    """
+    mean, covariance = colour_statistics(fine)
+    wanted_mean, wanted_covariance = (statistic.detach() for statistic in colour_statistics(coarse))
+    return F.mse_loss(mean, wanted_mean) + 5.0 * F.mse_loss(covariance, wanted_covariance)

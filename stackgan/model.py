@@ -1,0 +1,60 @@
+"""StackGAN(config): the one place that turns names in a configuration into modules."""
+
+import torch
+from torch import Tensor, nn
+
+from stackgan.config import Config
+from stackgan.discriminator import Discriminator
+from stackgan.generator import Generator
+from stackgan.latent.conditioning import CANet, Standardise
+from stackgan.latent.distributions import DiagonalGaussian
+from stackgan.latent.priors import GaussianPrior
+
+__all__ = ["StackGAN", "build_discriminators"]
+
+PRIORS = {"gaussian": GaussianPrior}
+
+
+class StackGAN(nn.Module):
+    """Everything that sampling needs: standardisation, CA_NET, the prior of z, the generator tree.
+
+    p(image | e): c ~ q(c | e), z ~ p(z | c), images = G(z, c). Unconditional models (text.encoder=none) have no
+    CA_NET and a code of dimension 0.
+
+    Raises:
+        ValueError: text.dim is still 0 in a conditional configuration.
+
+    >>> from stackgan.config import preset
+    >>> model = StackGAN(preset("quickstart", ["text.dim=8", "generator.width=4"])).eval()
+    >>> model.condition(torch.zeros(2, 8)).mu.shape
+    torch.Size([2, 128])
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.code_dim = config.text.code_dim if config.text.conditional else 0
+        if config.text.conditional:
+            if not config.text.dim:
+                raise ValueError("text.dim is 0: set it to the dimension of the text encoder's embeddings")
+            self.standardise = Standardise(config.text.dim)
+            self.ca_net = CANet(config.text.dim, config.text.code_dim)
+        self.prior = PRIORS[config.latent.z](config.latent.dim)
+        self.generator = Generator(config.generator, config.tree.stages, config.latent.dim, self.code_dim)
+
+    def condition(self, e: Tensor) -> DiagonalGaussian:
+        """q(c | e) for raw embeddings e (B, T)."""
+        return self.ca_net(self.standardise(e))
+
+    def no_code(self, count: int) -> Tensor:
+        """The empty code (count, 0) that an unconditional generator takes."""
+        return torch.zeros(count, 0, device=next(self.generator.parameters()).device)
+
+
+def build_discriminators(config: Config) -> nn.ModuleList:
+    """One discriminator a stage, coarsest first."""
+    condition = 0
+    if config.text.conditional:
+        condition = config.text.code_dim if config.discriminator.condition == "code" else config.text.dim
+    sizes = config.tree.sizes
+    return nn.ModuleList(Discriminator(config.discriminator, size, condition) for size in sizes)
