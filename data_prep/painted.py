@@ -1,0 +1,230 @@
+"""Painted birds: a data set drawn from parameter vectors, with captions in CUB's manner and a known truth.
+
+Bird number i of a split depends on the seed, the split and i alone. Some colour and part combinations never occur
+in the train split; every bird of the test split has at least one of them, so that composition can be measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.painted_captions import caption_colours, captions
+from data_prep.painted_draw import (
+    BACKGROUND_POSES,
+    BEAK_SHAPES,
+    COLOURS,
+    CROWN_SHAPES,
+    PALETTE,
+    POSES,
+    RGB,
+    SIZES,
+    TAIL_SHAPES,
+    Painting,
+    Part,
+    draw,
+)
+from stackgan.prepared import PreparedWriter, Record, load_side
+
+__all__ = [
+    "COLOURS",
+    "HELD_OUT",
+    "PALETTE",
+    "Painting",
+    "Part",
+    "Report",
+    "caption_colours",
+    "captions",
+    "draw",
+    "paint_bird",
+    "prepare_painted",
+    "random_painting",
+]
+
+# Part and colour pairs that the train split never has. Each colour is in the train split on the other parts.
+HELD_OUT: frozenset[tuple[str, str]] = frozenset({
+    ("crown", "pink"), ("crown", "purple"),
+    ("breast", "green"), ("breast", "grey"),
+    ("wing", "orange"), ("wing", "pink"),
+})  # fmt: skip
+
+_BEAK_COLOURS = ("black", "grey", "orange", "yellow", "brown", "red")
+_LEG_COLOURS = ("brown", "orange", "grey", "black")
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a preparation did."""
+
+    out: Path
+    counts: dict[str, int]
+    problems: tuple[str, ...] = ()
+
+
+def _shade_of(colour: str, rng: np.random.Generator) -> RGB:
+    """A random shade of a named colour: a mixture of the palette's three."""
+    weights = rng.dirichlet((1.0, 1.0, 1.0))
+    r, g, b = np.rint(weights @ np.asarray(PALETTE[colour], np.float64)).astype(int).tolist()
+    return r, g, b
+
+
+def _colours(rng: np.random.Generator, held_out: bool) -> dict[str, str]:
+    """Colour names of body, crown, breast, wing and tail."""
+
+    def one(names: tuple[str, ...] | list[str]) -> str:
+        return str(names[int(rng.integers(len(names)))])
+
+    allowed = {part: [c for c in COLOURS if (part, c) not in HELD_OUT] for part in ("crown", "breast", "wing")}
+    both = [c for c in allowed["crown"] if c in allowed["breast"]]
+    chance = rng.random()
+    wing = one(allowed["wing"])
+    if chance < 0.22:  # a red bird with black wings, or an all red bird
+        crown = breast = one(both)
+        if rng.random() < 0.2 and crown in allowed["wing"]:
+            wing = crown
+        body = crown
+    elif chance < 0.40:  # a blue bird with a white breast
+        body = crown = one(allowed["crown"])
+        breast = one(allowed["breast"])
+        if rng.random() < 0.3 and body in allowed["wing"]:
+            wing = body
+    else:
+        crown, breast = one(allowed["crown"]), one(allowed["breast"])
+        body = one((crown, breast, wing)) if rng.random() < 0.55 else one(COLOURS)
+    colours = {"body": body, "crown": crown, "breast": breast, "wing": wing}
+    if held_out:
+        pairs = sorted(HELD_OUT)
+        for _ in range(2 if rng.random() < 0.3 else 1):
+            part, colour = pairs[int(rng.integers(len(pairs)))]
+            if colours[part] == colours["body"] and rng.random() < 0.5:
+                colours["body"] = colour
+            colours[part] = colour
+    chance = rng.random()
+    if chance < 0.5:
+        tail = colours["wing"]
+    else:
+        tail = colours["body"] if chance < 0.85 else one(COLOURS)
+    return colours | {"tail": tail}
+
+
+def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
+    """A random bird: with `held_out` at least one part and colour of `HELD_OUT`, else none of them."""
+
+    def one(names: tuple[str, ...]) -> str:
+        return str(names[int(rng.integers(len(names)))])
+
+    colours = _colours(rng, held_out)
+    colours |= {"beak": one(_BEAK_COLOURS), "legs": one(_LEG_COLOURS)}
+    parts = {part: Part(colour, _shade_of(colour, rng)) for part, colour in colours.items()}
+    background = one(tuple(BACKGROUND_POSES))
+    pose = one(BACKGROUND_POSES[background])
+    size = one(tuple(SIZES))
+
+    def between(low: float, high: float) -> float:
+        return round(float(rng.uniform(low, high)), 4)
+
+    return Painting(
+        **parts,
+        crown_shape=CROWN_SHAPES[int(rng.random() < 0.25)],
+        tail_shape=one(TAIL_SHAPES),
+        beak_shape=one(BEAK_SHAPES),
+        wing_bars=bool(rng.random() < 0.2),
+        eye_ring=bool(rng.random() < 0.25),
+        facing=one(("left", "right")),
+        pose=pose,
+        tilt=between(*POSES[pose]),
+        head_tilt=between(-26.0, -14.0) if pose == "pecking" else between(-7.0, 9.0),
+        size=size,
+        scale=between(*SIZES[size]),
+        plumpness=between(0.74, 0.82),
+        head=between(0.60, 0.66),
+        tail_length=between(0.88, 1.12),
+        beak_length=between(0.88, 1.12),
+        x=between(0.47, 0.53),
+        y=between(0.48, 0.53),
+        background=background,
+        scene_seed=int(rng.integers(2**31)),
+    )
+
+
+def paint_bird(seed: int, split: str, index: int) -> tuple[Painting, tuple[str, ...]]:
+    """Bird number `index` of a split ("train" or "test") and its captions."""
+    rng = np.random.default_rng([seed, ("train", "test").index(split), index])
+    painting = random_painting(rng, held_out=split == "test")
+    return painting, captions(painting, rng)
+
+
+def _paint_chunk(task: tuple[int, str, int, int, int]) -> list[tuple[np.ndarray, Record]]:
+    seed, split, start, stop, side = task
+    chunk = []
+    for i in range(start, stop):
+        painting, lines = paint_bird(seed, split, i)
+        record = Record(f"{split}-{i:06d}", lines, parameters=dataclasses.asdict(painting))
+        chunk.append((draw(painting, side), record))
+    return chunk
+
+
+def _paint_all(tasks: list[tuple[int, str, int, int, int]], workers: int) -> Iterator[list[tuple[np.ndarray, Record]]]:
+    if workers == 1:
+        yield from map(_paint_chunk, tasks)
+    else:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            yield from pool.imap(_paint_chunk, tasks)
+
+
+def prepare_painted(
+    out: str | os.PathLike[str],
+    *,
+    count: int,
+    seed: int,
+    size: int = 64,
+    test_count: int | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+) -> Report:
+    """Draw `count` birds to train with and `test_count` of held-out combinations, as a prepared folder.
+
+    Args:
+        out: the folder to write.
+        count: birds in the train split.
+        seed: any integer from 0; the same seed gives the same bytes, whatever the number of workers.
+        size: side of the images in training, in pixels; they are drawn at `load_side(size)`.
+        test_count: birds in the test split; a tenth of `count`, at least one, when not given.
+        overwrite: replace an existing prepared folder.
+        workers: processes that draw; one per CPU core when not given.
+
+    Raises:
+        ValueError: a count below 1, a negative seed, a size below 16 px, fewer than one worker.
+        FileExistsError: `out` exists and `overwrite` is false.
+    """
+    tests = max(1, count // 10) if test_count is None else test_count
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processes = cores if workers is None else workers
+    for name, value, least in (
+        ("count", count, 1), ("test count", tests, 1), ("seed", seed, 0), ("size", size, 16), ("workers", processes, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"painted birds: {name} is {value}; give {least} or more")
+    side = load_side(size)
+    source: dict[str, object] = {
+        "count": count, "test_count": tests, "seed": seed,
+        "held_out": [list(pair) for pair in sorted(HELD_OUT)],
+    }  # fmt: skip
+    counts = {"train": count, "test": tests}
+    tasks = [
+        (seed, split, start, min(start + _CHUNK, n), side) for split, n in counts.items() for start in range(0, n, _CHUNK)
+    ]
+    with PreparedWriter(
+        Path(out), kind="painted", size=size, crop="drawn at this size", source=source, overwrite=overwrite
+    ) as writer:
+        for (_, split, *_), chunk in zip(tasks, _paint_all(tasks, min(processes, len(tasks))), strict=True):
+            for image, record in chunk:
+                writer.add(split, image, record)
+    return Report(Path(out), counts)
