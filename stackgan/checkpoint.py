@@ -1,0 +1,170 @@
+"""Two kinds of files: the published checkpoint (a folder anyone can load) and a run's private state.
+
+A published checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged
+weights), ``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import stackgan
+from stackgan.config import Config
+from stackgan.text import TextEncoder
+
+__all__ = ["FORMAT", "Published", "load_published", "load_state", "publish", "save_state", "write_atomic"]
+
+FORMAT = 1  # of published checkpoints; raised when an old reader could not read a new folder
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a published checkpoint holds; ``weights`` are those of :class:`stackgan.model.StackGAN`, float32."""
+
+    folder: Path
+    config: Config
+    weights: dict[str, Tensor]
+    facts: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def text_folder(self) -> Path | None:
+        folder = self.folder / "text"
+        return folder if folder.is_dir() else None
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish(
+    folder: Path,
+    config: Config,
+    weights: Mapping[str, Tensor],
+    text_encoder: TextEncoder | None,
+    *,
+    facts: Mapping[str, Any],
+    card: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a published checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
+
+    Args:
+        weights: state dict of StackGAN; floating tensors are stored as ``dtype``.
+        facts: what else ``config.json`` should tell (data, figures, example captions).
+        card: the model card, Markdown.
+
+    Raises:
+        FileExistsError: ``folder`` exists and is no checkpoint.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise FileExistsError(f"{folder} exists and is not a checkpoint, so it is left alone: name another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        tensors = {
+            name: (tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
+            for name, tensor in weights.items()
+        }
+        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        header = {"format": FORMAT, "stackgan": stackgan.__version__, "config": config.to_dict(), **facts}
+        (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        (partial / "README.md").write_text(card, "utf-8")
+        if text_encoder is not None:
+            text_encoder.save(partial / "text")
+        old = folder.with_name(f"{folder.name}.partial-old-{os.getpid()}")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
+        try:
+            partial.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_published(folder: str | Path) -> Published:
+    """Read and check a published checkpoint.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        ValueError: another format version, unknown config keys, unreadable weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such checkpoint folder; a run publishes its own at RUN/checkpoint")
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder}: not a published checkpoint, {name} is missing")
+    header_file = folder / "config.json"
+    try:
+        header = json.loads(header_file.read_text("utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{header_file}: not valid JSON ({error}); fetch the checkpoint again") from None
+    if not isinstance(header, dict) or "format" not in header:
+        raise ValueError(f"{header_file}: has no 'format' key, so it is not a checkpoint of this program")
+    if header["format"] != FORMAT:
+        raise ValueError(
+            f"{header_file}: checkpoint format {header['format']!r}, this version reads {FORMAT}; "
+            "use the version of stackgan that wrote it, or publish it again"
+        )
+    config = Config.from_dict(header.get("config"), where=str(header_file))
+    try:
+        stored = load_file(folder / "model.safetensors")
+    except SafetensorError as error:
+        raise ValueError(f"{folder / 'model.safetensors'}: damaged ({error}); fetch it again") from None
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+    facts = {key: value for key, value in header.items() if key not in ("format", "config")}
+    return Published(folder, config, weights, facts, _fingerprint(folder))
+
+
+def _fingerprint(folder: Path) -> str:
+    """sha256 over everything that decides the pictures: config, weights, caption encoder; not the card."""
+    digest = hashlib.sha256()
+    files = [folder / "config.json", folder / "model.safetensors"]
+    files += sorted(file for file in (folder / "text").rglob("*") if file.is_file())
+    for file in files:
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def save_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write a run's private state (tensors, numbers, strings in plain containers), whole or not at all."""
+    partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
+    try:
+        torch.save(dict(state), partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(file: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; tensors and plain values only, never arbitrary pickled objects."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{file}: unreadable run state ({error.__class__.__name__}); delete it to start over") from error

@@ -1,0 +1,208 @@
+"""The command line: prepare | train | generate | batch | evaluate | convert.
+
+Wrong input ends with one line on stderr and exit code 2; Ctrl-C with 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+DEFAULT_CHECKPOINT = "checkpoints/painted-64"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    try:
+        from stackgan.allocator import keep_pages
+
+        keep_pages()
+        return int(args.run(args))
+    except (ValueError, OSError) as error:
+        if os.environ.get("STACKGAN_TRACEBACK"):
+            raise
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        print("stackgan: " + " ".join(message.split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstackgan: stopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stackgan",
+        description="Text to image with StackGAN++: train on captions and photos, generate, batch-generate.",
+        epilog="Set STACKGAN_TRACEBACK=1 to see the whole traceback of an error.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    import data_prep.command
+
+    command = commands.add_parser("prepare", help="make a prepared folder from CUB, your own photos, or painted birds")
+    data_prep.command.add_arguments(command)
+    command.set_defaults(run=data_prep.command.run)
+
+    command = commands.add_parser("train", help="train, or go on training, on a prepared folder")
+    command.add_argument("overrides", nargs="*", metavar="section.key=value", help="change one key of the preset")
+    command.add_argument("--data", required=True, type=Path, help="prepared folder")
+    command.add_argument("--run", required=True, type=Path, dest="run_folder", metavar="RUN", help="run folder")
+    command.add_argument("--preset", default="cpu-64", help="legacy, quickstart, cpu-64 (default: %(default)s)")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.add_argument("--dry-run", action="store_true", help="check everything, print the configuration, stop")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("generate", help="paint captions given on the command line")
+    command.add_argument("captions", nargs="*", metavar="CAPTION", help="none for a checkpoint trained without text")
+    _add_checkpoint(command)
+    command.add_argument("--out", type=Path, default=Path("out"), help="folder for the PNGs (default: %(default)s)")
+    command.add_argument("--seeds", default="0-7", help="such as 0-7 or 1,5,9 (default: %(default)s)")
+    _add_sampling(command)
+    command.add_argument("--size", type=int, help="side of the stage to save (default: the finest)")
+    command.set_defaults(run=_generate)
+
+    command = commands.add_parser("batch", help="paint every line of a text file; goes on where it was stopped")
+    command.add_argument("file", type=Path, help="captions.txt (one a line), .jsonl or .csv (caption, seed, count)")
+    _add_checkpoint(command)
+    command.add_argument("--out", required=True, type=Path, help="folder for the PNGs and manifest.jsonl")
+    command.add_argument("--count", type=int, default=1, help="pictures a caption (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="drives all pictures (default: %(default)s)")
+    _add_sampling(command)
+    command.add_argument("--size", type=int, help="side of the stage to save (default: the finest)")
+    command.set_defaults(run=_batch)
+
+    command = commands.add_parser("evaluate", help="measure a checkpoint on a prepared folder")
+    _add_checkpoint(command)
+    command.add_argument("--data", required=True, type=Path, help="prepared folder of painted birds")
+    command.add_argument("--split", default="test", help="default: %(default)s")
+    command.add_argument("--num", type=int, default=1000, help="captions to paint (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    command.add_argument("--out", type=Path, help="write the figures as JSON")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("convert", help="import the published StackGAN-v2 weights")
+    command.add_argument("netg", type=Path, help="netG_<count>.pth (or the ZIP around it)")
+    command.add_argument("--netd", type=Path, nargs="*", default=[], help="netD0.pth …: written beside, for training")
+    command.add_argument("--out", required=True, type=Path, help="folder of the checkpoint to write")
+    command.set_defaults(run=_convert)
+    return parser
+
+
+def _version() -> str:
+    import stackgan
+
+    return stackgan.__version__
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--checkpoint", type=Path, default=Path(DEFAULT_CHECKPOINT), help="published checkpoint (default: %(default)s)"
+    )
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    command.add_argument("--batch-size", type=int, default=16, help="pictures at a time (default: %(default)s)")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+
+
+# --- commands: each imports what it needs, when it runs -----------------------------------------------------
+
+
+def _train(args: argparse.Namespace) -> int:
+    from stackgan.config import preset
+
+    config = preset(args.preset, args.overrides)
+    from stackgan.train import train
+
+    return train(args.data, args.run_folder, config, dry_run=args.dry_run, device=args.device)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    seeds = parse_seeds(args.seeds)
+    from stackgan.batch import generate
+
+    files = generate(
+        args.captions,
+        seeds=seeds,
+        checkpoint=args.checkpoint,
+        out=args.out,
+        truncation=args.truncation,
+        size=args.size,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    print(f"{len(files)} pictures in {args.out}")
+    return 0
+
+
+def _batch(args: argparse.Namespace) -> int:
+    from stackgan.batch import batch
+
+    return batch(
+        args.file,
+        checkpoint=args.checkpoint,
+        out=args.out,
+        count=args.count,
+        seed=args.seed,
+        truncation=args.truncation,
+        size=args.size,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from stackgan.evaluate import evaluate
+
+    return evaluate(
+        args.checkpoint,
+        args.data,
+        split=args.split,
+        count=args.num,
+        seed=args.seed,
+        out=args.out,
+        device=args.device,
+    )
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from stackgan.convert import convert
+
+    convert(args.netg, args.netd, args.out)
+    print(f"checkpoint in {args.out}")
+    return 0
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-7`` or ``1,5,9`` or both, in order.
+
+    >>> parse_seeds("0-2,7")
+    [0, 1, 2, 7]
+    >>> parse_seeds("-1")
+    Traceback (most recent call last):
+    ...
+    ValueError: --seeds '-1': seeds are whole numbers from 0, such as 0-7 or 1,5,9
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ValueError(f"--seeds {text!r}: seeds are whole numbers from 0, such as 0-7 or 1,5,9")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stackgan.prepared import PreparedSplit
+
+__all__ = ["Batch", "Sampler", "to_stages"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data: pictures (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+
+    real: Tensor
+    embedding: Tensor | None = None
+    wrong: Tensor | None = None
+    wrong_embedding: Tensor | None = None
+
+
+class Sampler:
+    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so a resumed run goes on exactly.
+
+    Every epoch is a new permutation of the pictures; each is cropped at random from its load size and flipped half
+    the time, with one of its captions at random.
+
+    Args:
+        split: the prepared split.
+        embeddings: (captions of the split, T) float32, or None for unconditional training.
+        size: side of the crops in pixels, at most the split's load side.
+        mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
+
+    Raises:
+        ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
+            without a caption.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        embeddings: NDArray[np.float32] | None,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        mismatch: str = "caption",
+    ) -> None:
+        self.split, self.embeddings = split, embeddings
+        self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
+        if len(split) < batch_size:
+            raise ValueError(f"{split.path} holds {len(split)} pictures, fewer than optim.batch_size={batch_size}")
+        names = [record.species for record in split.records]
+        # a picture of unknown species is its own
+        _, self.species = np.unique([name or f"\0{i}" for i, name in enumerate(names)], return_inverse=True)
+        if embeddings is not None:
+            if self.species.max() == 0:
+                raise ValueError(f"{split.path}: every picture is of species {names[0]!r}: there is no wrong pair")
+            bare = np.flatnonzero(np.diff(split.offsets) == 0)
+            if len(bare):
+                raise ValueError(
+                    f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
+                    "add captions or train with text.encoder=none"
+                )
+
+    def batch(self, step: int) -> Batch:
+        """The batch of ``step`` (from 0)."""
+        draws = np.random.default_rng((self.seed, 1, step))
+        chosen = self._indices(step)
+        real = self._crops(chosen, draws)
+        if self.embeddings is None:
+            return Batch(real)
+        others = self._other_species(chosen, draws)
+        embedding = self._captions(chosen, draws)
+        if self.mismatch == "photo":
+            return Batch(real, embedding, wrong=self._crops(others, draws))
+        return Batch(real, embedding, wrong_embedding=self._captions(others, draws))
+
+    def _indices(self, step: int) -> NDArray[np.int64]:
+        """The next batch_size places of the endless concatenation of permutations."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, rows = np.divmod(places, len(self.split))
+        orders = {e: np.random.default_rng((self.seed, 0, int(e))).permutation(len(self.split)) for e in set(epochs)}
+        return np.array([orders[e][row] for e, row in zip(epochs, rows, strict=True)])
+
+    def _other_species(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
+        others = draws.integers(len(self.split), size=len(chosen))
+        while (same := self.species[others] == self.species[chosen]).any():
+            others[same] = draws.integers(len(self.split), size=int(same.sum()))
+        return others
+
+    def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
+        assert self.embeddings is not None
+        starts, ends = self.split.offsets[chosen], self.split.offsets[chosen + 1]
+        return torch.from_numpy(np.asarray(self.embeddings[draws.integers(starts, ends)], dtype=np.float32))
+
+    def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
+        margin = self.split.images.shape[1] - self.size
+        corners = draws.integers(margin + 1, size=(len(chosen), 2))
+        flips = draws.random(len(chosen)) < 0.5
+        out = np.empty((len(chosen), self.size, self.size, 3), dtype=np.uint8)
+        for i, (index, (y, x), flip) in enumerate(zip(chosen, corners, flips, strict=True)):
+            crop: NDArray[Any] = self.split.images[index, y : y + self.size, x : x + self.size]
+            out[i] = crop[:, ::-1] if flip else crop
+        return torch.from_numpy(out)
+
+
+def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
+    """uint8 (B, S, S, 3) -> one float tensor (B, 3, s, s) in [−1, 1] a stage, each averaged down from the finest."""
+    finest = images.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return [finest if s == finest.shape[2] else F.avg_pool2d(finest, finest.shape[2] // s) for s in sizes]

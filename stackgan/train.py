@@ -1,0 +1,590 @@
+"""The training loop, top to bottom: data → discriminators → generator → average → log → samples → save.
+
+A run folder holds ``config.json`` (resolved), ``text/`` (the run's caption encoder), ``state.pt`` (private, for
+resuming), ``checkpoint/`` (published, the average), ``samples/*.png``, ``log.jsonl`` and ``tensorboard/``. Running
+the same command again goes on where the run stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stackgan.augment import diff_augment
+from stackgan.checkpoint import load_state, publish, save_state, write_atomic
+from stackgan.config import Config
+from stackgan.data import Batch, Sampler, to_stages
+from stackgan.ema import average_decay, update_average
+from stackgan.grid import caption_sheet
+from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty
+from stackgan.model import StackGAN, build_discriminators
+from stackgan.pipeline import StackGANPipeline, default_device
+from stackgan.prepared import PreparedFolder, PreparedSplit
+from stackgan.text import TextEncoder, caption_embeddings, load_text_encoder, train_compact_encoder
+
+__all__ = ["train"]
+
+SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
+
+# Keys that may differ when a run is resumed: how long and how often, not what is trained.
+FREE_ON_RESUME = ("train.images", "train.minutes", "train.save_minutes", "train.sample_minutes", "train.log_steps")
+
+# Written for this program; shown as examples by checkpoints trained on data whose captions are not ours to ship.
+BIRD_EXAMPLES = (
+    "a small red bird with black wings",
+    "this bird is blue with a white belly and a short pointed beak",
+    "a yellow bird with grey wings and a black crown",
+    "a large black bird with a long hooked beak",
+    "a brown bird with a speckled breast and a small bill",
+    "the bird has a white body, an orange bill and grey wings",
+)
+
+
+@dataclass
+class Progress:
+    """How far a run is: steps, images seen, seconds spent in the loop over all resumes."""
+
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    def fraction(self, config: Config) -> float:
+        """The share of the run that is done, by images or by minutes, whichever is further."""
+        by_time = self.seconds / (60 * config.train.minutes) if config.train.minutes else 0.0
+        return max(self.images / config.train.images, by_time)
+
+
+@dataclass
+class Run:
+    """Everything that a step changes and a resume brings back."""
+
+    config: Config
+    model: StackGAN
+    average: StackGAN
+    discriminators: nn.ModuleList
+    optimizers: list[torch.optim.Adam]  # of G (with CA_NET), then of each discriminator
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def start(cls, config: Config, device: torch.device) -> Run:
+        torch.manual_seed(config.train.seed)
+        model = StackGAN(config).to(device)
+        discriminators = build_discriminators(config).to(device)
+        if config.optim.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            discriminators.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optim = config.optim
+        betas = (optim.beta1, optim.beta2)
+        optimizers = [torch.optim.Adam(model.parameters(), lr=optim.lr_generator, betas=betas)]
+        for net in discriminators:
+            optimizers.append(torch.optim.Adam(net.parameters(), lr=optim.lr_discriminator, betas=betas))
+        average = copy.deepcopy(model).eval().requires_grad_(False)
+        return cls(config, model, average, discriminators, optimizers, device)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "rng": torch.get_rng_state(),
+            "progress": vars(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.discriminators.load_state_dict(state["discriminators"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        torch.set_rng_state(state["rng"])
+        self.progress = Progress(**state["progress"])
+
+
+def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False, device: str | None = None) -> int:
+    """Train, or go on training, in ``run_folder``. Returns 0, or 130 when it was interrupted (and saved).
+
+    Args:
+        data: a prepared folder.
+        config: text.dim may be 0; the resolved configuration is printed and saved before the first step.
+        dry_run: stop there.
+
+    Raises:
+        FileNotFoundError, ValueError: the data or the configuration do not allow the run; nothing is lost.
+    """
+    prepared = PreparedFolder.open(data)
+    _check_data(prepared, config)
+    split = prepared.splits["train"]
+    where = torch.device(device) if device else default_device()
+    if dry_run:
+        print(config.to_json(), end="")
+        return 0
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{run_folder}: cannot be made a run folder ({error.strerror}); name another") from None
+    encoder, embeddings, config = prepare_text(run_folder, split, config)
+    config = _settle_config(run_folder, prepared, config)
+    print(config.to_json(), end="")
+
+    sampler = Sampler(
+        split,
+        embeddings,
+        size=config.tree.sizes[-1],
+        batch_size=config.optim.batch_size,
+        seed=config.train.seed,
+        mismatch=config.loss.mismatch,
+    )
+    run = Run.start(config, where)
+    state_file = run_folder / "state.pt"
+    if state_file.exists():
+        run.restore(load_state(state_file))
+        print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
+    elif embeddings is not None and config.text.standardise:
+        measured = torch.from_numpy(np.asarray(embeddings))
+        run.model.standardise.measure(measured)
+        run.average.standardise.measure(measured)
+    viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
+    log = Log(run_folder, run.progress.step)
+    publisher = _Publisher(run_folder / "checkpoint", prepared, encoder)
+
+    def save() -> None:
+        save_state(state_file, run.state())
+        publisher(run)
+
+    with _interruptible() as stop, log, _progress_bar(run) as bar:
+        saved = sampled = run.progress.seconds
+        while run.progress.fraction(config) < 1 and not stop:
+            began = time.perf_counter()
+            batch = sampler.batch(run.progress.step)
+            scalars = train_step(run, batch)
+            run.progress.step += 1
+            run.progress.images += config.optim.batch_size
+            run.progress.seconds += time.perf_counter() - began
+
+            if run.progress.step % config.train.log_steps == 0:
+                log(run.progress, scalars, bar)
+                bar.total = max(round(run.progress.images / run.progress.fraction(config)), run.progress.images)
+            if run.progress.seconds - sampled >= 60 * config.train.sample_minutes:
+                log.image(run.progress.step, viewer(run))
+                sampled = run.progress.seconds
+            if run.progress.seconds - saved >= 60 * config.train.save_minutes:
+                save()
+                saved = run.progress.seconds
+            bar.update(config.optim.batch_size)
+        log.image(run.progress.step, viewer(run))
+        save()
+    if stop:
+        print(f"stopped and saved at step {run.progress.step}; the same command goes on from here")
+        return 130
+    print(f"done: {run.progress.images} images in {run.progress.seconds / 60:.1f} min; checkpoint in {publisher.folder}")
+    return 0
+
+
+# --- one step -----------------------------------------------------------------------------------------------
+
+
+def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
+    """One step of every discriminator, then of G (arXiv:1710.10916, eq. 6–9); returns scalars, still on the device."""
+    config, sizes = run.config, run.config.tree.sizes
+    count = len(batch.real)
+    scalars: dict[str, Tensor] = {}
+    _set_learning_rates(run)
+
+    # data
+    real = to_stages(batch.real, sizes, run.device)
+    wrong = to_stages(batch.wrong, sizes, run.device) if batch.wrong is not None else None
+    e = batch.embedding.to(run.device) if batch.embedding is not None else None
+    e_wrong = batch.wrong_embedding.to(run.device) if batch.wrong_embedding is not None else None
+
+    # fakes of every stage, made once for both players
+    with _autocast(run):
+        q = run.model.condition(e) if e is not None else None
+        c = q.sample() if q is not None else run.model.no_code(count)
+        fakes = run.model.generator(run.model.prior(c).sample(), c)
+    condition = _condition(run, e)
+    wrong_condition = _condition(run, e_wrong)
+
+    # discriminators
+    for stage, net in enumerate(run.discriminators):
+        optimizer = run.optimizers[1 + stage]
+        optimizer.zero_grad(set_to_none=True)
+        with _autocast(run):
+            h_real, h_wrong, h_fake = _features(
+                run, net, real[stage], wrong[stage] if wrong else None, fakes[stage].detach()
+            )
+            conditional = unconditional = None
+            if condition is not None:
+                against = condition if wrong is not None else wrong_condition
+                assert against is not None
+                conditional = (
+                    net.conditional(h_real, condition),
+                    net.conditional(h_wrong, against),
+                    net.conditional(h_fake, condition),
+                )
+            if config.discriminator.unconditional:
+                plain = net.unconditional(h_real)
+                unconditional = (plain, net.unconditional(h_wrong) if wrong else plain, net.unconditional(h_fake))
+        if conditional is not None:
+            conditional = _float(conditional)
+            for name, logits in zip(("real", "wrong", "fake"), conditional, strict=True):
+                scalars[f"d{sizes[stage]}/{name}"] = logits.detach().mean()
+        if unconditional is not None:
+            unconditional = _float(unconditional)
+            scalars[f"d{sizes[stage]}/plain_real"] = unconditional[0].detach().mean()
+            scalars[f"d{sizes[stage]}/plain_fake"] = unconditional[2].detach().mean()
+        loss = discriminator_loss(config.loss.adversarial, conditional, unconditional)
+        scalars[f"d{sizes[stage]}/loss"] = loss.detach()
+        if config.loss.penalty and run.progress.step % config.loss.penalty_every == 0:
+            penalty = _penalty(net, real[stage], condition, config.loss.penalty_power)
+            scalars[f"d{sizes[stage]}/penalty"] = penalty.detach()
+            loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
+        loss.backward()
+        optimizer.step()
+
+    # generator (and CA_NET, through the condition where D looks at the code)
+    run.optimizers[0].zero_grad(set_to_none=True)
+    run.discriminators.requires_grad_(False)
+    total = torch.zeros((), device=run.device)
+    code = q.mu if q is not None and config.discriminator.condition == "code" else condition
+    for stage, net in enumerate(run.discriminators):
+        with _autocast(run):
+            h = net.features(_augment(run, fakes[stage]))
+            judged = net.conditional(h, code) if code is not None else None
+            plain = net.unconditional(h) if config.discriminator.unconditional else None
+        adversarial = generator_loss(
+            config.loss.adversarial,
+            judged.float() if judged is not None else None,
+            plain.float() if plain is not None else None,
+        )
+        scalars[f"g{sizes[stage]}/loss"] = adversarial.detach()
+        total = total + adversarial
+        if stage and config.loss.colour:
+            total = total + config.loss.colour * colour_consistency(fakes[stage].float(), fakes[stage - 1].float())
+    if q is not None:
+        kl = q.kl().mean() / q.mu.shape[1]
+        scalars["g/kl"] = kl.detach()
+        total = total + config.loss.kl * kl
+    total.backward()
+    run.optimizers[0].step()
+    run.discriminators.requires_grad_(True)
+
+    # average
+    decay = average_decay(config.optim.average, run.progress.step, config.optim.average_ramp)
+    update_average(run.average, run.model, decay)
+    return scalars
+
+
+def _float(logits: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    real, wrong, fake = logits
+    return real.float(), wrong.float(), fake.float()
+
+
+def _autocast(run: Run) -> torch.autocast:
+    enabled = run.config.optim.precision == "bf16"
+    return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _condition(run: Run, e: Tensor | None) -> Tensor | None:
+    """What the discriminators' conditional heads see, without gradient."""
+    if e is None:
+        return None
+    with torch.no_grad():
+        if run.config.discriminator.condition == "code":
+            return run.model.condition(e).mu
+        return run.model.standardise(e)
+
+
+def _augment(run: Run, images: Tensor) -> Tensor:
+    return diff_augment(images, run.config.augment.names, run.config.augment.probability)
+
+
+def _features(
+    run: Run, net: nn.Module, real: Tensor, wrong: Tensor | None, fake: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Trunk features of real, wrong and fake pictures, each augmented; without wrong photos, real ones serve twice.
+
+    Under BatchNorm each group keeps statistics of its own, as published; otherwise one pass does for all.
+    """
+    groups = [_augment(run, images) for images in (real, wrong, fake) if images is not None]
+    if run.config.discriminator.block == "legacy":
+        parts = [net.features(images) for images in groups]  # type: ignore[operator]
+    else:
+        parts = list(net.features(torch.cat([g.to(groups[0].dtype) for g in groups])).chunk(len(groups)))  # type: ignore[operator]
+    return parts[0], parts[1] if wrong is not None else parts[0], parts[-1]
+
+
+def _penalty(net: nn.Module, real: Tensor, condition: Tensor | None, power: int) -> Tensor:
+    """Gradient penalty at real pictures and true captions, in float32."""
+    picture = real.detach().requires_grad_()
+    if condition is None:
+        return gradient_penalty(net.unconditional(net.features(picture)), (picture,), power)  # type: ignore[operator]
+    text = condition.detach().requires_grad_()
+    logits = net.conditional(net.features(picture), text)  # type: ignore[operator]
+    return gradient_penalty(logits, (picture, text), power)
+
+
+def _set_learning_rates(run: Run) -> None:
+    """Constant, then linear to 5 % from optim.decay_from (a share of the run) on."""
+    optim = run.config.optim
+    scale = 1.0
+    if optim.decay_from < 1:
+        late = (run.progress.fraction(run.config) - optim.decay_from) / (1 - optim.decay_from)
+        scale = 1 - 0.95 * min(max(late, 0.0), 1.0)
+    for i, optimizer in enumerate(run.optimizers):
+        for group in optimizer.param_groups:
+            group["lr"] = scale * (optim.lr_discriminator if i else optim.lr_generator)
+
+
+# --- before the first step ----------------------------------------------------------------------------------
+
+
+def _check_data(prepared: PreparedFolder, config: Config) -> None:
+    if "train" not in prepared.splits:
+        raise ValueError(f"{prepared.path}: has no train split; prepare a folder that has one")
+    if prepared.size != config.tree.sizes[-1]:
+        stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
+        raise ValueError(
+            f"{prepared.path}: prepared for {prepared.size} px, the tree ends at {config.tree.sizes[-1]} px; "
+            f"prepare with --size {config.tree.sizes[-1]} or train with tree.stages={stages}"
+        )
+
+
+def prepare_text(
+    run_folder: Path, split: PreparedSplit, config: Config
+) -> tuple[TextEncoder | None, NDArray[np.float32] | None, Config]:
+    """The run's text encoder (trained now, loaded, or None), all training embeddings, and text.dim filled in."""
+    name = config.text.encoder
+    encoder: TextEncoder | None = None
+    if name == "none":
+        return None, None, config
+    if name.startswith("precomputed:"):
+        embeddings = split.embeddings(name.partition(":")[2])
+    else:
+        folder = run_folder / "text"
+        if folder.is_dir():
+            encoder = load_text_encoder(str(folder), config.text.pooling)
+        else:
+            if name == "compact":
+                encoder = train_compact_encoder(split, config.compact, seed=config.train.seed, progress=True)
+            else:
+                encoder = load_text_encoder(name, config.text.pooling)
+            partial = run_folder / "text.partial"
+            encoder.save(partial)
+            partial.replace(folder)
+        embeddings = caption_embeddings(split, encoder)
+    dim = int(embeddings.shape[1])
+    if config.text.dim not in (0, dim):
+        raise ValueError(f"text.dim is {config.text.dim}, but {name} gives {dim} dimensions: leave it at 0")
+    return encoder, embeddings, replace(config, text=replace(config.text, dim=dim))
+
+
+def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> Config:
+    """Save the resolved configuration, or compare it with the one this run was started with."""
+    file = run_folder / "config.json"
+    now = {"data": prepared.identity, **config.to_dict()}
+    if file.exists():
+        try:
+            before = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: not valid JSON ({error}); start a new run folder") from None
+        changed = sorted(_flat(before).items() ^ _flat(now).items(), key=lambda item: item[0])
+        changed = [item for item in changed if item[0] not in FREE_ON_RESUME]
+        if changed:
+            key = changed[0][0]
+            raise ValueError(
+                f"{run_folder}: this run was started with {key}={_flat(before).get(key)!r}, now it is "
+                f"{_flat(now).get(key)!r}; give the same settings to resume, or another --run folder"
+            )
+    write_atomic(file, (json.dumps(now, indent=2) + "\n").encode())
+    return config
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
+    return flat
+
+
+# --- what a run leaves behind -------------------------------------------------------------------------------
+
+
+class SampleSheet:
+    """The same captions and seeds painted by the average again and again, as RUN/samples/<images>.png."""
+
+    def __init__(self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
+        self.folder, self.encoder = folder, encoder
+        split = prepared.splits.get("test") or prepared.splits["train"]
+        rows = np.linspace(0, len(split) - 1, SAMPLE_CAPTIONS).astype(int)
+        self.captions: list[str] = []
+        self.embeddings: Tensor | None = None
+        if config.text.conditional:
+            places = split.offsets[rows]
+            self.captions = [split.captions[place] for place in places]
+            if encoder is not None:
+                self.embeddings = encoder.encode(self.captions)
+            else:
+                stored = split.embeddings(config.text.encoder.partition(":")[2])
+                self.embeddings = torch.from_numpy(np.asarray(stored[places]))
+
+    def __call__(self, run: Run) -> Path:
+        seeds = range(SAMPLE_SEEDS)
+        pipe = StackGANPipeline(run.average, None)
+        rows: list[tuple[str, Sequence[Any]]] = []
+        if self.embeddings is None:
+            rows = [(f"seeds {s}–{s + 3}", pipe(seeds=range(s, s + 4)).images) for s in range(0, 48, 4)]
+        else:
+            for caption, e in zip(self.captions, self.embeddings, strict=True):
+                rows.append((caption, pipe(embeddings=e[None], seeds=seeds).images))
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"{run.progress.images:010d}.png"
+        caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(file)
+        return file
+
+
+class Log:
+    """Scalars to RUN/log.jsonl, the progress bar and TensorBoard; read back from the device only when logged."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.began = time.perf_counter()
+        self.since = (time.perf_counter(), -1)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.board.close()
+
+    def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
+        values = {name: float(value) for name, value in scalars.items()}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(
+                f"{broken[0]} became {values[broken[0]]} at step {progress.step}: the last saved state is kept; "
+                "try a lower optim.lr_discriminator or optim.precision=fp32"
+            )
+        now, images = time.perf_counter(), progress.images
+        if self.since[1] >= 0:
+            values["images_per_second"] = (images - self.since[1]) / (now - self.since[0])
+        self.since = (now, images)
+        line = {"step": progress.step, "images": images, "seconds": round(progress.seconds, 1)}
+        self.file.write(json.dumps(line | {k: round(v, 5) for k, v in values.items()}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, progress.step)
+        d = sum(v for k, v in values.items() if k.startswith("d") and k.endswith("/loss"))
+        g = sum(v for k, v in values.items() if k.startswith("g") and k.endswith("/loss"))
+        shown = {"D": f"{d:.2f}", "G": f"{g:.2f}"}
+        if "g/kl" in values:
+            shown["KL"] = f"{values['g/kl']:.3f}"
+        bar.set_postfix(shown, refresh=False)
+
+    def image(self, step: int, file: Path) -> None:
+        from PIL import Image
+
+        self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
+        self.since = (time.perf_counter(), -1)  # painting is not training: do not count it in images/s
+
+
+class _Publisher:
+    """Writes the average as RUN/checkpoint, with its card."""
+
+    def __init__(self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None) -> None:
+        self.folder, self.prepared, self.encoder = folder, prepared, encoder
+
+    def __call__(self, run: Run) -> None:
+        split = self.prepared.splits["train"]
+        data = {
+            "kind": self.prepared.kind,
+            "identity": self.prepared.identity,
+            "images": len(split),
+            "captions": len(split.captions),
+        }
+        trained = {"steps": run.progress.step, "images": run.progress.images, "seconds": round(run.progress.seconds)}
+        facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
+        weights = run.average.state_dict()
+        publish(self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
+
+    def _examples(self, config: Config) -> list[str]:
+        if not config.text.conditional or self.encoder is None:
+            return []
+        if self.prepared.kind == "cub":
+            return list(BIRD_EXAMPLES)
+        split = self.prepared.splits.get("test") or self.prepared.splits["train"]
+        return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
+
+
+def _card(run: Run, data: dict[str, Any]) -> str:
+    config, progress = run.config, run.progress
+    sizes = ", ".join(f"{size}" for size in config.tree.sizes)
+    return f"""# {config.preset} checkpoint
+
+Averaged generator of a StackGAN++ tree ({sizes} px), written by `stackgan train`.
+
+| | |
+|---|---|
+| data | {data["images"]} images, {data["captions"]} captions ({data["kind"]}), identity `{data["identity"][:16]}` |
+| text | `{config.text.encoder}`, {config.text.dim} dimensions |
+| recipe | preset `{config.preset}`; the whole configuration is in `config.json` |
+| trained | {progress.images} images seen in {progress.step} steps, {progress.seconds / 60:.0f} minutes on {run.device.type} |
+| metrics | none measured yet |
+
+The licence and the limits of use are those of the training data.
+"""
+
+
+# --- process ------------------------------------------------------------------------------------------------
+
+
+class _Stop:
+    """Set by the first Ctrl-C or SIGTERM; the step in hand is finished and everything saved."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Stop]:
+    stop = _Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:  # the second time, at once
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _progress_bar(run: Run) -> tqdm[Any]:
+    config = run.config.train
+    return tqdm(total=config.images, initial=run.progress.images, unit="img", smoothing=0.05, dynamic_ncols=True)
