@@ -1,7 +1,8 @@
 """Painted birds: a data set drawn from parameter vectors, with captions in CUB's manner and a known truth.
 
-Bird number i of a split depends on the seed, the split and i alone. Some colour and part combinations never occur
-in the train split; every bird of the test split has at least one of them, so that composition can be measured.
+Bird number i of a split depends on the seed, the split and i alone. Some colour and part combinations never
+occur in the train split; every bird of the test split has at least one of them, so that composition can be
+measured.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.painted_captions import caption_colours, captions
 from data_prep.painted_draw import (
@@ -57,6 +59,8 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset({
 _BEAK_COLOURS = ("black", "grey", "orange", "yellow", "brown", "red")
 _LEG_COLOURS = ("brown", "orange", "grey", "black")
 _CHUNK = 64
+_Task = tuple[int, str, int, int, int]  # seed, split, first bird, one past the last, side in pixels
+_Bird = tuple[NDArray[np.uint8], Record]
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def _colours(rng: np.random.Generator, held_out: bool) -> dict[str, str]:
     def one(names: tuple[str, ...] | list[str]) -> str:
         return str(names[int(rng.integers(len(names)))])
 
-    allowed = {part: [c for c in COLOURS if (part, c) not in HELD_OUT] for part in ("crown", "breast", "wing")}
+    parts = ("crown", "breast", "wing")
+    allowed = {part: [c for c in COLOURS if (part, c) not in HELD_OUT] for part in parts}
     both = [c for c in allowed["crown"] if c in allowed["breast"]]
     chance = rng.random()
     wing = one(allowed["wing"])
@@ -107,11 +112,9 @@ def _colours(rng: np.random.Generator, held_out: bool) -> dict[str, str]:
                 colours["body"] = colour
             colours[part] = colour
     chance = rng.random()
-    if chance < 0.5:
-        tail = colours["wing"]
-    else:
-        tail = colours["body"] if chance < 0.85 else one(COLOURS)
-    return colours | {"tail": tail}
+    if chance >= 0.85:
+        return colours | {"tail": one(COLOURS)}
+    return colours | {"tail": colours["wing" if chance < 0.5 else "body"]}
 
 
 def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
@@ -161,7 +164,7 @@ def paint_bird(seed: int, split: str, index: int) -> tuple[Painting, tuple[str, 
     return painting, captions(painting, rng)
 
 
-def _paint_chunk(task: tuple[int, str, int, int, int]) -> list[tuple[np.ndarray, Record]]:
+def _paint_chunk(task: _Task) -> list[_Bird]:
     seed, split, start, stop, side = task
     chunk = []
     for i in range(start, stop):
@@ -171,7 +174,7 @@ def _paint_chunk(task: tuple[int, str, int, int, int]) -> list[tuple[np.ndarray,
     return chunk
 
 
-def _paint_all(tasks: list[tuple[int, str, int, int, int]], workers: int) -> Iterator[list[tuple[np.ndarray, Record]]]:
+def _paint_all(tasks: list[_Task], workers: int) -> Iterator[list[_Bird]]:
     if workers == 1:
         yield from map(_paint_chunk, tasks)
     else:
@@ -208,7 +211,8 @@ def prepare_painted(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = cores if workers is None else workers
     for name, value, least in (
-        ("count", count, 1), ("test count", tests, 1), ("seed", seed, 0), ("size", size, 16), ("workers", processes, 1),
+        ("count", count, 1), ("test count", tests, 1), ("seed", seed, 0), ("size", size, 16),
+        ("workers", processes, 1),
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"painted birds: {name} is {value}; give {least} or more")
@@ -219,7 +223,9 @@ def prepare_painted(
     }  # fmt: skip
     counts = {"train": count, "test": tests}
     tasks = [
-        (seed, split, start, min(start + _CHUNK, n), side) for split, n in counts.items() for start in range(0, n, _CHUNK)
+        (seed, split, start, min(start + _CHUNK, n), side)
+        for split, n in counts.items()
+        for start in range(0, n, _CHUNK)
     ]
     with PreparedWriter(
         Path(out), kind="painted", size=size, crop="drawn at this size", source=source, overwrite=overwrite

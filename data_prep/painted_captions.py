@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,8 +35,6 @@ _BEAKS = {
 _TAILS = {"short": ("short",), "long": ("long",), "forked": ("forked",), "fan": ("fan-shaped", "fanned")}
 _SPOKEN = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "purple", "violet")}
 _NAMED = {"gray": "grey", "violet": "purple"}
-
-Choose = Callable[[Sequence[str]], str]
 
 
 class _Speaker:
@@ -76,7 +74,7 @@ class _Speaker:
         return phrase if noun.endswith("feathers") else _with_article(phrase)
 
     def part(self, part: str) -> str:
-        """"a blue crown", "black wings"."""
+        """ "a blue crown", "black wings"."""
         phrase = f"{self.colour(part)} {self.one(_WORDS[part])}"
         return phrase if part == "wing" else _with_article(phrase)
 
@@ -106,7 +104,7 @@ class _Speaker:
         return f"{', '.join(phrases[:-1])}{comma} and {phrases[-1]}"
 
     def clauses(self, parts: Sequence[str]) -> str:
-        """"the crown is blue, the breast is white and its wings are black"."""
+        """ "the crown is blue, the breast is white and its wings are black"."""
         order = [parts[i] for i in self.rng.permutation(len(parts))]
         phrases = []
         for i, part in enumerate(order):
@@ -121,7 +119,8 @@ class _Speaker:
     def place(self) -> str:
         p = self.p
         if p.background == "sky":
-            options = ["sitting on a wire", "perched on a wire", "in front of the sky", "on a wire against the sky"]
+            options = ["sitting on a wire", "perched on a wire", "in front of the sky"]
+            options.append("on a wire against the sky")
         elif p.background == "branch":
             options = ["perched on a branch", "sitting on a branch", "on a branch", "among the leaves"]
         elif p.pose == "swimming":
@@ -140,7 +139,7 @@ class _Speaker:
         return self.one(("this is", "this is", "there is", "a picture of", "")).strip()
 
     def sentence(self, subject: str, rest: str) -> str:
-        """"this is a small bird with …", with or without the opening."""
+        """ "this is a small bird with …", with or without the opening."""
         return f"{self.opening()} {_with_article(subject)} {rest}".strip()
 
 
@@ -234,12 +233,13 @@ def _some(s: _Speaker) -> str:
     if form == 4:
         return f"{s.clauses(chosen)}, and it has {s.beak()}"
     if form == 5 and not _odd(p):
-        return s.sentence(f"{size}{s.colour('body')} bird", s.one((f"with {s.beak()}", s.place(), f"with {s.tail()}")))
+        subject = f"{size}{s.colour('body')} bird"
+        return s.sentence(subject, s.one((f"with {s.beak()}", s.place(), f"with {s.tail()}")))
     return s.sentence(f"{size}bird", f"with {s.beak()} and {s.tail()}")
 
 
 def captions(painting: Painting, rng: np.random.Generator) -> tuple[str, ...]:
-    """Ten different captions, all true of the bird; `FULL_CAPTIONS` of them settle crown, breast and wings."""
+    """Ten different captions, all true of the bird; six of them settle crown, breast and wings."""
     s = _Speaker(painting, rng)
     lines: list[str] = []
     for make, count in ((_full, FULL_CAPTIONS), (_some, CAPTIONS_PER_BIRD)):
@@ -260,14 +260,16 @@ _PART = "|".join(_PART_OF)
 _ADJECTIVE_FIRST = re.compile(rf"\b({_COLOUR}) ({_PART})\b(?: and ({_PART})\b)?")
 _CLAUSE = re.compile(rf"\b({_PART})(?: of (?:this|the) bird)? (?:is|are) ({_COLOUR})\b")
 _BIRD = re.compile(rf"\b(all |completely )?({_COLOUR}) bird\b")
-_BIRD_IS = re.compile(rf"(?<!of the )(?<!of this )\bbird (?:that )?is (all |completely )?({_COLOUR})\b( all over)?")
+_BIRD_IS = re.compile(
+    rf"(?<!of the )(?<!of this )\bbird (?:that )?is (all |completely )?({_COLOUR})\b( all over)?"
+)
 
 
 def caption_colours(caption: str) -> dict[str, str]:
     """The colours of crown, breast and wing that a caption of this grammar settles.
 
-    "A red bird" speaks of body, crown and breast, "an all red bird" of the wings too, as far as the caption does
-    not name them itself. Spelling is normalised: gray is grey, violet is purple.
+    "A red bird" speaks of body, crown and breast, "an all red bird" of the wings too, as far as the caption
+    does not name them itself. Spelling is normalised: gray is grey, violet is purple.
 
     >>> caption_colours("a small red bird with black wings.")
     {'crown': 'red', 'breast': 'red', 'wing': 'black'}
@@ -287,4 +289,5 @@ def caption_colours(caption: str) -> dict[str, str]:
             entire = bool(match.group(1)) or (pattern is _BIRD_IS and bool(match.group(3)))
             for part in ("crown", "breast", "wing") if entire else ("crown", "breast"):
                 found.setdefault(part, match.group(2))
-    return {part: _NAMED.get(found[part], found[part]) for part in ("crown", "breast", "wing") if part in found}
+    named = {part: found[part] for part in ("crown", "breast", "wing") if part in found}
+    return {part: _NAMED.get(colour, colour) for part, colour in named.items()}

@@ -1,8 +1,8 @@
 """Draw a bird from its parameters: anti-aliased, lit from above, the same picture at every side length.
 
-Round forms are signed distances evaluated at the pixels; outlines with corners (wing, tail, beak, leaves) are
-polygons that Pillow fills at several times the resolution. Lengths are fractions of the picture's side, or, in
-the bird's own frame (x forward, y up), fractions of half the bird's body length.
+Round forms are signed distances evaluated at the pixels; outlines with corners (wing, tail, beak, leaves)
+are polygons that Pillow fills at several times the resolution. Lengths are fractions of the picture's side,
+or, in the bird's own frame (x forward, y up), fractions of half the bird's body length.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ PALETTE: dict[str, tuple[RGB, RGB, RGB]] = {
 }
 COLOURS: tuple[str, ...] = tuple(PALETTE)
 
-SIZES: dict[str, tuple[float, float]] = {"small": (0.190, 0.202), "medium": (0.216, 0.228), "large": (0.242, 0.256)}
+SIZES: dict[str, tuple[float, float]] = {  # half the body's length
+    "small": (0.190, 0.202),
+    "medium": (0.216, 0.228),
+    "large": (0.242, 0.256),
+}
 POSES: dict[str, tuple[float, float]] = {  # body tilt in degrees, head end up
     "perched": (22.0, 34.0),
     "upright": (42.0, 54.0),
@@ -49,8 +53,13 @@ BACKGROUND_POSES: dict[str, tuple[str, ...]] = {
     "water": ("swimming", "swimming", "wading"),
     "grass": ("perched", "upright", "level", "pecking"),
 }
-TAIL_SHAPES: tuple[str, ...] = ("short", "long", "forked", "fan")
-BEAK_SHAPES: tuple[str, ...] = ("short pointed", "long pointed", "short hooked", "long hooked", "curved", "conical")
+_BEAK = {  # lengths
+    "short pointed": 0.38, "long pointed": 0.80, "short hooked": 0.42, "long hooked": 0.70,
+    "curved": 0.82, "conical": 0.36,
+}  # fmt: skip
+_TAIL = {"short": 0.55, "long": 1.20, "forked": 1.05, "fan": 0.75}
+BEAK_SHAPES: tuple[str, ...] = tuple(_BEAK)
+TAIL_SHAPES: tuple[str, ...] = tuple(_TAIL)
 CROWN_SHAPES: tuple[str, ...] = ("round", "crested")
 
 
@@ -171,7 +180,8 @@ def _spline(points: Sequence[Point], closed: bool, steps: int = 7) -> list[Point
             a, b, c, d = p[i - 1], p[i], p[(i + 1) % n], p[(i + 2) % n]
         else:
             a, b, c, d = p[max(i - 1, 0)], p[i], p[i + 1], p[min(i + 2, n - 1)]
-        segment = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+        quadratic, cubic = 2 * a - 5 * b + 4 * c - d, 3 * b - a - 3 * c + d
+        segment = 0.5 * (2 * b + (c - a) * t + quadratic * t**2 + cubic * t**3)
         curve.extend((float(x), float(y)) for x, y in segment)
     if not closed:
         curve.append((float(p[-1][0]), float(p[-1][1])))
@@ -182,7 +192,8 @@ def _ribbon(points: Sequence[Point], start: float, end: float) -> list[Point]:
     """The outline of a stroke along a curve whose half-width goes from start to end."""
     p = np.asarray(points, np.float64)
     tangent = np.gradient(p, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / np.maximum(np.linalg.norm(tangent, axis=1)[:, None], 1e-9)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
+    normal /= np.maximum(np.linalg.norm(tangent, axis=1)[:, None], 1e-9)
     width = np.linspace(start, end, len(p))[:, None]
     outline = np.concatenate([p + normal * width, (p - normal * width)[::-1]])
     return [(float(x), float(y)) for x, y in outline]
@@ -237,13 +248,6 @@ class _Layout:
     waterline: float | None
 
 
-_TAIL = {"short": 0.55, "long": 1.20, "forked": 1.05, "fan": 0.75}
-_BEAK = {
-    "short pointed": 0.38, "long pointed": 0.80, "short hooked": 0.42, "long hooked": 0.70,
-    "curved": 0.82, "conical": 0.36,
-}  # fmt: skip
-
-
 def _layout(p: Painting) -> _Layout:
     """Place the bird so that beak, head, feet and most of the tail are centred on (x, y)."""
     mirrored = p.facing == "left"
@@ -251,7 +255,7 @@ def _layout(p: Painting) -> _Layout:
     def place(x: float, y: float) -> _Layout:
         body = _Frame(x, y, p.scale, p.tilt, mirrored)
         # The head is carried high, and low and forward when the bird pecks.
-        hx, hy = (0.98, 0.30) if p.pose == "pecking" else (0.80, 0.66) if p.pose == "swimming" else (0.76, 0.62)
+        hx, hy = {"pecking": (0.98, 0.30), "swimming": (0.80, 0.66)}.get(p.pose, (0.76, 0.62))
         head = _Frame(*body.out(hx, hy), p.scale * p.head, p.head_tilt, mirrored)
         tilt = math.radians(p.tilt)
         drop = math.hypot(math.sin(tilt), p.plumpness * math.cos(tilt))
@@ -275,7 +279,7 @@ def _layout(p: Painting) -> _Layout:
     return place(p.x - 0.5 * (min(xs) + max(xs)), p.y - 0.5 * (crown[1] + max(low, tail[1])))
 
 
-# --- backgrounds ------------------------------------------------------------------------------------------------
+# --- backgrounds ----------------------------------------------------------------------------------
 
 
 def _gradient(canvas: _Canvas, top: Sequence[float], bottom: Sequence[float], power: float = 1.0) -> None:
@@ -349,7 +353,8 @@ def _meadow(canvas: _Canvas, rng: np.random.Generator, ground: float) -> None:
         x, r = rng.uniform(0, 1), rng.uniform(0.1, 0.22)
         canvas.paint(_blob(canvas, x, horizon - 0.02, r, r * 0.6), _mix((122, 150, 112), haze, 0.35), 0.7)
     depth = np.clip((canvas.y - horizon) / (1.0 - horizon), 0.0, 1.0)[..., None]
-    field = np.asarray(_shade(green, 1.22), np.float32) * (1 - depth) + np.asarray(_shade(green, 0.78)) * depth
+    far, near = np.asarray(_shade(green, 1.22), np.float32), np.asarray(_shade(green, 0.78))
+    field = far * (1 - depth) + near * depth
     canvas.paint(canvas.inside(horizon - canvas.y, 0.05), field)
     for _ in range(6):
         x, y, r = rng.uniform(0, 1), rng.uniform(horizon + 0.08, 1.0), rng.uniform(0.06, 0.16)
@@ -399,7 +404,8 @@ def _branch(canvas: _Canvas, rng: np.random.Generator, x: float, y: float, scale
         _leaf(canvas, t, base, angle, rng.uniform(0.10, 0.17), green)
     canvas.paint(canvas.polygon(_ribbon(_spline(top, False, 4), half, half * 0.6)), bark)
     light = [(u, v - half * 0.35) for u, v in top]
-    canvas.paint(canvas.polygon(_ribbon(_spline(light, False, 4), half * 0.35, half * 0.2)), _shade(bark, 1.25))
+    sunny = _ribbon(_spline(light, False, 4), half * 0.35, half * 0.2)
+    canvas.paint(canvas.polygon(sunny), _shade(bark, 1.25))
 
 
 def _wire(canvas: _Canvas, rng: np.random.Generator, x: float, y: float) -> None:
@@ -408,7 +414,7 @@ def _wire(canvas: _Canvas, rng: np.random.Generator, x: float, y: float) -> None
     canvas.paint(canvas.polygon(_ribbon(line, 0.0085, 0.0085)), (62, 62, 70))
 
 
-# --- the bird ---------------------------------------------------------------------------------------------------
+# --- the bird -------------------------------------------------------------------------------------
 
 
 def _draw_tail(canvas: _Canvas, p: Painting, at: _Layout) -> None:
@@ -424,7 +430,8 @@ def _draw_tail(canvas: _Canvas, p: Painting, at: _Layout) -> None:
             [(root, 0.24), (end * 0.62 - 0.3, 0.19), (end, 0.34), (end * 0.75 - 0.1, 0.04), (root, -0.02)],
             [(root, 0.04), (end * 0.75 - 0.1, 0.02), (end, -0.28), (end * 0.62 - 0.3, -0.14), (root, -0.2)],
         ]
-        centre = [(root, 0.2), (end * 0.72 - 0.1, 0.12), (end * 0.66, 0.03), (end * 0.72 - 0.1, -0.07), (root, -0.16)]
+        notch = end * 0.72 - 0.1
+        centre = [(root, 0.2), (notch, 0.12), (end * 0.66, 0.03), (notch, -0.07), (root, -0.16)]
         canvas.paint(shape(centre), _shade(rgb, 0.82))
     elif p.tail_shape == "fan":
         feathers = []
@@ -439,8 +446,8 @@ def _draw_tail(canvas: _Canvas, p: Painting, at: _Layout) -> None:
         w = 0.17 if p.tail_shape == "long" else 0.21
         feathers = [
             [(root, 0.0), (root - 0.5 * n, -w), (end + 0.12, -w * 0.95), (end + 0.06, -0.02), (root, 0.1)],
-            [(root, 0.24), (root - 0.5 * n, w + 0.03), (end + 0.08, w * 0.9), (end, w * 0.45), (end + 0.04, -0.04),
-             (root - 0.5 * n, -0.07), (root, -0.04)],
+            [(root, 0.24), (root - 0.5 * n, w + 0.03), (end + 0.08, w * 0.9), (end, w * 0.45),
+             (end + 0.04, -0.04), (root - 0.5 * n, -0.07), (root, -0.04)],
         ]  # fmt: skip
     for k, feather in enumerate(feathers):
         mask = shape(feather)
@@ -494,8 +501,10 @@ def _draw_beak(canvas: _Canvas, p: Painting, at: _Layout) -> None:
     canvas.paint(mask * canvas.polygon(at.head.outs(ridge)), _shade(rgb, 1.28), 0.8)
 
 
-_WING = ((0.42, 0.06), (0.27, 0.38), (-0.14, 0.53), (-0.64, 0.43), (-1.10, 0.17), (-1.38, -0.05), (-1.04, -0.16),
-         (-0.62, -0.30), (-0.16, -0.40), (0.22, -0.27))  # fmt: skip
+_WING = ((0.42, 0.06), (0.27, 0.38), (-0.14, 0.53), (-0.64, 0.43), (-1.10, 0.17), (-1.38, -0.05),
+         (-1.04, -0.16), (-0.62, -0.30), (-0.16, -0.40), (0.22, -0.27))  # fmt: skip
+_COVERTS = ((-0.08, -0.47), (0.06, -0.30), (-0.02, -0.16), (0.02, -0.02), (-0.10, 0.12), (-0.08, 0.28),
+            (-0.24, 0.46))  # fmt: skip
 
 
 def _draw_wing(canvas: _Canvas, p: Painting, at: _Layout, inside_body: Array, light: Array) -> None:
@@ -505,38 +514,39 @@ def _draw_wing(canvas: _Canvas, p: Painting, at: _Layout, inside_body: Array, li
     def outline(dx: float, dy: float) -> list[Point]:
         return at.body.outs(_spline([(x + dx, y * lift + dy) for x, y in _WING], True))
 
-    shadow = canvas.polygon(outline(0.02, -0.07)) * inside_body
-    canvas.paint(shadow, (20, 16, 24), 0.22)
+    def stroke(points: Sequence[Point], start: float, end: float) -> Array:
+        curve = _spline([(x, y * lift) for x, y in points], False, 5)
+        return mask * canvas.polygon(_ribbon(at.body.outs(curve), start, end))
+
+    canvas.paint(canvas.polygon(outline(0.02, -0.07)) * inside_body, (20, 16, 24), 0.22)  # its shadow
     mask = canvas.polygon(outline(0.0, 0.0))
     canvas.paint(mask, _lit(rgb, light))
     line_tone = _shade(rgb, 0.62) if sum(rgb) > 180 else _shade(rgb, 1.22)
-    # Flight feathers: long lines that run together at the tip.
-    for k in range(4):
+    for k in range(4):  # flight feathers: long lines that run together at the tip
         start = -0.34 + 0.15 * k
-        curve = [(-0.02 - 0.05 * k, start), (-0.55, start * 0.78 + 0.02), (-1.0 - 0.03 * k, -0.12 + 0.10 * k * 0.6),
-                 (-1.28, -0.06 + 0.02 * k)]  # fmt: skip
-        stroke = _ribbon(at.body.outs(_spline([(x, y * lift) for x, y in curve], False, 5)), 0.0042, 0.0022)
-        canvas.paint(mask * canvas.polygon(stroke), line_tone, 0.75)
-    # The coverts' scalloped edge.
-    edge = [(-0.08, -0.47), (0.06, -0.30), (-0.02, -0.16), (0.02, -0.02), (-0.10, 0.12), (-0.08, 0.28), (-0.24, 0.46)]
-    stroke = _ribbon(at.body.outs(_spline([(x, y * lift) for x, y in edge], False, 5)), 0.0048, 0.0036)
-    canvas.paint(mask * canvas.polygon(stroke), line_tone, 0.7)
+        quill = [(-0.02 - 0.05 * k, start), (-0.55, start * 0.78 + 0.02),
+                 (-1.0 - 0.03 * k, -0.12 + 0.10 * k * 0.6), (-1.28, -0.06 + 0.02 * k)]  # fmt: skip
+        canvas.paint(stroke(quill, 0.0042, 0.0022), line_tone, 0.75)
+    canvas.paint(stroke(_COVERTS, 0.0048, 0.0036), line_tone, 0.7)
     if p.wing_bars:
         bar_tone = _shade(rgb, 1.55) if sum(rgb) < 640 else _shade(rgb, 0.80)
         for dx in (0.02, 0.20):
             bar = [(dx - 0.02, -0.38), (dx + 0.05, -0.16), (dx + 0.04, 0.08), (dx - 0.06, 0.34)]
-            stroke = _ribbon(at.body.outs(_spline([(x, y * lift) for x, y in bar], False, 5)), 0.0085, 0.0065)
-            canvas.paint(mask * canvas.polygon(stroke), bar_tone, 0.8)
+            canvas.paint(stroke(bar, 0.0085, 0.0065), bar_tone, 0.8)
 
 
 def _draw_eye(canvas: _Canvas, p: Painting, at: _Layout) -> None:
     x, y = at.head.out(0.38, 0.02)
     r = 0.078 * at.scale
     gap = np.hypot(canvas.x - x, canvas.y - y)
-    canvas.paint(canvas.inside(gap - (r * (1.55 if p.eye_ring else 1.22))), (246, 240, 226), 0.9 if p.eye_ring else 0.45)
+    reach, strength = (1.55, 0.9) if p.eye_ring else (1.22, 0.45)  # a faint ring sets it off a dark head
+    canvas.paint(canvas.inside(gap - r * reach), (246, 240, 226), strength)
     canvas.paint(canvas.inside(gap - r), (22, 18, 20))
     hx, hy = at.head.out(0.42, 0.07)
     canvas.paint(canvas.inside(np.hypot(canvas.x - hx, canvas.y - hy) - 0.34 * r), (255, 255, 255), 0.95)
+
+
+_CREST = ((0.45, 0.80), (-0.20, 1.18), (-1.25, 1.36), (-0.92, 0.86), (-0.80, 0.30), (0.0, 0.5))
 
 
 def _draw_bird(canvas: _Canvas, p: Painting, at: _Layout) -> None:
@@ -572,8 +582,7 @@ def _draw_bird(canvas: _Canvas, p: Painting, at: _Layout) -> None:
     cap = np.maximum(cap, head - 0.10)
     crown = body * canvas.inside(cap * at.scale, 0.010)
     if p.crown_shape == "crested":
-        crest = _spline([(0.45, 0.80), (-0.20, 1.18), (-1.25, 1.36), (-0.92, 0.86), (-0.80, 0.30), (0.0, 0.5)], True, 6)
-        crown = np.maximum(crown, canvas.polygon(at.head.outs(crest)))
+        crown = np.maximum(crown, canvas.polygon(at.head.outs(_spline(_CREST, True, 6))))
     canvas.paint(crown, _lit(p.crown.rgb, np.maximum(light, 0.86)))
 
     wing_light = 1.0 + 0.13 * np.clip(by / 0.5, -1.0, 1.0) - 0.05 * np.clip(-bx - 0.1, 0.0, 1.0)
@@ -581,26 +590,37 @@ def _draw_bird(canvas: _Canvas, p: Painting, at: _Layout) -> None:
     _draw_eye(canvas, p, at)
 
 
-def _draw_waterline(canvas: _Canvas, p: Painting, at: _Layout, water: Array, rng: np.random.Generator) -> None:
+def _draw_waterline(
+    canvas: _Canvas, p: Painting, at: _Layout, level: float, water: Array, rng: np.random.Generator
+) -> None:
     """Put the water back over what is below its surface, with a reflection and ripples."""
-    assert at.waterline is not None
-    line = at.waterline + 0.006 * np.sin(canvas.x * 34.0 + rng.uniform(0, 6))
+    line = level + 0.006 * np.sin(canvas.x * 34.0 + rng.uniform(0, 6))
     under = canvas.inside(line - canvas.y)
-    mirror = np.clip(((2.0 * at.waterline - canvas.y) * canvas.side - 0.5), 0, canvas.side - 1)
+    mirror = np.clip(((2.0 * level - canvas.y) * canvas.side - 0.5), 0, canvas.side - 1)
     rows = np.rint(mirror[:, 0]).astype(np.intp)
-    fade = np.clip(1.0 - (canvas.y - at.waterline) / (1.4 * at.scale), 0.0, 1.0)
+    fade = np.clip(1.0 - (canvas.y - level) / (1.4 * at.scale), 0.0, 1.0)
     reflected = canvas.pixels[rows]
     surface = water + (reflected - water) * (0.34 * fade)[..., None] * under[..., None]
     canvas.paint(under, surface)
     x = at.body.origin[0] if p.pose == "swimming" else 0.5 * (at.feet[0][0] + at.feet[1][0])
     reach = 1.15 if p.pose == "swimming" else 0.55
     for k, (wide, drop) in enumerate(((1.0, 0.012), (1.3, 0.045), (1.0, 0.085))):
-        ring = _ellipse(canvas.x - x, canvas.y - at.waterline - drop, reach * wide * at.scale, 0.012)
+        ring = _ellipse(canvas.x - x, canvas.y - level - drop, reach * wide * at.scale, 0.012)
         canvas.paint(canvas.inside(np.abs(ring + 0.004) - 0.004, 0.010), (236, 244, 246), (0.75, 0.4, 0.3)[k])
 
 
 def draw(painting: Painting, side: int) -> Array:
-    """Draw the bird as (side, side, 3) uint8; the picture is the same at every side length."""
+    """Draw the bird as (side, side, 3) uint8; the picture is the same at every side length.
+
+    Args:
+        painting: the bird; the same bird gives the same bytes.
+        side: pixels, 16 or more.
+
+    Raises:
+        ValueError: the side is below 16.
+    """
+    if side < 16:
+        raise ValueError(f"side is {side}; a painted bird needs 16 pixels or more")
     canvas = _Canvas(side)
     at = _layout(painting)
     rng = np.random.default_rng(painting.scene_seed)
@@ -618,7 +638,7 @@ def draw(painting: Painting, side: int) -> Array:
     behind = canvas.pixels.copy()
     _draw_bird(canvas, painting, at)
     if at.waterline is not None:
-        _draw_waterline(canvas, painting, at, behind, rng)
+        _draw_waterline(canvas, painting, at, at.waterline, behind, rng)
     if painting.background == "grass":
         _blades(canvas, rng, at.ground)
     return np.rint(np.clip(canvas.pixels, 0.0, 255.0)).astype(np.uint8)
