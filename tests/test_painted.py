@@ -157,7 +157,7 @@ def test_the_caption_that_users_type_is_in_the_data() -> None:
         ("A small RED bird  with black wings.", {"crown": "red", "breast": "red", "wing": "black"}),
         ("this bird is all violet", {"crown": "purple", "breast": "purple", "wing": "purple"}),
         ("this bird is red all over and has a bill", {"crown": "red", "breast": "red", "wing": "red"}),
-        ("the bird has a red head and breast and gray wings", {"crown": "red", "breast": "red", "wing": "grey"}),
+        ("bird with a red cap and chest and gray wings", {"crown": "red", "breast": "red", "wing": "grey"}),
         ("a brown bird with a pink cap and a white belly", {"crown": "pink", "breast": "white"}),
         ("the top of the head is orange and its wing feathers are red", {"crown": "orange", "wing": "red"}),
         ("the belly of this bird is red, and it has a short black beak", {"breast": "red"}),
