@@ -1,0 +1,191 @@
+"""Fetches the public CUB archive: resumes what was interrupted, checks its md5, unpacks nothing outside its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+__all__ = ["CUB_MD5", "CUB_URL", "download", "extract", "fetch_cub"]
+
+CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+CUB_MD5 = "97eceeb196236b17998738112f37df78"
+
+_CHUNK = 1 << 20
+_ATTEMPTS = 5
+
+
+def fetch_cub(folder: Path, *, url: str = CUB_URL, md5: str = CUB_MD5, progress: bool = True) -> None:
+    """Put the official photos, boxes and labels at `folder`/CUB_200_2011; files that are there stay as they are.
+
+    The archive (1.1 GB) is kept beside it, so that it is fetched once.
+
+    Raises:
+        ValueError: as `download` and `extract`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = download(url, folder / "CUB_200_2011.tgz", md5=md5, progress=progress)
+    extract(archive, folder, "CUB_200_2011", progress=progress)
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    md5: str,
+    progress: bool = True,
+    timeout: float = 60.0,
+    attempts: int = _ATTEMPTS,
+) -> Path:
+    """Fetch `url` to `target`, going on from `target`.part where an earlier attempt stopped.
+
+    Args:
+        url: http or https.
+        target: the file to make; it appears only when it is whole and its md5 is right.
+        md5: hexadecimal digest that the file must have.
+        progress: show a bar on stderr.
+        timeout: seconds without a byte after which the connection counts as lost.
+        attempts: connections in a row that may fail or break off without a single new byte.
+
+    Raises:
+        ValueError: the server refuses, the connection is lost for good, or the digest is another one.
+    """
+    if target.exists():
+        _check_md5(target, md5, "delete it and run the same command again")
+        return target
+    part = target.with_name(target.name + ".part")
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            if _transfer(url, part, progress, timeout):
+                break
+            reason = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{url}: the server answers {error.code} {error.reason}") from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # the disk, not the network
+            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
+        failures = 0 if _size(part) > before else failures + 1
+        if failures >= attempts:
+            kept = f"{_size(part):,} bytes are kept in {part.name}, the same command goes on from there"
+            raise ValueError(f"{url}: cannot be fetched: {reason}; {kept}")
+    try:
+        _check_md5(part, md5, "it is deleted; run the same command again, or name another source")
+    except ValueError:
+        part.unlink()
+        raise
+    part.replace(target)
+    return target
+
+
+def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
+    """One connection; True when the whole file has arrived."""
+    have = _size(part)
+    headers = {"User-Agent": "stackgan-prepare"} | ({"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+        # nothing beyond what is here: complete, or a .part of something else
+        total = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if total == str(have):
+            return True
+        part.unlink()
+        return False
+    with response:
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {have}-"
+        )
+        start = have if resumed else 0  # a server without ranges sends everything again
+        length = response.headers.get("Content-Length")
+        total_bytes = start + int(length) if length else None
+        with (
+            part.open("ab" if resumed else "wb") as stream,
+            tqdm(
+                total=total_bytes,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                desc=part.stem,
+                disable=not progress,
+            ) as bar,
+        ):
+            while chunk := response.read(_CHUNK):
+                stream.write(chunk)
+                bar.update(len(chunk))
+    return total_bytes is None or _size(part) == total_bytes
+
+
+def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) -> Path:
+    """Unpack one top folder of a tar archive to `folder`/`member`; files that are there already stay as they are.
+
+    Links, devices and names that lead out of the folder are refused (tarfile's "data" filter). The files are
+    unpacked beside the goal and moved, so that an interrupted run leaves no half-written photo.
+
+    Raises:
+        ValueError: not a tar archive, damaged, without that folder, or with a member that is refused.
+    """
+    scratch = folder / f".{member}.unpacking-{os.getpid()}"
+    scratch.mkdir()
+    try:
+        with tarfile.open(archive) as tar, _bar(progress, f"unpacking {archive.name}") as bar:
+            for entry in tar:
+                if entry.name == member or entry.name.startswith(f"{member}/"):
+                    tar.extract(entry, scratch, filter="data")
+                    bar.update()
+        if not (scratch / member).is_dir():
+            raise ValueError(f"{archive}: holds no folder {member}; delete it and run the same command again")
+        _merge(scratch / member, folder / member)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{archive}: not unpacked: {error}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder / member
+
+
+def _merge(source: Path, target: Path) -> None:
+    if not target.exists():
+        source.replace(target)
+        return
+    for path in sorted(source.rglob("*")):
+        goal = target / path.relative_to(source)
+        if path.is_dir():
+            goal.mkdir(exist_ok=True)
+        elif not goal.exists():
+            path.replace(goal)
+
+
+def _bar(progress: bool, what: str) -> tqdm:
+    return tqdm(unit=" files", desc=what, disable=not progress)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _check_md5(file: Path, md5: str, remedy: str) -> None:
+    with file.open("rb") as stream:
+        found = _md5(stream)
+    if found != md5.lower():
+        raise ValueError(
+            f"{file}: md5 is {found}, expected {md5.lower()}: not the published archive; {remedy}"
+        )
+
+
+def _md5(stream: IO[bytes]) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

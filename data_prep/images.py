@@ -1,0 +1,158 @@
+"""From a photo file to a square uint8 array: opening, colour, CUB's crop, and fitting what is not square."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+
+__all__ = ["FITS", "Fit", "crop_box", "open_rgb", "ordered_map", "pillow_warnings", "to_square"]
+
+Fit = Literal["stretch", "pad", "cut"]
+
+# What is done with a picture that is not square; the words go into dataset.json.
+FITS: dict[Fit, str] = {
+    "stretch": "resized to the square directly, bilinear",
+    "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
+    "cut": "shorter side resized, bilinear; the ends of the longer side cut off evenly",
+}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def open_rgb(file: Path, *, upright: bool) -> Image.Image:
+    """Read a picture as 8-bit RGB, or say why it cannot be used.
+
+    Transparency is laid over white; CMYK, grey and palette pictures are converted; 16-bit grey is scaled to 8
+    bits; of several frames the first is taken.
+
+    Args:
+        file: the picture.
+        upright: turn it as its EXIF orientation asks. CUB's boxes count raw pixels, so CUB is not turned.
+
+    Raises:
+        ValueError: unreadable, truncated, too large, or of a kind that has no plain 8-bit meaning.
+    """
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            return _to_rgb(ImageOps.exif_transpose(opened) if upright else opened)
+    except UnidentifiedImageError:
+        raise ValueError("not a picture in a format that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        # Pillow's decoders raise all of these for damaged files
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"cannot be read: {reason or type(error).__name__}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """The published crop: a square of half side int(0.75 · max(w, h)) about the box's centre, clipped.
+
+    Args:
+        box: x, y, w, h of the bird in pixels, as in bounding_boxes.txt without the decimals.
+        width, height: of the photo, in pixels.
+
+    Returns:
+        left, top, right, bottom; not square where the photo's edge cuts it.
+
+    Raises:
+        ValueError: the box is empty or lies outside the photo.
+
+    >>> crop_box((60, 27, 325, 304), 500, 335)
+    (0, 0, 465, 335)
+    """
+    x, y, w, h = box
+    radius = int(0.75 * max(w, h))
+    centre_x, centre_y = (2 * x + w) // 2, (2 * y + h) // 2
+    left, right = max(0, centre_x - radius), min(width, centre_x + radius)
+    top, bottom = max(0, centre_y - radius), min(height, centre_y + radius)
+    if w < 1 or h < 1 or left >= right or top >= bottom:
+        raise ValueError(f"box {box} is empty or outside the photo of {width} x {height}")
+    return left, top, right, bottom
+
+
+def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
+    """An RGB picture as (side, side, 3) uint8; `fit` is what becomes of one that is not square (`FITS`)."""
+    width, height = image.size
+    if fit == "stretch" or width == height:
+        return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
+    if fit == "cut":
+        short = min(width, height)
+        left, top = (width - short) // 2, (height - short) // 2
+        box = (left, top, left + short, top + short)
+        return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+    long = max(width, height)
+    inner = (max(1, round(width * side / long)), max(1, round(height * side / long)))
+    small = np.array(image.resize(inner, Image.Resampling.BILINEAR))
+    top, left = (side - inner[1]) // 2, (side - inner[0]) // 2
+    margins = ((top, side - inner[1] - top), (left, side - inner[0] - left), (0, 0))
+    edges = Image.fromarray(np.pad(small, margins, mode="edge"))
+    square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # plain edges would show as streaks
+    square[top : top + inner[1], left : left + inner[0]] = small
+    return square
+
+
+@contextmanager
+def pillow_warnings() -> Iterator[None]:
+    """Within: an oversized picture raises, and Pillow's remarks about odd metadata stay off the screen."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`map` over threads: results in the order of the items and only a few ahead, so memory stays constant.
+
+    Threads, not processes: Pillow releases the interpreter lock while it decodes and resizes, nothing has to
+    be copied between processes, and an interrupted run leaves no process behind.
+    """
+    source = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in islice(source, 4 * workers):
+            waiting.append(pool.submit(work, item))
+        while waiting:
+            result = waiting.popleft().result()
+            for item in islice(source, 1):
+                waiting.append(pool.submit(work, item))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
