@@ -1,0 +1,304 @@
+"""The compact caption encoder, trained on a prepared split by image–caption contrast.
+
+Both halves learn together: a caption's embedding is to find its own photo among the batch's, and a photo its caption
+(CLIP, arXiv:2103.00020, figure 3):
+
+    L = ½ · CE(s · ê v̂ᵀ) + ½ · CE(s · v̂ êᵀ)         ê, v̂ unit vectors (B, T), s the learned inverse temperature
+
+Photos that the caption might mean just as well (same species, same words) are no negatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from stackgan.config import CompactConfig
+    from stackgan.prepared import PreparedSplit
+
+__all__ = ["contrastive_loss", "train_compact_encoder", "train_tokenizer"]
+
+PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+DROPOUT = 0.1
+WORD_DROPOUT = (
+    0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
+)
+MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
+WARM_UP = 0.05  # of the steps
+
+
+def train_compact_encoder(
+    split: PreparedSplit,
+    settings: CompactConfig,
+    *,
+    seed: int,
+    progress: bool,
+    device: torch.device | str = "cpu",
+) -> CompactEncoder:
+    """Tokenizer and both halves, trained on the split's captions and photos; returned on the CPU.
+
+    Args:
+        split: photos and captions to learn from; photos without captions are left out.
+        settings: sizes and length of training.
+        seed: of initialisation, batches and crops: the same seed gives the same encoder up to rounding.
+        progress: show a bar with the loss and the share of captions that find their photo in the batch.
+        device: where to train.
+
+    Raises:
+        ValueError: fewer than two photos have captions.
+    """
+    counts = np.diff(split.offsets)
+    with_captions = np.flatnonzero(counts)
+    if len(with_captions) < 2:
+        raise ValueError(f"{split.path}: {len(with_captions)} photos have captions, contrast needs 2 or more")
+    tokenizer = train_tokenizer(split.captions, settings.vocabulary)
+    config = compact_config(settings, tokenizer.get_vocab_size(), DROPOUT)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        halves = _Halves(config, settings.dim, settings.image_size).to(device)
+        batches = _Batches(split, with_captions, tokenizer, settings, seed)
+        _train(halves, batches, settings, torch.device(device), progress)
+        halves.to("cpu").eval()
+        _standardise(halves, batches.ids)
+    words = {word for caption in split.captions for word in split_words(tokenizer, caption)}
+    _round_to_half(halves.image)
+    return CompactEncoder(
+        halves.text, halves.projection, tokenizer, sorted(words), config, image_half=halves.image
+    )
+
+
+def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric InfoNCE, and the share of captions that find their own photo.
+
+    Args:
+        text: (B, T); row i belongs to row i of ``image``.
+        image: (B, T).
+        scale: the inverse temperature.
+        same: (B, B) bool: pairs that are no negatives of each other (the diagonal is ignored).
+    """
+    logits = scale * F.normalize(text.float(), dim=1) @ F.normalize(image.float(), dim=1).T  # (B, B)
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(same & ~own, float("-inf"))
+    target = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return loss, (logits.argmax(1) == target).float().mean()
+
+
+def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Lower-casing WordPiece trained on the captions; deterministic.
+
+    Pieces that the captions never use are taken out again: they would have embeddings nobody trained, so that a
+    word made of them is honestly unknown.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.processors import TemplateProcessing
+    from tokenizers.trainers import WordPieceTrainer
+
+    def dressed(model: WordPiece) -> Tokenizer:
+        tokenizer = Tokenizer(model)
+        tokenizer.normalizer = BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = BertPreTokenizer()
+        return tokenizer
+
+    specials = [PAD, UNK, CLS, SEP]
+    first = dressed(WordPiece(unk_token=UNK))
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary, min_frequency=2, special_tokens=specials, show_progress=False
+    )
+    first.train_from_iterator(sorted(captions), trainer)
+    used = Counter(token for encoding in first.encode_batch(list(captions)) for token in encoding.tokens)
+    pieces = sorted(
+        (token for token in used if token not in specials), key=lambda token: (-used[token], token)
+    )
+    vocab = {token: index for index, token in enumerate([*specials, *pieces])}
+    tokenizer = dressed(WordPiece(vocab, unk_token=UNK))
+    tokenizer.add_special_tokens(specials)
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{CLS} $A {SEP}", special_tokens=[(CLS, vocab[CLS]), (SEP, vocab[SEP])]
+    )
+    return tokenizer
+
+
+class _Halves(nn.Module):
+    """Everything that learns: caption network, projection, image network, temperature."""
+
+    def __init__(self, config: dict[str, Any], dim: int, image_size: int) -> None:
+        super().__init__()
+        self.text = CaptionTransformer(config)
+        self.projection = nn.Linear(int(config["hidden_size"]), dim)
+        # Embeddings leave with zero mean and unit variance; the statistics are folded into the projection at the end.
+        self.norm = nn.BatchNorm1d(dim, affine=False)
+        self.image = ImageHalf(dim, image_size)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        states = self.text(ids, mask).float()
+        weights = mask.float().unsqueeze(-1)
+        return self.norm(self.projection((states * weights).sum(1) / weights.sum(1)))
+
+
+class _Batches:
+    """Draws photos, one caption each, crops and flips; everything from one generator."""
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        rows: NDArray[np.int64],
+        tokenizer: Tokenizer,
+        settings: CompactConfig,
+        seed: int,
+    ) -> None:
+        self.split, self.rows, self.size = split, rows, min(settings.batch_size, len(rows))
+        self.image_size, self.side = settings.image_size, settings.image_size * 76 // 64
+        self.rng = np.random.default_rng([seed, 0xC0])
+        distinct = {caption: None for caption in split.captions}
+        encodings = tokenizer.encode_batch(list(distinct))
+        longest = settings.max_tokens
+        kept = [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in encodings]
+        row_of = {caption: row for row, caption in enumerate(distinct)}
+        self.caption_row = np.array([row_of[caption] for caption in split.captions])
+        lengths = np.array([len(ids) for ids in kept])
+        self.ids = np.zeros((len(kept), lengths.max()), np.int64)  # 0 is [PAD]
+        for row, ids in enumerate(kept):
+            self.ids[row, : len(ids)] = ids
+        names = {record.species for record in split.records} - {None}
+        number = {name: i for i, name in enumerate(sorted(str(name) for name in names))}
+        # Photos of no stated species are a species each.
+        self.species = np.array(
+            [
+                number[r.species] if r.species is not None else len(number) + i
+                for i, r in enumerate(split.records)
+            ]
+        )
+        members: dict[int, list[int]] = {}
+        for row in rows:
+            members.setdefault(int(self.species[row]), []).append(int(row))
+        self.members = [np.array(group) for group in members.values()]
+        self.distinct_species = len(self.members) >= self.size
+
+    def _photos(self) -> NDArray[np.int64]:
+        if not self.distinct_species:
+            return self.rng.choice(self.rows, self.size, replace=False)
+        groups = self.rng.choice(len(self.members), self.size, replace=False)
+        return np.array([self.rng.choice(self.members[group]) for group in groups])
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images (B, 3, s, s) uint8, token ids (B, L), mask (B, L), and which pairs are no negatives (B, B)."""
+        photos = np.sort(self._photos())
+        first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
+        captions = self.caption_row[self.rng.integers(first, after)]
+        ids = self.ids[captions]
+        ids = ids[:, : int((ids != 0).sum(1).max())]
+        mask = ids != 0
+        dropped = (self.rng.random(ids.shape) < WORD_DROPOUT) & (ids > 3)
+        ids = np.where(dropped, 1, ids)
+        species = self.species[photos]
+        same = (species[:, None] == species[None]) | (captions[:, None] == captions[None])
+        images = self._crops(np.asarray(self.split.images[photos]))
+        return images, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(same)
+
+    def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
+        pictures = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
+        if pictures.shape[-1] != self.side:
+            pictures = F.interpolate(
+                pictures.float(), (self.side, self.side), mode="bilinear", antialias=True
+            )
+        room, size = self.side - self.image_size, self.image_size
+        tops, lefts = self.rng.integers(0, room + 1, (2, len(pictures)))
+        flips = self.rng.random(len(pictures)) < 0.5
+        crops = [p[:, t : t + size, x : x + size] for p, t, x in zip(pictures, tops, lefts, strict=True)]
+        crops = [crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips, strict=True)]
+        return torch.stack(crops)
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        for start in range(0, len(self.ids), size):
+            yield torch.from_numpy(self.ids[start : start + size])
+
+
+def _train(
+    halves: _Halves, batches: _Batches, settings: CompactConfig, device: torch.device, progress: bool
+) -> None:
+    from tqdm import tqdm
+
+    decayed = [p for p in halves.parameters() if p.ndim >= 2]
+    others = [p for p in halves.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    warm = max(1, round(WARM_UP * settings.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))),
+    )
+    halves.train()
+    halves.to(memory_format=torch.channels_last)
+    shown = torch.zeros(2)
+    with tqdm(total=settings.steps, desc="caption encoder", disable=not progress) as bar:
+        for step in range(settings.steps):
+            images, ids, mask, same = (tensor.to(device) for tensor in batches.draw())
+            pictures = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                vectors = halves.image(pictures)
+                text = halves.text(ids, mask)
+            text = _pooled(halves, text, mask)
+            loss, found = contrastive_loss(text, vectors, halves.log_scale.exp(), same)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(halves.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            with torch.no_grad():
+                halves.log_scale.clamp_(0, math.log(MAX_SCALE))
+            shown = (
+                torch.stack([loss.detach(), found]).cpu() * 0.1 + shown * 0.9
+                if step
+                else torch.stack([loss.detach(), found]).cpu()
+            )
+            bar.update()
+            if step % 10 == 9:
+                bar.set_postfix(loss=f"{shown[0]:.2f}", found=f"{shown[1]:.0%}", refresh=False)
+
+
+def _pooled(halves: _Halves, states: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.float().unsqueeze(-1)
+    return halves.norm(halves.projection((states.float() * weights).sum(1) / weights.sum(1)))
+
+
+@torch.no_grad()
+def _standardise(halves: _Halves, ids: NDArray[np.int64]) -> None:
+    """Fold zero mean and unit variance over the distinct training captions into the projection."""
+    vectors = []
+    for start in range(0, len(ids), 512):
+        chunk = torch.from_numpy(ids[start : start + 512])
+        mask = chunk != 0
+        weights = mask.float().unsqueeze(-1)
+        vectors.append(halves.projection((halves.text(chunk, mask) * weights).sum(1) / weights.sum(1)))
+    every = torch.cat(vectors)
+    spread, mean = every.std(0).clamp_min(1e-6), every.mean(0)
+    halves.projection.weight.div_(spread[:, None])
+    halves.projection.bias.sub_(mean).div_(spread)
+
+
+@torch.no_grad()
+def _round_to_half(module: nn.Module) -> None:
+    """Hold what a half-precision file can hold, so that saved and loaded halves agree exactly."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.half().float())
