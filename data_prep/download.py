@@ -1,14 +1,17 @@
-"""Fetches the public CUB archive: resumes what was interrupted, checks its md5, unpacks nothing outside its folder."""
+"""Fetches the public CUB archive: goes on where it was interrupted, checks its md5, unpacks it safely."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
 import shutil
 import tarfile
+import time
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +23,10 @@ CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB_MD5 = "97eceeb196236b17998738112f37df78"
 
 _CHUNK = 1 << 20
-_ATTEMPTS = 5
 
 
 def fetch_cub(folder: Path, *, url: str = CUB_URL, md5: str = CUB_MD5, progress: bool = True) -> None:
-    """Put the official photos, boxes and labels at `folder`/CUB_200_2011; files that are there stay as they are.
+    """Put the official photos, boxes and labels at `folder`/CUB_200_2011; files that are there stay.
 
     The archive (1.1 GB) is kept beside it, so that it is fetched once.
 
@@ -43,7 +45,8 @@ def download(
     md5: str,
     progress: bool = True,
     timeout: float = 60.0,
-    attempts: int = _ATTEMPTS,
+    attempts: int = 5,
+    pause: float = 2.0,
 ) -> Path:
     """Fetch `url` to `target`, going on from `target`.part where an earlier attempt stopped.
 
@@ -54,10 +57,13 @@ def download(
         progress: show a bar on stderr.
         timeout: seconds without a byte after which the connection counts as lost.
         attempts: connections in a row that may fail or break off without a single new byte.
+        pause: seconds to wait after such a one.
 
     Raises:
         ValueError: the server refuses, the connection is lost for good, or the digest is another one.
     """
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url}: not an http or https address")
     if target.exists():
         _check_md5(target, md5, "delete it and run the same command again")
         return target
@@ -70,15 +76,19 @@ def download(
                 break
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
-            raise ValueError(f"{url}: the server answers {error.code} {error.reason}") from None
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            if isinstance(error, OSError) and error.filename is not None:
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code < 500:  # a 5xx may pass
+                raise ValueError(f"{url}: {reason}") from None
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "filename", None) is not None or getattr(error, "errno", 0) == errno.ENOSPC:
                 raise  # the disk, not the network
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         failures = 0 if _size(part) > before else failures + 1
         if failures >= attempts:
             kept = f"{_size(part):,} bytes are kept in {part.name}, the same command goes on from there"
             raise ValueError(f"{url}: cannot be fetched: {reason}; {kept}")
+        if failures:
+            time.sleep(pause)
     try:
         _check_md5(part, md5, "it is deleted; run the same command again, or name another source")
     except ValueError:
@@ -105,31 +115,23 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
         part.unlink()
         return False
     with response:
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
+        sent = response.headers.get("Content-Range", "")
+        resumed = response.status == 206 and sent.startswith(f"bytes {have}-")
         start = have if resumed else 0  # a server without ranges sends everything again
         length = response.headers.get("Content-Length")
-        total_bytes = start + int(length) if length else None
-        with (
-            part.open("ab" if resumed else "wb") as stream,
-            tqdm(
-                total=total_bytes,
-                initial=start,
-                unit="B",
-                unit_scale=True,
-                desc=part.stem,
-                disable=not progress,
-            ) as bar,
-        ):
+        whole = start + int(length) if length else None
+        bar = tqdm(
+            total=whole, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress
+        )
+        with bar, part.open("ab" if resumed else "wb") as stream:
             while chunk := response.read(_CHUNK):
                 stream.write(chunk)
                 bar.update(len(chunk))
-    return total_bytes is None or _size(part) == total_bytes
+    return whole is None or _size(part) == whole
 
 
 def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) -> Path:
-    """Unpack one top folder of a tar archive to `folder`/`member`; files that are there already stay as they are.
+    """Unpack one top folder of a tar archive to `folder`/`member`; files that are there stay as they are.
 
     Links, devices and names that lead out of the folder are refused (tarfile's "data" filter). The files are
     unpacked beside the goal and moved, so that an interrupted run leaves no half-written photo.
@@ -137,6 +139,8 @@ def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) 
     Raises:
         ValueError: not a tar archive, damaged, without that folder, or with a member that is refused.
     """
+    for left in folder.glob(f".{member}.unpacking-*"):  # by a run that was killed
+        shutil.rmtree(left)
     scratch = folder / f".{member}.unpacking-{os.getpid()}"
     scratch.mkdir()
     try:
@@ -148,7 +152,7 @@ def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) 
         if not (scratch / member).is_dir():
             raise ValueError(f"{archive}: holds no folder {member}; delete it and run the same command again")
         _merge(scratch / member, folder / member)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive}: not unpacked: {error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

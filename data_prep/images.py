@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
-__all__ = ["FITS", "Fit", "crop_box", "open_rgb", "ordered_map", "pillow_warnings", "to_square"]
+__all__ = ["FITS", "Fit", "crop_box", "open_rgb", "to_square"]
 
 Fit = Literal["stretch", "pad", "cut"]
 
@@ -25,9 +19,6 @@ FITS: dict[Fit, str] = {
     "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
     "cut": "shorter side resized, bilinear; the ends of the longer side cut off evenly",
 }
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def open_rgb(file: Path, *, upright: bool) -> Image.Image:
@@ -126,33 +117,3 @@ def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
     square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # plain edges would show as streaks
     square[top : top + inner[1], left : left + inner[0]] = small
     return square
-
-
-@contextmanager
-def pillow_warnings() -> Iterator[None]:
-    """Within: an oversized picture raises, and Pillow's remarks about odd metadata stay off the screen."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
-def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` over threads: results in the order of the items and only a few ahead, so memory stays constant.
-
-    Threads, not processes: Pillow releases the interpreter lock while it decodes and resizes, nothing has to
-    be copied between processes, and an interrupted run leaves no process behind.
-    """
-    source = iter(items)
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in islice(source, 4 * workers):
-            waiting.append(pool.submit(work, item))
-        while waiting:
-            result = waiting.popleft().result()
-            for item in islice(source, 1):
-                waiting.append(pool.submit(work, item))
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

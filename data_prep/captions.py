@@ -1,0 +1,52 @@
+"""Caption text: one way to read a file of captions, and one way to tidy a caption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["decode", "read_captions", "tidy"]
+
+
+def tidy(text: str) -> str:
+    """The caption on one line: runs of white space, line breaks among them, become one space.
+
+    >>> tidy("  a small  bird\\n with black wings ")
+    'a small bird with black wings'
+    """
+    return " ".join(text.split())
+
+
+def decode(data: bytes) -> str:
+    """UTF-8 text, with or without a byte-order mark; other encodings are not guessed.
+
+    Raises:
+        ValueError: not UTF-8, or not text at all; the message says in which line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
+        ) from None
+    if "\0" in text:
+        raise ValueError("holds null characters, so it is not UTF-8 text")
+    return text
+
+
+def read_captions(file: Path) -> tuple[str, ...]:
+    """The captions of a text file, one a line; blank lines do not count.
+
+    Raises:
+        ValueError: there is no such file, no caption in it, or it is not UTF-8.
+    """
+    try:
+        text = decode(file.read_bytes())
+    except FileNotFoundError:
+        raise ValueError("missing") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    captions = tuple(caption for line in text.split("\n") if (caption := tidy(line)))
+    if not captions:
+        raise ValueError("empty: no caption in it")
+    return captions

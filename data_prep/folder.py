@@ -1,0 +1,347 @@
+"""One's own photos with captions to a prepared folder.
+
+Captions stand in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder convention: `file_name`,
+`text`), or in a .txt file beside each photo, one caption a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_prep.captions import decode, read_captions, tidy
+from data_prep.images import FITS, Fit, open_rgb, to_square
+from data_prep.writing import Photo, Problem, check_folders, count_workers, write_photos
+from stackgan.prepared import PreparedFolder, PreparedWriter, Record, load_side
+
+__all__ = ["prepare_folder"]
+
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif"})
+NOT_READ = frozenset({".heic", ".heif", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
+METADATA = ("metadata.jsonl", "metadata.csv")
+TEXT_KEYS = ("text", "caption", "captions")
+SPECIES_KEYS = ("species", "label")
+NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files that belong to no photo
+
+
+def prepare_folder(
+    src: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: int = 64,
+    fit: Fit = "pad",
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    captions: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> PreparedFolder:
+    """Pair the photos under `src` with their captions, make them square, split them, and write `out`.
+
+    The split: `train/` and `test/` where all photos lie in these two; else by species where they are given,
+    so that no species is in both; else by a hash of each photo's path, which stays when photos are added.
+
+    Args:
+        src: folder of photos; subfolders are searched, names that begin with a dot are not.
+        out: the prepared folder to make, not inside `src`.
+        size: side of the training images in pixels.
+        fit: what becomes of photos that are not square; see `data_prep.images.FITS`. "pad" keeps all that the
+            captions speak of.
+        test_fraction: share of the photos kept for the test, from 0 up to but not including 1.
+        seed: another number draws another split.
+        captions: False prepares all photos without captions, for unconditional training.
+        overwrite: replace a prepared folder at `out`.
+        workers: threads; the number of CPU cores, at most four, when not given.
+        progress: show a bar on stderr.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no photos, no captions at all, metadata that cannot be read, `out` inside `src`.
+        FileExistsError: `out` exists.
+    """
+    src, threads = Path(src), count_workers(workers)
+    if not src.is_dir():
+        raise FileNotFoundError(f"{src}: no such folder" if not src.exists() else f"{src}: is not a folder")
+    check_folders(src, Path(out), apart=True)
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"--test-fraction {test_fraction}: must be at least 0 and below 1")
+    files = sorted(_walk(src))
+    photos = [file for file in files if _suffix(file) in PHOTOS]
+    if not photos:
+        raise ValueError(f"{src}: no photos in it ({', '.join(sorted(PHOTOS))} are read)")
+    problems = [
+        Problem(file, "this format is not read; save it as JPEG or PNG")
+        for file in files
+        if _suffix(file) in NOT_READ
+    ]
+    entries, origin = _find_captions(src, files, photos, problems, captions)
+    homes, rule = _split(entries, test_fraction, seed)
+    source: dict[str, object] = {
+        "captions": origin,
+        "photos_found": len(photos),
+        "fit": fit,
+        "split": rule,
+        "test_fraction": test_fraction,
+        "seed": seed,
+    }
+    with PreparedWriter(
+        out,
+        kind="folder",
+        size=size,
+        crop=FITS[fit],
+        source=source,
+        overwrite=overwrite,
+        species_disjoint=rule == "species",
+    ) as writer:
+        for problem in problems:
+            writer.problem(problem.path, problem.reason)
+        side = load_side(size)
+
+        def prepare(entry: _Entry) -> Photo | Problem:
+            try:
+                image = open_rgb(src / entry.path, upright=True)
+            except ValueError as error:
+                return Problem(entry.path, str(error))
+            record = Record(entry.path, entry.captions, entry.species)
+            return Photo(homes[entry.path], to_square(image, side, fit), record, image.size)
+
+        # the train split first, as everywhere; sorted() keeps the order of the paths within a split
+        ordered = sorted(entries, key=lambda entry: homes[entry.path] != "train")
+        write_photos(writer, ordered, prepare, workers=threads, progress=progress)
+    return PreparedFolder.open(out)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A photo by its path below SRC, with what is said of it."""
+
+    path: str
+    captions: tuple[str, ...]
+    species: str | None = None
+
+
+# --- captions ----------------------------------------------------------------------------------
+
+
+def _walk(src: Path) -> Iterator[str]:
+    """Paths of all files below `src`, relative to it, with forward slashes."""
+    for folder, subfolders, names in os.walk(src):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                yield (Path(folder) / name).relative_to(src).as_posix()
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path).suffix.lower()
+
+
+def _find_captions(
+    src: Path, files: Sequence[str], photos: Sequence[str], problems: list[Problem], captions: bool
+) -> tuple[list[_Entry], str]:
+    """The photos that have captions, in the order of their paths, and where the captions were found."""
+    if not captions:
+        return [_Entry(photo, ()) for photo in photos], "none"
+    tables = [file for file in files if PurePosixPath(file).name in METADATA]
+    if tables:
+        return _from_metadata(src, tables, photos, problems), ", ".join(tables)
+    texts = {file for file in files if _suffix(file) == ".txt"}
+    if any(_sidecar(photo) in texts for photo in photos):
+        return _from_text_files(src, texts, photos, problems), "text files"
+    raise ValueError(
+        f"{src}: no captions: neither metadata.jsonl nor metadata.csv nor a .txt beside a photo; "
+        "pass --no-captions to train without text"
+    )
+
+
+def _sidecar(photo: str) -> str:
+    return str(PurePosixPath(photo).with_suffix(".txt"))
+
+
+def _from_text_files(
+    src: Path, texts: set[str], photos: Sequence[str], problems: list[Problem]
+) -> list[_Entry]:
+    entries = []
+    for photo in photos:
+        try:
+            entries.append(_Entry(photo, read_captions(src / _sidecar(photo))))
+        except ValueError as error:
+            problems.append(Problem(_sidecar(photo), f"{error}; the photo {photo} is left out"))
+    for text in sorted(texts - {_sidecar(photo) for photo in photos}):
+        if PurePosixPath(text).stem.lower() not in NOT_CAPTIONS:
+            problems.append(Problem(text, "no photo of this name"))
+    return entries
+
+
+def _from_metadata(
+    src: Path, tables: Sequence[str], photos: Sequence[str], problems: list[Problem]
+) -> list[_Entry]:
+    """Rows of all metadata files; several rows of one photo add their captions together."""
+    there = set(photos)
+    found: dict[str, _Entry] = {}
+    bad: set[str] = set()  # photos whose rows were refused, so that they are not listed a second time
+    for table in tables:
+        if table.endswith(".jsonl") and table.removesuffix("jsonl") + "csv" in tables:
+            raise ValueError(f"{src / table}: metadata.csv stands beside it; keep one of the two")
+        rows = _read_jsonl if table.endswith(".jsonl") else _read_csv
+        for line, row in rows(src / table):
+            where = f"{table}, line {line}"
+            try:
+                if isinstance(row, str):
+                    raise ValueError(row)
+                path = _photo_path(row, table)
+                if path not in there:
+                    raise ValueError(f"{path}: there is no such photo")
+                bad.add(path)
+                entry = _Entry(path, _row_captions(row), _row_species(row))
+                before = found.get(path, entry)
+                if before.species != entry.species:
+                    raise ValueError(f"{path}: species {entry.species!r} here, {before.species!r} before")
+            except ValueError as error:
+                problems.append(Problem(where, str(error)))
+            else:
+                earlier = found[path].captions if path in found else ()
+                found[path] = _Entry(path, earlier + entry.captions, entry.species)
+    problems.extend(
+        Problem(photo, "no row in the metadata")
+        for photo in photos
+        if photo not in found and photo not in bad
+    )
+    return [found[photo] for photo in photos if photo in found]
+
+
+Row = Mapping[str, object]
+
+
+def _read_jsonl(file: Path) -> Iterator[tuple[int, Row | str]]:
+    """Line number and row, or what is wrong with the line."""
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        try:
+            text = decode(line)
+        except ValueError as error:
+            yield number, str(error).removeprefix("line 1: ")
+            continue
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            yield number, f"not valid JSON: {error}"
+            continue
+        yield number, row if isinstance(row, dict) else "not a JSON object"
+
+
+def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
+    try:
+        text = decode(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = reader.fieldnames or []
+    if "file_name" not in header or not any(key in header for key in TEXT_KEYS):
+        raise ValueError(f"{file}: the first line is {', '.join(header)!r}; it must name file_name and text")
+    try:
+        for row in reader:
+            if None in row:
+                yield (
+                    reader.line_num,
+                    "more fields than the first line names; a text with commas needs quotes",
+                )
+            else:
+                yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+
+
+def _photo_path(row: Row, table: str) -> str:
+    """The photo a row speaks of, as a path below SRC."""
+    name = row.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("no 'file_name'")
+    parts: list[str] = list(PurePosixPath(table).parent.parts)
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        if part == "/" or (part == ".." and not parts):
+            raise ValueError(f"{name}: leads out of the folder")
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _row_captions(row: Row) -> tuple[str, ...]:
+    keys = [key for key in TEXT_KEYS if key in row]
+    if len(keys) != 1:
+        found = " and ".join(keys) if keys else f"only {', '.join(sorted(row))}"
+        raise ValueError(f"one of {', '.join(TEXT_KEYS)} is needed; found {found}")
+    value = row[keys[0]]
+    listed = value if isinstance(value, list) else [value]
+    texts = [text for text in listed if isinstance(text, str)]
+    if len(texts) != len(listed):
+        raise ValueError(f"{keys[0]!r} is neither a string nor a list of strings")
+    captions = tuple(caption for text in texts if (caption := tidy(text)))
+    if not captions:
+        raise ValueError(f"{keys[0]!r} is empty")
+    return captions
+
+
+def _row_species(row: Row) -> str | None:
+    keys = [key for key in SPECIES_KEYS if key in row]
+    if len(keys) > 1:
+        raise ValueError("both 'species' and 'label' are given; keep one")
+    value = row[keys[0]] if keys else None
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{keys[0]!r} is {value!r}, neither a name nor a number")
+    return str(value)
+
+
+# --- split -------------------------------------------------------------------------------------
+
+
+def _split(entries: Sequence[_Entry], fraction: float, seed: int) -> tuple[dict[str, str], str]:
+    """Each photo's split, and the rule in a word: "folders", "species" or "file names"."""
+    tops = {entry.path: PurePosixPath(entry.path).parts[0] for entry in entries}
+    if set(tops.values()) == {"train", "test"}:
+        return tops, "folders"
+    photos = Counter(entry.species for entry in entries if entry.species is not None)
+    by_species = len(photos) > 1
+    kept = _test_species(photos, fraction, seed) if by_species else set()
+    homes = {}
+    for entry in entries:
+        if by_species and entry.species is not None:
+            test = entry.species in kept
+        else:
+            test = _hash(seed, entry.path) < fraction
+        homes[entry.path] = "test" if test else "train"
+    if entries and "train" not in homes.values():
+        raise ValueError(f"--test-fraction {fraction}: leaves no photo to train with; lower it")
+    return homes, "species" if by_species else "file names"
+
+
+def _test_species(photos: Counter[str], fraction: float, seed: int) -> set[str]:
+    """Species for the test, drawn by their hashes until about `fraction` of the photos are taken."""
+    wanted = fraction * photos.total()
+    taken: set[str] = set()
+    count = 0
+    for species in sorted(photos, key=lambda name: _hash(seed, name)):
+        if len(taken) < len(photos) - 1 and count + photos[species] / 2 <= wanted:
+            taken.add(species)
+            count += photos[species]
+    if not taken and fraction > 0:
+        taken.add(min(photos, key=lambda name: (photos[name], name)))
+    return taken
+
+
+def _hash(seed: int, name: str) -> float:
+    """A number from 0 up to 1 that depends on the seed and the name alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) / 2**64

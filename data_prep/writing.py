@@ -1,0 +1,118 @@
+"""Runs the preparation of single photos on threads and writes what they return, in order."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from stackgan.prepared import PreparedWriter, Record
+
+__all__ = ["Photo", "Problem", "check_folders", "count_workers", "relative", "write_photos"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A prepared photo: its split, (L, L, 3) uint8, its record, and the pixels it was made of."""
+
+    split: str
+    image: NDArray[np.uint8]
+    record: Record
+    original: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An input that could not be used, by its path relative to the source, and why."""
+
+    path: str
+    reason: str
+
+
+def write_photos(
+    writer: PreparedWriter,
+    items: Sequence[Item],
+    prepare: Callable[[Item], Photo | Problem],
+    *,
+    workers: int,
+    progress: bool,
+) -> dict[str, list[Record]]:
+    """Prepare `items` on threads, write photos and problems in their order; returns the records by split.
+
+    How many photos were not square, and how many had to be enlarged, is noted in the writer's source.
+    """
+    written: dict[str, list[Record]] = {}
+    oblong = enlarged = 0
+    with warnings.catch_warnings(), tqdm(total=len(items), unit=" photos", disable=not progress) as bar:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks about odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for result in _ordered_map(prepare, items, workers):
+            bar.update()
+            if isinstance(result, Photo):
+                writer.add(result.split, result.image, result.record)
+                written.setdefault(result.split, []).append(result.record)
+                oblong += result.original[0] != result.original[1]
+                enlarged += max(result.original) < writer.load_side
+            else:
+                writer.problem(result.path, result.reason)
+    writer.source |= {"not_square": oblong, "enlarged": enlarged}
+    return written
+
+
+def _ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`map` over threads: results in the order of the items and only a few ahead, so memory stays constant.
+
+    Threads, not processes: Pillow releases the interpreter lock while it decodes and resizes, nothing has to
+    be copied between processes, and an interrupted run leaves no process behind.
+    """
+    source = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in islice(source, 4 * workers):
+            waiting.append(pool.submit(work, item))
+        while waiting:
+            result = waiting.popleft().result()
+            for item in islice(source, 1):
+                waiting.append(pool.submit(work, item))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_workers(asked: int | None) -> int:
+    """Threads to use: as many as asked for, else the CPU cores this process may use, at most four."""
+    if asked is not None:
+        if asked < 1:
+            raise ValueError(f"--workers {asked}: must be 1 or more")
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores)
+
+
+def check_folders(src: Path, out: Path, *, apart: bool) -> None:
+    """Refuse an OUT that holds SRC, which --overwrite would delete; where `apart` is set, one inside SRC."""
+    source, target = src.resolve(), out.resolve()
+    if target == source or target in source.parents:
+        raise ValueError(f"{out}: holds the source {src}; name another folder")
+    if apart and source in target.parents:
+        raise ValueError(f"{out}: lies inside the source {src}; name a folder outside of it")
+
+
+def relative(file: Path, src: Path) -> str:
+    """The path of `file` seen from `src`, with forward slashes; begins with `..` for what lies beside it."""
+    return os.path.relpath(file.resolve(), src.resolve()).replace(os.sep, "/")
