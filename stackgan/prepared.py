@@ -11,6 +11,7 @@ OUT/<split>/embeddings/*.npy   (captions of the split, T) float32, one file an e
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -144,25 +145,39 @@ class PreparedWriter:
             )
 
     def __enter__(self) -> PreparedWriter:
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self._clear_leftovers()
-        self._partial.mkdir()
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self._clear_leftovers()
+            self._partial.mkdir()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ValueError(f"{self.shown}: cannot be made: {reason}; name another folder") from None
         self._lock = _lock_folder(self._partial)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
+        failure = error
+        if failure is None:
+            try:
                 self._finish()
-        finally:
-            for split in self._splits.values():
+            except BaseException as late:
+                failure = late
+        self._clean_up()
+        if isinstance(failure, OSError) and failure.errno is not None and failure.filename is None:
+            raise ValueError(f"{self.shown}: cannot be written: {failure.strerror}") from None
+        if failure is not None and failure is not error:
+            raise failure
+
+    def _clean_up(self) -> None:
+        for split in self._splits.values():
+            with contextlib.suppress(OSError):  # a full disk; the first such error is on its way to the user
                 split.close()
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
-            shutil.rmtree(self._partial, ignore_errors=True)  # gone already after a clean end
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        shutil.rmtree(self._partial, ignore_errors=True)  # gone already after a clean end
 
     def _clear_leftovers(self) -> None:
         for folder in self.out.parent.glob(f"{_escape_glob(self.out.name)}.partial-*"):
@@ -565,8 +580,10 @@ def _as_embeddings(array: NDArray[Any], name: str) -> NDArray[np.float32]:
 def _embeddings_file(name: str) -> str:
     """File name of an encoder's embeddings: its name with `/`, `:` and the like percent-encoded."""
     quoted = urllib.parse.quote(name, safe="@+=, ")
-    if not quoted or quoted.startswith(".") or len(quoted) > 200:
-        raise ValueError(f"embeddings name {name!r}: empty, too long, or begins with a dot")
+    if quoted.startswith("."):  # files that begin with a dot are temporary ones
+        quoted = "%2E" + quoted[1:]
+    if not quoted or len(quoted) > 200:
+        raise ValueError(f"embeddings name {name!r}: empty, or more than 200 letters as a file name")
     return f"{quoted}.npy"
 
 
