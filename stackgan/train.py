@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stackgan.augment import diff_augment
+from stackgan.caption_contrast import train_compact_encoder
 from stackgan.checkpoint import load_state, publish, save_state, write_atomic
 from stackgan.config import Config
 from stackgan.data import Batch, Sampler, to_stages
@@ -35,7 +36,7 @@ from stackgan.losses import colour_consistency, discriminator_loss, generator_lo
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, default_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
-from stackgan.text import TextEncoder, caption_embeddings, load_text_encoder, train_compact_encoder
+from stackgan.text import TextEncoder, caption_embeddings, load_text_encoder
 
 __all__ = ["train"]
 

@@ -30,6 +30,8 @@ class Standardise(nn.Module):
         self.scale.copy_((embeddings - self.mean).square().mean().sqrt().clamp(min=1e-6))
 
     def forward(self, e: Tensor) -> Tensor:
+        if e.ndim != 2 or e.shape[1] != len(self.mean):
+            raise ValueError(f"embeddings have shape {tuple(e.shape)}: this model takes (B, {len(self.mean)})")
         return (e - self.mean) / self.scale
 
 
@@ -46,13 +48,11 @@ class CANet(nn.Module):
 
     def __init__(self, text_dim: int, code_dim: int) -> None:
         super().__init__()
-        self.text_dim, self.code_dim = text_dim, code_dim
+        self.code_dim = code_dim
         self.linear = nn.Linear(text_dim, code_dim * 4)
         orthogonal_init(self)
 
     def forward(self, e: Tensor) -> DiagonalGaussian:
         """e (B, T) -> a distribution over codes (B, C)."""
-        if e.ndim != 2 or e.shape[1] != self.text_dim:
-            raise ValueError(f"embeddings have shape {tuple(e.shape)}: this model takes (B, {self.text_dim})")
         mu, logvar = glu(self.linear(e)).float().split(self.code_dim, dim=1)
         return DiagonalGaussian(mu, logvar)

@@ -1,0 +1,73 @@
+"""The configuration: presets, overrides, strict JSON."""
+
+import dataclasses
+import json
+
+import pytest
+
+from stackgan.config import PRESETS, Config, preset
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_survives_json(name: str) -> None:
+    config = preset(name)
+    assert config.preset == name
+    assert Config.from_dict(json.loads(config.to_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("optim.batch_size=8", "optim", "batch_size", 8),
+        ("optim.lr_generator=1e-3", "optim", "lr_generator", 1e-3),
+        ("train.minutes=5", "train", "minutes", 5.0),
+        ("discriminator.unconditional=False", "discriminator", "unconditional", False),
+        ("text.encoder=some/model=x", "text", "encoder", "some/model=x"),
+    ],
+)
+def test_overrides(override: str, section: str, key: str, value: object) -> None:
+    changed = preset("cpu-64", [override])
+    assert getattr(getattr(changed, section), key) == value
+    restored = dataclasses.replace(
+        changed, **{section: dataclasses.replace(getattr(changed, section), **{key: getattr(getattr(preset("cpu-64"), section), key)})}
+    )
+    assert restored == preset("cpu-64"), "an override changed more than its key"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optim.batch_size", ["section.key=value"]),
+        ("optim.batchsize=8", ["optim.batchsize", "optim.batch_size"]),
+        ("batch_size=8", ["batch_size"]),
+        ("optim.batch_size=eight", ["optim.batch_size", "whole number"]),
+        ("optim.batch_size=1", ["optim.batch_size", "2 or more"]),
+        ("optim.lr_generator=-1", ["optim.lr_generator", "above 0"]),
+        ("optim.channels_last=perhaps", ["optim.channels_last", "true or false"]),
+        ("generator.block=new", ["generator.block", "legacy or fused"]),
+        ("augment.policy=brightness,blur", ["augment.policy", "blur"]),
+        ("tree.stages=6", ["tree.stages", "1 to 5"]),
+    ],
+)
+def test_wrong_overrides_name_the_key(override: str, words: list[str]) -> None:
+    with pytest.raises(ValueError) as caught:
+        preset("cpu-64", [override])
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda v: v["optim"].update(batch_sise=3), "optim.batch_sise"),
+        (lambda v: v["optim"].update(batch_size="3"), "optim.batch_size"),
+        (lambda v: v["optim"].update(batch_size=True), "optim.batch_size"),
+        (lambda v: v.update(optim=3), "optim"),
+        (lambda v: v.update(nosuch={}), "nosuch"),
+    ],
+)
+def test_json_is_strict(change, word: str) -> None:  # type: ignore[no-untyped-def]
+    values = preset("cpu-64").to_dict()
+    change(values)
+    with pytest.raises(ValueError, match=word):
+        Config.from_dict(values)

@@ -1,0 +1,83 @@
+"""Rules about the code itself: imports point down, ``import stackgan`` stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LAYERS = [
+    {"prepared"},
+    {"config", "allocator", "grid"},
+    {"layers", "losses", "augment", "ema"},
+    {"text", "caption_contrast", "latent", "latent.distributions", "latent.conditioning", "latent.priors",
+     "generator", "discriminator", "data"},
+    {"model"},
+    {"checkpoint"},
+    {"pipeline", "convert"},
+    {"reader", "caption_file"},
+    {"train", "evaluate", "batch"},
+    {"cli"},
+]  # fmt: skip
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def _modules() -> list[Path]:
+    return sorted(f for f in (ROOT / "stackgan").rglob("*.py") if f.parent.name != "study")
+
+
+def _name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT / "stackgan").with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("file", _modules(), ids=_name)
+def test_imports_point_down(file: Path) -> None:
+    name = _name(file)
+    if name == "__init__":
+        return
+    assert name in LEVEL, f"stackgan/{name}.py has no layer: give it one in tests/test_layout.py"
+    for imported in _imports(file):
+        target = imported.removeprefix("stackgan.")
+        if imported.startswith("stackgan.") and target in LEVEL:
+            inside_latent = name.startswith("latent") and target.startswith("latent")
+            same_text = {name, target} == {"text", "caption_contrast"}
+            below = LEVEL[target] < LEVEL[name] or (name == "caption_contrast" and same_text) or inside_latent
+            below = below or (LEVEL[target] == LEVEL[name] == LEVEL["prepared"])
+            assert below, f"stackgan.{name} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "data_prep").glob("*.py")), ids=lambda f: f.stem)
+def test_data_preparation_needs_no_torch(file: Path) -> None:
+    for imported in _imports(file):
+        assert imported.split(".")[0] not in ("torch", "torchvision", "transformers"), imported
+        if imported.startswith("stackgan."):
+            assert imported.split(".")[1] == "prepared", imported
+
+
+def test_importing_the_package_is_light() -> None:
+    script = "import sys, stackgan, stackgan.cli, data_prep; print([m for m in ('torch', 'transformers', 'gradio') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_lazy_names_are_real() -> None:
+    import stackgan
+
+    for name in stackgan.__all__:
+        assert getattr(stackgan, name).__name__ == name
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = stackgan.nosuch

@@ -1,0 +1,100 @@
+"""Losses against hand computations, torch's own functions and autograd."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stackgan.losses import (
+    bce,
+    colour_consistency,
+    colour_statistics,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    hinge,
+)
+
+
+def _triple() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.randn(5), torch.randn(5), torch.randn(5)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_bce_is_cross_entropy_of_the_sigmoid(real: bool) -> None:
+    logits = torch.randn(9) * 3
+    target = torch.full_like(logits, float(real))
+    torch.testing.assert_close(bce(logits, real), F.binary_cross_entropy(logits.sigmoid(), target))
+
+
+@pytest.mark.parametrize("term", [bce, hinge])
+@pytest.mark.parametrize("real", [True, False])
+def test_extreme_logits_stay_finite(term, real: bool) -> None:  # type: ignore[no-untyped-def]
+    logits = torch.tensor([-1e4, 1e4], requires_grad=True)
+    term(logits, real).backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+def test_published_discriminator_loss_is_six_terms() -> None:
+    torch.manual_seed(0)
+    c, u = _triple(), _triple()
+    ones, zeros = torch.ones(5), torch.zeros(5)
+    expected = sum(
+        F.binary_cross_entropy_with_logits(logits, target)
+        for logits, target in zip((*c, *u), (ones, zeros, zeros, ones, ones, zeros), strict=True)
+    )
+    torch.testing.assert_close(discriminator_loss("bce", c, u), expected)
+    without = bce(c[0], True) + 0.5 * (bce(c[1], False) + bce(c[2], False))
+    torch.testing.assert_close(discriminator_loss("bce", c, None), without)
+
+
+def test_hinge_discriminator_loss() -> None:
+    c, u = _triple(), _triple()
+    expected = hinge(c[0], True) + 0.5 * (hinge(c[1], False) + hinge(c[2], False))
+    expected = expected + 0.5 * (hinge(u[0], True) + hinge(u[1], True)) + hinge(u[2], False)
+    torch.testing.assert_close(discriminator_loss("hinge", c, u), expected)
+    alone = 0.5 * (hinge(u[0], True) + hinge(u[1], True)) + hinge(u[2], False)
+    torch.testing.assert_close(discriminator_loss("hinge", None, u), alone)
+
+
+def test_losses_need_a_head() -> None:
+    with pytest.raises(ValueError, match="head"):
+        discriminator_loss("bce", None, None)
+    with pytest.raises(ValueError, match="head"):
+        generator_loss("bce", None, None)
+
+
+def test_generator_loss() -> None:
+    c, u = torch.tensor([0.0]), torch.tensor([2.0])
+    assert math.isclose(float(generator_loss("bce", c, None)), math.log(2), rel_tol=1e-6)
+    assert float(generator_loss("hinge", c, u)) == -2.0
+
+
+@pytest.mark.parametrize("power", [2, 6])
+def test_gradient_penalty_of_a_linear_function(power: int) -> None:
+    """logits = 3·Σx + 4·Σe: the gradients' norms are 3√n and 4√m everywhere."""
+    x, e = torch.randn(4, 3, 2, 2, requires_grad=True), torch.randn(4, 9, requires_grad=True)
+    logits = 3 * x.flatten(1).sum(1) + 4 * e.sum(1)
+    nx, ne = 3 * math.sqrt(12), 4 * math.sqrt(9)
+    expected = nx**2 + ne**2 if power == 2 else (nx + ne) ** power
+    assert math.isclose(float(gradient_penalty(logits, (x, e), power)), expected, rel_tol=1e-5)
+
+
+def test_gradient_penalty_reaches_the_weights() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LeakyReLU(0.2), torch.nn.Linear(4, 1))
+    x = torch.randn(5, 3, requires_grad=True)
+    gradient_penalty(net(x).flatten(), (x,), 2).backward()
+    assert net[0].weight.grad is not None and net[0].weight.grad.abs().sum() > 0
+
+
+def test_colour_statistics_and_consistency() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    mean, covariance = colour_statistics(images)
+    pixels = images[1].flatten(1)
+    torch.testing.assert_close(mean[1], pixels.mean(1))
+    torch.testing.assert_close(covariance[1], torch.cov(pixels, correction=0))
+    fine, coarse = torch.rand(2, 3, 16, 16, requires_grad=True), torch.rand(2, 3, 8, 8, requires_grad=True)
+    assert colour_consistency(coarse, coarse).item() == 0
+    colour_consistency(fine, coarse).backward()
+    assert fine.grad is not None and coarse.grad is None, "the coarser stage is the teacher"

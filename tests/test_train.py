@@ -1,0 +1,282 @@
+"""Training: batches, short real runs, resume, interruption, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_prep.painted import prepare_painted
+from stackgan.checkpoint import load_state
+from stackgan.config import Config, preset
+from stackgan.data import Sampler, to_stages
+from stackgan.pipeline import StackGANPipeline
+from stackgan.prepared import PreparedFolder, PreparedWriter, Record
+from stackgan.train import Run, train, train_step
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
+    "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
+    "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    prepare_painted(folder, count=40, seed=1, test_count=12, workers=1)
+    return folder
+
+
+def _config(*overrides: str, name: str = "quickstart") -> Config:
+    return preset(name, [*TINY, *overrides])
+
+
+def _write(folder: Path, species: list[str | None], captions: int = 2, size: int = 64) -> PreparedFolder:
+    rng = np.random.default_rng(0)
+    side = size * 76 // 64
+    with PreparedWriter(folder, kind="folder", size=size, crop="none", source={}) as writer:
+        for i, name in enumerate(species):
+            lines = tuple(f"bird {i} caption {k}" for k in range(captions))
+            image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            image[..., 2] = i  # tells which picture a crop came from
+            writer.add("train", image, Record(f"{i}.jpg", lines, name))
+    return PreparedFolder.open(folder)
+
+
+# --- batches ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mismatch", ["photo", "caption"])
+def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str) -> None:
+    species: list[str | None] = ["a"] * 12 + ["b", "c", None, None]
+    split = _write(tmp_path / "p", species).splits["train"]
+    rows = np.repeat(np.arange(16), 2)[:, None].astype(np.float32)  # an embedding that is its picture's number
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, mismatch=mismatch)
+    for step in range(40):
+        batch = sampler.batch(step)
+        assert batch.embedding is not None
+        own = batch.real[:, 0, 0, 2].numpy()
+        assert (batch.embedding[:, 0].numpy() == own).all(), "captions belong to their pictures"
+        if mismatch == "photo":
+            assert batch.wrong is not None and batch.wrong_embedding is None
+            other = batch.wrong[:, 0, 0, 2].numpy()
+        else:
+            assert batch.wrong is None and batch.wrong_embedding is not None
+            other = batch.wrong_embedding[:, 0].numpy().astype(int)
+        for i, j in zip(own, other, strict=True):
+            assert i != j and (species[i] is None or species[i] != species[j])
+
+
+def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
+    split = _write(tmp_path / "p", [None] * 15).splits["train"]
+    sampler = Sampler(split, None, size=64, batch_size=6, seed=3)
+    seen = np.concatenate([sampler.batch(step).real[:, 0, 0, 2].numpy() for step in range(5)])
+    assert sorted(seen[:15]) == sorted(seen[15:]) == list(range(15))
+    assert seen[:15].tolist() != seen[15:].tolist()
+
+
+def test_a_batch_depends_on_its_step_alone(tmp_path: Path) -> None:
+    split = _write(tmp_path / "p", [None] * 15).splits["train"]
+    one, two = (Sampler(split, None, size=64, batch_size=6, seed=3) for _ in range(2))
+    for step in range(4):
+        one.batch(step)
+    assert torch.equal(one.batch(9).real, two.batch(9).real)
+    assert not torch.equal(one.batch(9).real, one.batch(10).real)
+
+
+def test_all_of_one_species_and_missing_captions_are_refused(tmp_path: Path) -> None:
+    same = _write(tmp_path / "same", ["a"] * 8).splits["train"]
+    with pytest.raises(ValueError, match="no wrong pair"):
+        Sampler(same, np.zeros((16, 3), np.float32), size=64, batch_size=4, seed=0)
+    bare = _write(tmp_path / "bare", [None] * 8, captions=0).splits["train"]
+    with pytest.raises(ValueError, match="no caption"):
+        Sampler(bare, np.zeros((0, 3), np.float32), size=64, batch_size=4, seed=0)
+    with pytest.raises(ValueError, match="fewer than"):
+        Sampler(bare, None, size=64, batch_size=9, seed=0)
+
+
+def test_stages_are_means_of_the_finest() -> None:
+    images = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
+    coarse, fine = to_stages(images, (64, 128), torch.device("cpu"))
+    assert coarse.shape == (2, 3, 64, 64) and fine.shape == (2, 3, 128, 128)
+    assert fine.min() >= -1 and fine.max() <= 1
+    torch.testing.assert_close(coarse[0, :, 3, 5], fine[0, :, 6:8, 10:12].mean((1, 2)))
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["loss.mismatch=photo", "loss.adversarial=bce", "augment.policy=brightness,translation,cutout"],
+        ["discriminator.condition=code", "optim.precision=fp32", "loss.penalty_power=6"],
+        ["discriminator.unconditional=false"],
+        ["tree.stages=2", "loss.colour=5.0"],
+        ["text.encoder=none"],
+    ],
+    ids=lambda o: ",".join(o) or "quickstart",
+)
+def test_a_step_moves_everything_that_learns(overrides: list[str]) -> None:
+    _check_step(_config("text.dim=12", *overrides))
+
+
+def test_a_legacy_step_moves_everything_that_learns() -> None:
+    _check_step(_config("text.dim=12", "tree.stages=2", "generator.width=8", name="legacy"))
+
+
+def _check_step(config: Config) -> None:
+    from stackgan.data import Batch
+
+    torch.manual_seed(0)
+    run = Run.start(config, torch.device("cpu"))
+    size, count = config.tree.sizes[-1], config.optim.batch_size
+
+    def pictures() -> torch.Tensor:
+        return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8)
+
+    text = config.text.conditional
+    batch = Batch(
+        pictures(),
+        torch.randn(count, 12) if text else None,
+        wrong=pictures() if text and config.loss.mismatch == "photo" else None,
+        wrong_embedding=torch.randn(count, 12) if text and config.loss.mismatch == "caption" else None,
+    )
+    before = {f"m.{k}": v.clone() for k, v in run.model.named_parameters()}
+    before |= {f"d.{k}": v.clone() for k, v in run.discriminators.named_parameters()}
+    scalars = train_step(run, batch)
+    assert all(torch.isfinite(value) for value in scalars.values())
+    if config.loss.penalty:
+        assert any(name.endswith("penalty") for name in scalars)
+    after = {f"m.{k}": v for k, v in run.model.named_parameters()}
+    after |= {f"d.{k}": v for k, v in run.discriminators.named_parameters()}
+    still = [name for name in before if torch.equal(before[name], after[name])]
+    assert not still, f"did not move: {still}"
+    assert all(p.requires_grad for p in run.discriminators.parameters())
+    moved = [n for (n, a), b in zip(run.average.named_parameters(), run.model.parameters(), strict=True) if torch.equal(a, b)]
+    assert len(moved) < len(before), "the average is a module of its own"
+
+
+# --- runs ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_what_it_promises_and_resumes(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert train(painted, run, _config("train.images=16"), device="cpu") == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed[: printed.index("\n}\n") + 2])["text"]["dim"] == 12, "the resolved config is printed"
+    assert json.loads((run / "config.json").read_text())["optim"]["batch_size"] == 4
+    sheet = Image.open(run / "samples" / "0000000016.png")
+    assert np.asarray(sheet).std() > 5
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4] and "d64/loss" in lines[0] and "g/kl" in lines[0]
+    assert any(run.glob("tensorboard/events*"))
+    pipe = StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
+    assert pipe(["a red bird"], seeds=[1]).images[0].size == (64, 64)
+    assert len(pipe.examples) == 6
+
+    assert train(painted, run, _config("train.images=32"), device="cpu") == 0
+    assert "resuming at step 4" in capsys.readouterr().out
+    state = load_state(run / "state.pt")
+    assert state["progress"]["step"] == 8 and state["progress"]["images"] == 32
+
+
+def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path) -> None:
+    halves, whole = tmp_path / "halves", tmp_path / "whole"
+    config = ["optim.precision=fp32", "augment.policy=translation"]
+    train(painted, halves, _config("train.images=12", *config), device="cpu")
+    train(painted, halves, _config("train.images=24", *config), device="cpu")
+    train(painted, whole, _config("train.images=24", *config), device="cpu")
+    one, two = load_state(halves / "state.pt"), load_state(whole / "state.pt")
+    for part in ("model", "average", "discriminators"):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), f"{part}.{name}"
+
+
+def test_unconditional_training_is_the_same_loop(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(painted, run, _config("train.images=8", "text.encoder=none"), device="cpu") == 0
+    pipe = StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
+    assert not pipe.conditional and len(pipe(seeds=range(3)).images) == 3
+    with pytest.raises(ValueError, match="without text"):
+        pipe(["a bird"], seeds=[0])
+
+
+def test_dry_run_prints_and_writes_nothing(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(painted, tmp_path / "run", _config(), dry_run=True) == 0
+    assert json.loads(capsys.readouterr().out)["preset"] == "quickstart"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_refuses_other_settings_and_other_sizes(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(painted, run, _config("train.images=4"), device="cpu")
+    with pytest.raises(ValueError, match="optim.lr_generator=0.0002, now it is 0.001"):
+        train(painted, run, _config("train.images=8", "optim.lr_generator=0.001"), device="cpu")
+    with pytest.raises(ValueError, match="prepared for 64 px, the tree ends at 128 px"):
+        train(painted, tmp_path / "other", _config("tree.stages=2"), device="cpu")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "stackgan.cli", "train", "--data", str(painted), "--run", str(run)]
+    command += ["--preset", "quickstart", "--device", "cpu", *TINY, "train.images=100000000"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as process:
+        assert process.stderr is not None
+        while b"D=" not in process.stderr.read1():  # the bar shows a loss: the loop is running
+            assert process.poll() is None
+        process.send_signal(number)
+        process.stderr.read()
+        assert process.wait() == 130
+    before = load_state(run / "state.pt")["progress"]
+    assert before["step"] > 0
+    StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
+    config = preset("quickstart", [*TINY, f"train.images={before['images'] + 8}"])
+    assert train(painted, run, config, device="cpu") == 0
+    assert load_state(run / "state.pt")["progress"]["step"] == before["step"] + 2
+
+
+def test_not_a_number_stops_with_words_and_keeps_the_state(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train(painted, run, _config("train.images=8"), device="cpu")
+    good = (run / "state.pt").read_bytes()
+    monkeypatch.setattr("stackgan.train.discriminator_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(ValueError, match="became nan at step 4"):
+        train(painted, run, _config("train.images=80"), device="cpu")
+    assert (run / "state.pt").read_bytes() == good
+
+
+def test_training_learns_the_colour_of_a_caption(tmp_path: Path) -> None:
+    """A true, short training: plain red and blue pictures; the average paints the colour that is asked for."""
+    folder = tmp_path / "plain"
+    rng = np.random.default_rng(0)
+    with PreparedWriter(folder, kind="folder", size=64, crop="none", source={}) as writer:
+        for i in range(64):
+            red = i % 2 == 0
+            image = np.full((76, 76, 3), (200, 30, 30) if red else (30, 30, 200), np.uint8)
+            image = (image + rng.integers(-20, 20, (1, 1, 3))).clip(0, 255).astype(np.uint8)
+            writer.add("train", image, Record(f"{i}", ("a red picture" if red else "a blue picture",), "rb"[i % 2]))
+    run = tmp_path / "run"
+    config = _config(
+        "train.images=1600", "optim.batch_size=8", "compact.steps=40", "compact.batch_size=16",
+        "optim.lr_generator=1e-3", "optim.lr_discriminator=1e-3", "optim.average=0.95", "generator.width=8",
+    )  # fmt: skip
+    train(folder, run, config, device="cpu")
+    pipe = StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
+    for caption, channel in (("a red picture", 0), ("a blue picture", 2)):
+        colours = np.stack([np.asarray(i).mean((0, 1)) for i in pipe([caption], seeds=range(4)).images])
+        assert (colours[:, channel] > colours[:, 2 - channel] + 60).all(), (caption, colours)
