@@ -245,20 +245,21 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    header = reader.fieldnames or []
-    if "file_name" not in header or not any(key in header for key in TEXT_KEYS):
-        raise ValueError(f"{file}: the first line is {', '.join(header)!r}; it must name file_name and text")
+    line = 1  # where the row begins; a quoted text may go over several lines
     try:
+        header = reader.fieldnames or []
+        if "file_name" not in header or not any(key in header for key in TEXT_KEYS):
+            found = ", ".join(header)
+            raise ValueError(f"{file}: the first line is {found!r}; it must name file_name and text")
+        line = reader.line_num + 1
         for row in reader:
             if None in row:
-                yield (
-                    reader.line_num,
-                    "more fields than the first line names; a text with commas needs quotes",
-                )
+                yield line, "more fields than the first line names; a text with commas needs quotes"
             else:
-                yield reader.line_num, {key: value for key, value in row.items() if value is not None}
+                yield line, {key: value for key, value in row.items() if value is not None}
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}") from None
+        raise ValueError(f"{file}, line {line}: {error}") from None
 
 
 def _photo_path(row: Row, table: str) -> str:

@@ -37,7 +37,7 @@ def open_rgb(file: Path, *, upright: bool) -> Image.Image:
     try:
         with Image.open(file) as opened:
             opened.load()
-            return _to_rgb(ImageOps.exif_transpose(opened) if upright else opened)
+            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:
         raise ValueError("not a picture in a format that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -55,6 +55,7 @@ def open_rgb(file: Path, *, upright: bool) -> Image.Image:
         # Pillow's decoders raise all of these for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ValueError(f"cannot be read: {reason or type(error).__name__}") from None
+    return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -150,8 +150,8 @@ class PreparedWriter:
             self._clear_leftovers()
             self._partial.mkdir()
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ValueError(f"{self.shown}: cannot be made: {reason}; name another folder") from None
+            reason = f"{error.filename}: {error.strerror}"
+            raise ValueError(f"{self.shown}: cannot be made ({reason}); name another folder") from None
         self._lock = _lock_folder(self._partial)
         return self
 
