@@ -321,7 +321,7 @@ def gradient(mode: str) -> Image.Image:
     ],
 )
 def test_colour_modes_become_the_same_rgb(mode: str, suffix: str, tmp_path: Path) -> None:
-    """A ramp from black to white, as grey, as CMYK, as 16 bits, or as black ever more transparent over white."""
+    """A ramp from black to white: grey, CMYK, 16 bits, or black that grows transparent over white."""
     (tmp_path / "src").mkdir()
     gradient(mode).save(
         tmp_path / "src" / f"ramp.{suffix}", **({"quality": 100} if suffix in ("jpg", "webp") else {})
