@@ -62,6 +62,7 @@ def publish(
     facts: Mapping[str, Any],
     card: str,
     dtype: torch.dtype = torch.float32,
+    extra: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write a published checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
 
@@ -69,6 +70,7 @@ def publish(
         weights: state dict of StackGAN; floating tensors are stored as ``dtype``.
         facts: what else ``config.json`` should tell (data, figures, example captions).
         card: the model card, Markdown.
+        extra: further tensors by file name, kept beside the model and not needed to paint.
 
     Raises:
         FileExistsError: ``folder`` exists and is no checkpoint.
@@ -85,11 +87,17 @@ def publish(
             for name, tensor in weights.items()
         }
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        for name, further in (extra or {}).items():
+            save_file(dict(further), partial / name, metadata={"format": "pt"})
         header = {"format": FORMAT, "stackgan": stackgan.__version__, "config": config.to_dict(), **facts}
         (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / "README.md").write_text(card, "utf-8")
         if text_encoder is not None:
             text_encoder.save(partial / "text")
+        mode = (partial / "README.md").stat().st_mode
+        for file in partial.rglob("*"):
+            if file.is_file():  # safetensors makes its files readable for their owner alone
+                file.chmod(mode)
         old = folder.with_name(f"{folder.name}.partial-old-{os.getpid()}")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():

@@ -1,0 +1,418 @@
+"""Weights of StackGAN-v2 as published (``netG_<count>.pth``, ``netD0.pth`` …) into a checkpoint of ours.
+
+Every name maps or the import stops, every shape is checked, everything is filled; sizes come from the shapes.
+Files are read as tensors only: a pickle that holds anything else is refused and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stackgan.checkpoint import load_published, publish
+from stackgan.config import PRESETS, Config
+from stackgan.model import StackGAN, build_discriminators
+
+__all__ = ["convert", "load_discriminators", "read_weights"]
+
+DISCRIMINATORS = "discriminators.safetensors"
+TEXT = "precomputed:char-cnn-rnn"
+PREFIX = "module."  # of every published name: the networks were saved inside DataParallel
+MAX_STAGES = 5
+
+CONV = ("weight",)
+AFFINE = ("weight", "bias")
+NORM = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"  # of BatchNorm: younger than the published files, taken where it is there
+
+Modules = Mapping[str, tuple[str, tuple[str, ...]]]  # published module -> ours, and the tensors in it
+
+
+def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
+    """Write the published generator, and discriminators if given, as a checkpoint with the preset ``legacy``.
+
+    It has no text encoder: it takes embeddings of the kind it was trained on (char-CNN-RNN).
+
+    Args:
+        netg: ``netG_<count>.pth``, or a ZIP around it.
+        netd: none, or one file a stage in any order, kept beside the model as ``discriminators.safetensors``.
+        out: folder to make.
+
+    Raises:
+        FileNotFoundError: a file is missing. FileExistsError: ``out`` is there and not empty.
+        ValueError: no such checkpoint, or a name, shape or value that does not fit; the line names the key.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out}: is there and not empty, so it is left alone; name another folder with --out"
+        )
+    theirs = read_weights(netg, "netG")
+    modules, config = _generator(netg, theirs)
+    extra = {}
+    if netd:
+        config, extra[DISCRIMINATORS] = _discriminators(netd, config)
+    weights = _map(netg, theirs, modules, _shapes(config))
+    weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
+    imported = {file.name: _sha256(file) for file in (netg, *netd)}
+    facts = {"imported": imported, "examples": []}
+    publish(out, config, weights, None, facts=facts, card=_card(config, imported), extra=extra)
+
+
+def load_discriminators(folder: str | Path) -> nn.ModuleList:
+    """The discriminators that :func:`convert` kept in a checkpoint, coarsest first.
+
+    Raises:
+        FileNotFoundError: the checkpoint holds none. ValueError: they do not fit its configuration.
+    """
+    published = load_published(folder)
+    file = published.folder / DISCRIMINATORS
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to have them")
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: damaged ({error}); convert again") from None
+    with torch.device("meta"):
+        discriminators = build_discriminators(published.config)
+    wanted = discriminators.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape:
+            raise ValueError(
+                f"{file}: {name} is missing, unexpected or of another shape than config.json asks for"
+            )
+    discriminators.load_state_dict(weights, assign=True)
+    return discriminators
+
+
+# --- names: every module of the published networks, and where it goes ---------------------------------------
+
+
+def _generator_modules(stages: int, residuals: int) -> Modules:
+    modules: dict[str, tuple[str, tuple[str, ...]]] = {
+        "ca_net.fc": ("ca_net.linear", AFFINE),
+        "h_net1.fc.0": ("generator.stages.0.linear", CONV),
+        "h_net1.fc.1": ("generator.stages.0.norm", NORM),
+    }
+    for block in range(4):
+        modules |= _pair(
+            f"h_net1.upsample{block + 1}", 1, f"generator.stages.0.blocks.{block}", ".conv", ".norm"
+        )
+    for stage in range(1, stages):
+        their, our = f"h_net{stage + 1}", f"generator.stages.{stage}"
+        modules |= _pair(f"{their}.jointConv", 0, f"{our}.joint", ".conv", ".norm")
+        for r in range(min(residuals, 1) if stage >= 3 else residuals):
+            modules |= _pair(f"{their}.residual.{r}.block", 0, f"{our}.residuals.{r}.gated", ".conv", ".norm")
+            modules |= _pair(f"{their}.residual.{r}.block", 3, f"{our}.residuals.{r}", ".conv", ".norm")
+        modules |= _pair(f"{their}.upsample", 1, f"{our}.up", ".conv", ".norm")
+    for stage in range(stages):
+        modules[f"img_net{stage + 1}.img.0"] = (f"generator.heads.{stage}.conv", CONV)
+    return modules
+
+
+def _discriminator_modules(stage: int) -> Modules:
+    """Of the discriminator for 64 << stage px: down by 16, down to 4 × 4, channels back to 8 · width."""
+    modules: dict[str, tuple[str, tuple[str, ...]]] = {"img_code_s16.0": ("trunk.0.0", CONV)}
+    for block in range(1, 4):
+        modules |= _pair("img_code_s16", 3 * block - 1, f"trunk.{block}", ".0", ".1")
+    for i in range(stage):
+        modules |= _pair(f"img_code_s{32 << i}", 0, f"trunk.{4 + i}", ".0", ".1")
+        modules |= _pair(f"img_code_s{16 << stage}_{i + 1}", 0, f"trunk.{4 + stage + i}", ".0", ".1")
+    modules |= _pair("jointConv", 0, "joint", ".0", ".1")
+    return modules | {"logits.0": ("logit", AFFINE), "uncond_logits.0": ("plain_logit", AFFINE)}
+
+
+def _pair(their: str, place: int, our: str, conv: str, norm: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """A convolution at ``place`` of a published Sequential and the BatchNorm after it."""
+    return {f"{their}.{place}": (our + conv, CONV), f"{their}.{place + 1}": (our + norm, NORM)}
+
+
+@lru_cache(maxsize=8)
+def _shapes(config: Config, stage: int | None = None) -> dict[str, torch.Size]:
+    """Names and shapes of our generator with CA_NET, or of the discriminator of a stage; takes no memory."""
+    with torch.device("meta"):
+        network = StackGAN(config) if stage is None else build_discriminators(config)[stage]
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    return {name: shape for name, shape in shapes.items() if not name.startswith("standardise.")}
+
+
+def _map(
+    file: Path, theirs: Mapping[str, Tensor], modules: Modules, wanted: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """Published tensors under our names, after :func:`_check_names`; shapes, types and values are checked."""
+    weights: dict[str, Tensor] = {}
+    for module, (our, leaves) in modules.items():
+        for leaf in leaves:
+            weights[f"{our}.{leaf}"] = _fitting(
+                file, f"{PREFIX}{module}.{leaf}", theirs, wanted[f"{our}.{leaf}"]
+            )
+        if leaves is NORM:
+            counter = theirs.get(f"{PREFIX}{module}.{COUNTER}", torch.tensor(0))
+            weights[f"{our}.{COUNTER}"] = counter.long().reshape(())
+    unfilled = sorted(wanted.keys() - weights.keys())
+    if unfilled:  # the table above and the model have come apart
+        raise ValueError(f"{file}: nothing was found for {unfilled[0]} of this program's model")
+    return weights
+
+
+def _fitting(file: Path, key: str, theirs: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+    tensor = theirs[key]
+    if tensor.shape != shape:
+        raise ValueError(
+            f"{file}: {key} has shape {tuple(tensor.shape)}, beside the others it should be {tuple(shape)}"
+        )
+    if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        raise ValueError(f"{file}: {key} does not hold finite real numbers; fetch the file again")
+    return tensor.detach().to(torch.float32, copy=True)
+
+
+def _check_names(file: Path, theirs: Mapping[str, Tensor], modules: Modules, network: str) -> None:
+    needed = [f"{PREFIX}{module}.{leaf}" for module, (_, leaves) in modules.items() for leaf in leaves]
+    counters = {f"{PREFIX}{module}.{COUNTER}" for module, (_, leaves) in modules.items() if leaves is NORM}
+    known = counters.union(needed)
+    unknown, missing = (
+        [key for key in theirs if key not in known],
+        [key for key in needed if key not in theirs],
+    )
+    complaints = [
+        f"{keys[0]} {what}" + (f" (and {len(keys) - 1} more)" if len(keys) > 1 else "")
+        for keys, what in ((unknown, f"is no name of {network}"), (missing, "is missing"))
+        if keys
+    ]
+    if complaints:
+        raise ValueError(f"{file}: {'; '.join(complaints)}: not the published network, or a damaged copy")
+
+
+# --- sizes: read from names and shapes ----------------------------------------------------------------------
+
+
+def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Config]:
+    """The module table and the configuration of a published generator."""
+    stages = _run_length(theirs, ("h_net{}.", "img_net{}."), first=1, limit=MAX_STAGES)
+    if not stages:
+        found = next(iter(theirs), "nothing")
+        raise ValueError(f"{file}: not a StackGAN-v2 generator: it holds no {PREFIX}h_net1, but {found}")
+    residuals = _run_length(theirs, ("h_net2.residual.{}.",), first=0, limit=16) if stages > 1 else 2
+    modules = _generator_modules(stages, residuals)
+    if not any(key.startswith(f"{PREFIX}ca_net.") for key in theirs):
+        raise ValueError(
+            f"{file}: {PREFIX}ca_net.fc.weight is missing: a generator trained without text is not imported"
+        )
+    _check_names(file, theirs, modules, "StackGAN-v2's generator")
+
+    # Several tensors tell the same size; the majority is believed, so that the odd one out gets the blame.
+    shapes = {key.removeprefix(PREFIX): tensor.shape for key, tensor in theirs.items()}
+    width = _majority(
+        [
+            *(_axis(shapes[f"img_net{s + 1}.img.0.weight"], 1) << s for s in range(stages)),
+            *(
+                _axis(shapes[f"h_net1.upsample{b}.2.{leaf}"], 0) << b >> 5
+                for b in range(1, 5)
+                for leaf in NORM
+            ),
+        ]
+    )
+    code = _majority(
+        [
+            *(_axis(shapes[f"ca_net.fc.{leaf}"], 0) // 4 for leaf in ("bias", "weight")),
+            *(
+                _axis(shapes[f"h_net{s + 1}.jointConv.0.weight"], 1) - (width >> (s - 1))
+                for s in range(1, stages)
+            ),
+        ]
+    )
+    text, latent = _axis(shapes["ca_net.fc.weight"], 1), _axis(shapes["h_net1.fc.0.weight"], 1) - code
+    legacy = PRESETS["legacy"]
+    for key, size in (("ca_net.fc.weight", min(text, code)), ("h_net1.fc.0.weight", latent)):
+        if size < 1:
+            raise ValueError(
+                f"{file}: {PREFIX}{key} has shape {tuple(shapes[key])}, which fits no StackGAN-v2"
+            )
+    try:
+        return modules, replace(
+            legacy,
+            tree=replace(legacy.tree, stages=stages),
+            text=replace(legacy.text, encoder=TEXT, dim=text, code_dim=code, standardise=False),
+            latent=replace(legacy.latent, dim=latent),
+            generator=replace(legacy.generator, width=width, residuals=residuals),
+        )
+    except ValueError as error:
+        raise ValueError(f"{file}: {error} (as read from its shapes)") from None
+
+
+def _discriminators(files: Sequence[Path], config: Config) -> tuple[Config, dict[str, Tensor]]:
+    """The configuration with the discriminators' width, and their tensors under ``<stage>.<name>``."""
+    read: dict[int, tuple[Path, dict[str, Tensor]]] = {}
+    for file in files:
+        theirs = read_weights(file, "netD")
+        if not any(key.startswith(f"{PREFIX}img_code_s16.") for key in theirs):
+            raise ValueError(f"{file}: not a StackGAN-v2 discriminator: it holds no {PREFIX}img_code_s16")
+        names = tuple(f"img_code_s{32 << i}." for i in range(MAX_STAGES - 1))
+        stage = next((i for i, name in enumerate(names) if _count(theirs, name) < 2), MAX_STAGES - 1)
+        if stage in read:
+            raise ValueError(
+                f"{file}: a discriminator for {64 << stage} px, as {read[stage][0]} is: give each once"
+            )
+        _check_names(
+            file, theirs, _discriminator_modules(stage), f"StackGAN-v2's discriminator for {64 << stage} px"
+        )
+        read[stage] = file, theirs
+    wrong = sorted(read.keys() ^ set(range(config.tree.stages)))
+    if wrong:
+        size, sizes = 64 << wrong[0], ", ".join(map(str, config.tree.sizes))
+        complaint = f"{read[wrong[0]][0]}: is" if wrong[0] in read else "--netd: there is none"
+        raise ValueError(f"{complaint} for {size} px; this generator's tree takes one for each of {sizes} px")
+    votes = [
+        _axis(theirs[f"{PREFIX}img_code_s16.{place}.{leaf}"].shape, 0) >> block
+        for _, theirs in read.values()
+        for block, place in enumerate((0, 3, 6, 9))
+        for leaf in (NORM if block else CONV)
+    ]
+    try:
+        config = replace(config, discriminator=replace(config.discriminator, width=_majority(votes)))
+    except ValueError as error:
+        raise ValueError(f"{files[0]}: {error} (as read from its shapes)") from None
+    weights: dict[str, Tensor] = {}
+    for stage, (file, theirs) in sorted(read.items()):
+        ours = _map(file, theirs, _discriminator_modules(stage), _shapes(config, stage))
+        weights |= {f"{stage}.{name}": tensor for name, tensor in ours.items()}
+    return config, weights
+
+
+def _run_length(theirs: Iterable[str], patterns: Sequence[str], first: int, limit: int) -> int:
+    """How many numbers from ``first`` on occur in names; one lone tensor is a slip, not a module."""
+    names = list(theirs)
+    number = first
+    while number < first + limit and sum(_count(names, pattern.format(number)) for pattern in patterns) >= 2:
+        number += 1
+    return number - first
+
+
+def _count(theirs: Iterable[str], beginning: str) -> int:
+    return sum(key.startswith(PREFIX + beginning) for key in theirs)
+
+
+def _axis(shape: torch.Size, axis: int) -> int:
+    return int(shape[axis]) if axis < len(shape) else 0
+
+
+def _majority(votes: Iterable[int]) -> int:
+    return Counter(votes).most_common(1)[0][0]
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
+    """The tensors in a ``.pth`` file of any age, or in a ZIP around one; nothing else is unpickled.
+
+    Args:
+        kind: how the wanted file's name begins, where a ZIP holds several.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: something else, damaged, or with more in it than tensors.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; the published one is netG_<count>.pth or the ZIP around it"
+        )
+    content: Path | BytesIO = file
+    with file.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        content = _unzipped(file, kind)
+    if head[257:262] == b"ustar":
+        raise ValueError(
+            f"{file}: written by PyTorch before 0.2 (tar), which is not read; save it with a newer one"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file surfaces as any of a dozen kinds
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found:
+            raise ValueError(
+                f"{file}: holds the Python object {found[1]} and not only tensors, so it was not loaded "
+                "(nothing in it was run); a published checkpoint holds none"
+            ) from None
+        raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; fetch it again") from None
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{file}: holds a {type(state).__name__}, not a table of named tensors")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise ValueError(
+                f"{file}: {key!s:.100} is of type {type(value).__name__}, not a named plain tensor"
+            )
+    return dict(state)
+
+
+def _unzipped(file: Path, kind: str) -> Path | BytesIO:
+    """The file itself where PyTorch wrote it (its files are ZIPs since 1.6), else the wanted file in it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            paths = {name: PurePosixPath(name) for name in archive.namelist()}
+            if any(path.name == "data.pkl" for path in paths.values()):
+                return file
+            found = [n for n, p in paths.items() if p.suffix == ".pth" and not p.name.startswith("._")]
+            if len(found) > 1:
+                found = [name for name in found if paths[name].name.startswith(kind)]
+            if len(found) != 1:
+                several = ", ".join(paths[name].name for name in found)
+                told = f"several: {several}" if found else "none"
+                raise ValueError(
+                    f"{file}: a ZIP that should hold one {kind}*.pth holds {told}; unpack the one you want"
+                )
+            return BytesIO(archive.read(found[0]))
+    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+        raise ValueError(f"{file}: a ZIP that cannot be read ({error}); fetch it again") from None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _card(config: Config, imported: Mapping[str, str]) -> str:
+    sizes = ", ".join(map(str, config.tree.sizes))
+    files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in imported.items())
+    return f"""# StackGAN-v2, imported
+
+Weights in the published format of StackGAN-v2 (arXiv:1710.10916), written by `stackgan convert`.
+
+| | |
+|---|---|
+| images | {sizes} px |
+| text | embeddings (char-CNN-RNN when published), {config.text.dim} dimensions; no text encoder |
+| code, latent | {config.text.code_dim}, {config.latent.dim} |
+| generator | width {config.generator.width}, {config.generator.residuals} residual blocks a stage |
+
+It reads no captions. Give it embeddings of the kind it was trained on:
+
+```python
+from stackgan import StackGANPipeline
+
+pipe = StackGANPipeline.from_pretrained("this folder")
+out = pipe(embeddings=e, seeds=[0, 1])  # e: (2, {config.text.dim})
+```
+
+| from | sha256 |
+|---|---|
+{files}
+
+The BatchNorm statistics in published generators belong to the live weights, the other tensors to their
+average; both are taken as they are. The licence and the limits of use are those of the weights and of their
+training data.
+"""
