@@ -10,10 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["main"]
 
 DEFAULT_CHECKPOINT = "checkpoints/painted-64"
+MAX_SEEDS = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments are told in one line too, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stackgan",
         description="Text to image with StackGAN++: train on captions and photos, generate, batch-generate.",
         epilog="Set STACKGAN_TRACEBACK=1 to see the whole traceback of an error.",
@@ -200,6 +209,8 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ValueError(f"--seeds {text!r}: seeds are whole numbers from 0, such as 0-7 or 1,5,9")
+        if int(last or first) - int(first) >= MAX_SEEDS:
+            raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds in one go")
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds
 

@@ -24,7 +24,14 @@ from stackgan.text import Notice, TextEncoder, load_text_encoder
 if TYPE_CHECKING:
     from stackgan.generator import Generator
 
-__all__ = ["PipelineOutput", "StackGANPipeline", "default_device", "to_pil"]
+__all__ = [
+    "PipelineOutput",
+    "StackGANPipeline",
+    "check_sampling",
+    "chosen_device",
+    "default_device",
+    "to_pil",
+]
 
 MAX_SEED = 2**63 - 1
 
@@ -44,6 +51,36 @@ class PipelineOutput:
 
 def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(name: str | torch.device | None) -> torch.device:
+    """The named device, or the default one for None; raises ``ValueError`` for one that is not here."""
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device {name!r} is unknown: it is cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device '{device}' is not here: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def check_sampling(
+    seeds: Sequence[int], truncation: float = 1.0, latent: str = "prior", batch_size: int = 1
+) -> None:
+    """Raise ``ValueError`` for a seed, truncation, latent or batch size that no pipeline takes."""
+    if not seeds:
+        raise ValueError("there is no seed: pass at least one")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
+    if not 0 <= truncation <= 2:
+        raise ValueError(f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own")
+    if latent not in ("prior", "mean"):
+        raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} is too small: it must be 1 or more")
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
@@ -102,7 +139,7 @@ class StackGANPipeline:
                     f"{published.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
                     f"{published.config.text.dim}; the folder's parts do not belong together"
                 )
-        model.to(torch.device(device) if device is not None else default_device())
+        model.to(chosen_device(device))
         return cls(model, encoder, facts=published.facts, fingerprint=published.fingerprint)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str = "") -> None:
@@ -167,7 +204,8 @@ class StackGANPipeline:
         """
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         texts = [captions] if isinstance(captions, str) else None if captions is None else list(captions)
-        self._check(texts, embeddings, chosen, truncation, latent, batch_size)
+        self._check(texts, embeddings)
+        check_sampling(chosen, truncation, latent, batch_size)
         notices: list[Notice] = []
         if texts is not None:
             embeddings = self.encode(texts)
@@ -202,15 +240,7 @@ class StackGANPipeline:
         z, c = torch.stack(rows).to(self.device).split([z_dim, c_dim], dim=1)
         return z, c
 
-    def _check(
-        self,
-        texts: list[str] | None,
-        embeddings: Tensor | None,
-        seeds: list[int],
-        truncation: float,
-        latent: str,
-        batch_size: int,
-    ) -> None:
+    def _check(self, texts: list[str] | None, embeddings: Tensor | None) -> None:
         if texts is not None and embeddings is not None:
             raise ValueError("pass captions or embeddings, not both")
         if self.conditional and texts is None and embeddings is None:
@@ -223,17 +253,6 @@ class StackGANPipeline:
             raise ValueError(
                 f"embeddings have shape {tuple(embeddings.shape)}: this checkpoint takes (B, {self.config.text.dim})"
             )
-        if not seeds:
-            raise ValueError("there is no seed: pass at least one")
-        for seed in seeds:
-            if not 0 <= seed <= MAX_SEED:
-                raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
-        if not 0 <= truncation <= 2:
-            raise ValueError(f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own")
-        if latent not in ("prior", "mean"):
-            raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size} is too small: it must be 1 or more")
 
 
 def _pair(embeddings: Tensor, seeds: list[int]) -> tuple[Tensor, list[int]]:

@@ -1,0 +1,70 @@
+"""Tiny published checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stackgan.caption_contrast import train_tokenizer
+from stackgan.config import CompactConfig, preset
+from stackgan.model import StackGAN
+from stackgan.pipeline import StackGANPipeline
+from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
+
+CAPTIONS = (
+    "a small red bird with black wings",
+    "a large blue bird with a white belly and a short beak",
+    "this yellow bird has a green crown and brown wings",
+    "the bird is grey with an orange breast",
+)
+
+
+def tiny_encoder(seed: int = 0) -> CompactEncoder:
+    """A compact encoder that knows the words of ``CAPTIONS``, with random weights; T = 12."""
+    settings = CompactConfig(width=8, layers=1, heads=2, dim=12, vocabulary=200, max_tokens=24, image_size=16)
+    tokenizer = train_tokenizer(CAPTIONS, settings.vocabulary)
+    config = compact_config(settings, tokenizer.get_vocab_size(), dropout=0.0)
+    words = {word for caption in CAPTIONS for word in split_words(tokenizer, caption)}
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        network, projection = CaptionTransformer(config), nn.Linear(settings.width, settings.dim)
+        for (
+            parameter
+        ) in network.parameters():  # BERT's own start is so small that captions would hardly differ
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.5)
+        half = ImageHalf(settings.dim, settings.image_size)
+    return CompactEncoder(network, projection, tokenizer, sorted(words), config, image_half=half)
+
+
+def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True) -> StackGANPipeline:
+    """A pipeline of a few thousand weights for 64 px, 128 px, …; ``text=False`` for one without captions."""
+    encoder = tiny_encoder(seed) if text else None
+    dim = encoder.dim if encoder else 0
+    config = preset(
+        "quickstart",
+        [f"tree.stages={stages}", f"text.dim={dim}", "text.code_dim=6", "latent.dim=8", "generator.width=4"]
+        + ([] if text else ["text.encoder=none"]),
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = StackGAN(config)
+        _calibrate(model)
+    return StackGANPipeline(model, encoder, facts={"examples": list(CAPTIONS[:2]) if text else []})
+
+
+@torch.no_grad()
+def _calibrate(model: StackGAN) -> None:
+    """Give BatchNorm the statistics of a few pictures, as training would: without, pictures are saturated."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.generator.train()(torch.randn(8, model.config.latent.dim), torch.randn(8, model.code_dim))
+    for head in model.generator.heads:
+        head.conv.weight.mul_(0.3)
+
+
+def save_tiny_checkpoint(folder: Path, seed: int = 0, stages: int = 2, text: bool = True) -> Path:
+    """Write :func:`tiny_pipeline` as a published checkpoint; returns ``folder``."""
+    tiny_pipeline(seed, stages, text).save_pretrained(folder, card="# tiny, for tests\n")
+    return folder
