@@ -115,7 +115,7 @@ def prepare_cub(
 def _bases(src: Path) -> list[Path]:
     """Folders in which captions and splits may lie: in SRC, then beside it."""
     names = ("", "birds", "cvpr2016_cub", "cub_icml", "CUB_200_2011")
-    src = src.resolve()
+    src = Path(os.path.abspath(src))  # noqa: PTH100  not resolve(): beside a link is where the link is
     return [parent / name if name else parent for parent in (src, src.parent) for name in names]
 
 

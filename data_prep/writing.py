@@ -115,4 +115,4 @@ def check_folders(src: Path, out: Path, *, apart: bool) -> None:
 
 def relative(file: Path, src: Path) -> str:
     """The path of `file` seen from `src`, with forward slashes; begins with `..` for what lies beside it."""
-    return os.path.relpath(file.resolve(), src.resolve()).replace(os.sep, "/")
+    return os.path.relpath(file, src).replace(os.sep, "/")

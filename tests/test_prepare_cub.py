@@ -319,6 +319,24 @@ def test_every_problem_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert str(tmp_path) not in (tmp_path / "out" / "dataset.json").read_text()
 
 
+def test_links_are_followed_but_not_named(tmp_path: Path) -> None:
+    """A tree of links to another: problems are still named as SRC has them, so the bytes stay the same."""
+    for there in ("real", "elsewhere/real"):
+        src = make_cub(tmp_path / there, "inside")
+        (src / "images" / f"{PHOTOS[0]}.jpg").write_bytes(b"x")
+        (src / "images" / f"{PHOTOS[1]}.jpg").unlink()
+        (src / "images" / f"{PHOTOS[1]}.jpg").symlink_to(src / "images" / f"{PHOTOS[0]}.jpg")
+        link = tmp_path / f"{there.replace('/', '-')}-link" / "CUB_200_2011"
+        link.parent.mkdir()
+        link.symlink_to(src)
+        for name in ("text_c10", "trainvalclasses.txt", "testclasses.txt"):
+            (src.parent / name).rename(link.parent / name)
+        assert prepare(link, tmp_path / f"out-{link.parent.name}") == 1
+    first, second = (files(tmp_path / f"out-{name}-link") for name in ("real", "elsewhere-real"))
+    assert first == second
+    assert set(problems(tmp_path / "out-real-link")) == {f"images/{name}.jpg" for name in PHOTOS[:2]}
+
+
 def test_nothing_usable_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = make_cub(tmp_path / "src")
     for name in PHOTOS:
