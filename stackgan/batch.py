@@ -1,8 +1,8 @@
 """Captions in, PNG files out: a handful from the command line, or a text file of any length.
 
 A picture depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however
-often it is interrupted: its list of pictures is cut into the same chunks, on as many threads, each time. A chunk
-of which any file is missing is painted whole again; files that are there are left alone.
+often it is interrupted, being cut into the same chunks and painted by as many threads each time. A chunk of
+which any file is missing is painted whole again; files that are there are left alone.
 """
 
 from __future__ import annotations
