@@ -1,0 +1,818 @@
+"""Paint pictures from words in a browser: ``python app.py``, then open http://127.0.0.1:7860.
+
+Everything stays on this machine: the page loads no font, script or picture from anywhere else, and nothing is
+reported to anybody. ``paint`` is what happens at a press of Paint, ``build`` is the page, ``main`` starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import math
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+# Gradio reads these when it is imported.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_RUN_HISTORY"] = "False"
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import stackgan
+from stackgan.allocator import keep_pages
+from stackgan.batch import slug
+from stackgan.pipeline import StackGANPipeline
+from stackgan.text import Notice
+
+__all__ = [
+    "CSS",
+    "Painting",
+    "Picture",
+    "build",
+    "choose_seed",
+    "main",
+    "opening",
+    "paint",
+    "png_bytes",
+    "theme",
+]
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "painted-64"
+MAX_COUNT = 16
+MAX_SEED = 2**53 - 1  # a browser holds whole numbers exactly up to here
+MAX_CAPTION = 2000  # characters; a caption is a sentence or two
+OPENING = 8  # pictures that greet a visitor
+CHIPS_SHOWN = 5  # example captions to press
+FIRST_SEED = 1
+KEEP_SECONDS = 24 * 3600  # how long a painted file can be downloaded
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: ``stages`` are its images, coarsest first; ``caption`` is empty where there is no text."""
+
+    caption: str
+    seed: int
+    stages: list[Image.Image]
+
+    @property
+    def name(self) -> str:
+        """Start of its file name: the caption's words and the seed."""
+        return f"{slug(self.caption) or 'picture'}_seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What one press of Paint gives: the pictures, what to say about the caption, and how long it took."""
+
+    pictures: list[Picture]
+    truncation: float
+    notices: list[str]
+    seconds: float
+    checkpoint: str
+
+
+def paint(
+    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
+) -> Painting:
+    """Paint ``count`` pictures of a caption, with the seeds ``seed``, ``seed + 1``, …
+
+    Args:
+        caption: what to paint; empty for a checkpoint trained without text.
+        count: 1 to 16.
+        seed: a whole number from 0.
+        truncation: 0 (safest) to 2; 1 is the model's own distribution.
+
+    Raises:
+        ValueError: one of them is missing or out of range, in a sentence meant for the page.
+    """
+    text = " ".join((caption or "").split())
+    if pipe.conditional and not text:
+        raise ValueError("Write a caption first: what should the picture show?")
+    if len(text) > MAX_CAPTION:
+        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
+    number = _whole("The number of pictures", count, 1, MAX_COUNT)
+    first = _whole("The seed", seed, 0, MAX_SEED - MAX_COUNT)
+    if truncation is None or not 0 <= truncation <= 2:
+        raise ValueError(f"The variety is {truncation}: it goes from 0 to 2.")
+    seeds = list(range(first, first + number))
+    start = time.perf_counter()
+    out = pipe([text] if pipe.conditional else None, seeds=seeds, truncation=float(truncation))
+    seconds = time.perf_counter() - start
+    pictures = _pictures([text] * number, seeds, out.stages)
+    notices = [_sentence(notice) for notice in out.notices]
+    return Painting(pictures, float(truncation), notices, seconds, pipe.fingerprint)
+
+
+def opening(pipe: StackGANPipeline) -> Painting | None:
+    """Pictures to greet a visitor with, from the checkpoint's examples; painting them warms the pipeline up.
+
+    None for a checkpoint that takes captions but brings no examples.
+    """
+    captions = pipe.examples[:OPENING] if pipe.conditional else [""] * OPENING
+    if not captions:
+        pipe(["a picture"], seeds=[0])
+        return None
+    seeds = list(range(len(captions)))
+    start = time.perf_counter()
+    out = pipe(captions if pipe.conditional else None, seeds=seeds)
+    seconds = time.perf_counter() - start
+    return Painting(_pictures(captions, seeds, out.stages), 1.0, [], seconds, pipe.fingerprint)
+
+
+def _pictures(captions: list[str], seeds: list[int], stages: list[list[Image.Image]]) -> list[Picture]:
+    trees = [list(tree) for tree in zip(*stages, strict=True)]
+    return [Picture(*parts) for parts in zip(captions, seeds, trees, strict=True)]
+
+
+def choose_seed(seed: float | None, keep: bool, spent: int | None) -> float | None:
+    """The seed to paint with: the one on the page, unless it has been painted already and is not to be kept.
+
+    >>> choose_seed(7, keep=False, spent=None), choose_seed(7, keep=True, spent=7)
+    (7, 7)
+    >>> choose_seed(7, keep=False, spent=7) == 7
+    False
+    """
+    if keep or spent is None or seed != spent:
+        return seed
+    fresh = random.SystemRandom().randrange(10**6 - 1)
+    return fresh + (fresh >= spent)  # any but the one just painted
+
+
+def png_bytes(picture: Picture, stage: int, truncation: float, checkpoint: str) -> bytes:
+    """A stage of a picture as PNG; its text chunks say how to paint it again."""
+    info, buffer = PngInfo(), io.BytesIO()
+    facts: dict[str, Any] = {"Software": f"stackgan {stackgan.__version__}"}  # the keys of stackgan batch
+    facts |= {"caption": picture.caption, "seed": picture.seed}
+    facts |= {"truncation": truncation, "checkpoint": checkpoint}
+    for key, value in facts.items():
+        info.add_text(key, str(value))
+    picture.stages[stage].save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def _whole(what: str, value: float | None, low: int, high: int) -> int:
+    if value is None or not math.isfinite(value):
+        raise ValueError(f"{what} is missing: give a whole number from {low}.")
+    if value != int(value):
+        raise ValueError(f"{what} is {value}: it must be a whole number.")
+    if value < low:
+        raise ValueError(f"{what} is {int(value)}: the smallest is {low}.")
+    if value > high:
+        raise ValueError(f"{what} is {int(value)}: the largest is {high}.")
+    return int(value)
+
+
+def _sentence(notice: Notice) -> str:
+    """A notice as a sentence for people who never heard of tokens."""
+    message = notice.message.strip().rstrip(".")
+    if notice.kind == "truncated":
+        cut = re.search(r"the text from .*", message, re.DOTALL)
+        return f"The caption is longer than the model can read: {cut.group() if cut else message}."
+    return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('?') else '.'}"
+
+
+# --- what the gallery shows ---------------------------------------------------------------------------------
+
+
+def _present(painting: Painting, title: str, detail: str) -> dict[str, Any]:
+    """A painting as the gallery's template takes it: words, and files that Gradio serves and clears away."""
+    files = _Files()
+    pictures = []
+    for number, picture in enumerate(painting.pictures, 1):
+        stages = []
+        for stage, image in enumerate(picture.stages):
+            suffix = f"_{image.width}px" if len(picture.stages) > 1 else ""
+            name = f"{picture.name}{suffix}.png"
+            content = png_bytes(picture, stage, painting.truncation, painting.checkpoint)
+            stages.append({"size": image.width, "name": name, "file": files.add(name, content)})
+            files.zip(f"{number:02d}_{name}", content, picture, image.width)
+        pictures.append(
+            {
+                "caption": picture.caption,
+                "label": picture.caption or "Picture",
+                "caption_html": _html_text(picture.caption),
+                "label_html": _html_text(picture.caption or "Picture"),
+                "seed": str(picture.seed),  # as text: the template takes the number 0 for nothing
+                "final": stages[-1],
+                "stages": stages,
+                "tree": len(stages) > 1,
+            }
+        )
+    return {
+        "title": title,
+        "detail": detail,
+        "notices": [_html_text(notice) for notice in painting.notices],
+        "pictures": pictures,
+        "zip": files.finish(f"{painting.pictures[0].name}_{len(pictures)}-pictures.zip"),
+    }
+
+
+def _html_text(text: str) -> str:
+    """Text as HTML that no engine takes for code: Gradio runs a filled template as a JavaScript string."""
+    return re.sub(r"[^\w\s.,]", lambda match: f"&#{ord(match[0])};", text)
+
+
+class _Files:
+    """Files for the page, in the folder that Gradio serves from, and a ZIP of them with a manifest."""
+
+    def __init__(self) -> None:
+        self.folder = get_upload_folder()
+        self.content = io.BytesIO()
+        self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs do not get smaller
+        self.manifest = ""
+
+    def add(self, name: str, content: bytes) -> dict[str, Any]:
+        return gr.FileData(path=save_bytes_to_cache(content, name, self.folder)).model_dump()
+
+    def zip(self, name: str, content: bytes, picture: Picture, size: int) -> None:
+        self.archive.writestr(zipfile.ZipInfo(name), content)  # without a clock: same pictures, same bytes
+        line = {"file": name, "caption": picture.caption, "seed": picture.seed, "size": size}
+        self.manifest += json.dumps(line, ensure_ascii=False) + "\n"
+
+    def finish(self, name: str) -> dict[str, Any]:
+        self.archive.writestr(zipfile.ZipInfo("manifest.jsonl"), self.manifest)
+        self.archive.close()
+        return {"name": name, "file": self.add(name, self.content.getvalue())}
+
+
+def _present_new(painting: Painting) -> dict[str, Any]:
+    seeds = [picture.seed for picture in painting.pictures]
+    took = f"{painting.seconds:.2f} s" if painting.seconds < 1 else f"{painting.seconds:.1f} s"
+    title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
+    which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
+    return _present(painting, title, f"{which}, variety {painting.truncation:g}")
+
+
+def _present_opening(painting: Painting | None, conditional: bool) -> dict[str, Any]:
+    if painting is None:
+        return {"empty": True}
+    if conditional:
+        return _present(painting, "Painted from examples", "Press one above, or write your own caption.")
+    return _present(painting, "Some to start with", "Press Paint for new ones.")
+
+
+# Handlebars. Texts from outside (captions, notices) go through _html_text, hence the triple braces.
+GALLERY = """
+<section class="results" aria-live="polite">
+{{#if value.empty}}
+  <p class="empty">Your pictures will appear here.</p>
+{{else}}
+  <header>
+    <div><h2>{{value.title}}</h2><p>{{value.detail}}</p></div>
+    <a class="pill save-all" href="{{value.zip.file.url}}" download="{{value.zip.name}}">Save all (ZIP)</a>
+  </header>
+  {{#each value.notices}}<p class="notice">{{{this}}}</p>{{/each}}
+  <ul class="cards">
+  {{#each value.pictures}}
+    <li class="card">
+      <button class="open" data-picture="{{@index}}" aria-label="Enlarge: {{{label_html}}}, seed {{seed}}">
+        <img src="{{final.file.url}}" alt="{{{label_html}}}" width="{{final.size}}" height="{{final.size}}">
+      </button>
+      {{#if tree}}
+      <div class="stages">
+      {{#each stages}}
+        <button data-picture="{{@../index}}" data-stage="{{@index}}" aria-label="Stage of {{size}} pixels">
+          <img src="{{file.url}}" alt="" width="{{size}}" height="{{size}}"><span>{{size}} px</span>
+        </button>
+      {{/each}}
+      </div>
+      {{/if}}
+      {{#if caption}}<p class="caption" title="{{{caption_html}}}">{{{caption_html}}}</p>{{/if}}
+      <div class="row">
+        <span class="seed">seed {{seed}}</span>
+        <button class="link" data-reuse="{{@index}}" title="Paint with this seed again">reuse</button>
+        <a class="link save" href="{{final.file.url}}" download="{{final.name}}">save</a>
+      </div>
+    </li>
+  {{/each}}
+  </ul>
+  <dialog aria-label="Picture">
+    <form method="dialog"><button class="close" aria-label="Close">&times;</button></form>
+    <img class="large" alt="">
+    <p class="caption"></p>
+    <div class="sizes"></div>
+    <div class="row"><span class="seed"></span><a class="pill save" download>Save PNG</a></div>
+  </dialog>
+{{/if}}
+</section>
+"""
+
+GALLERY_JS = """
+const show = (picture, stage) => {
+  const dialog = element.querySelector('dialog');
+  const shown = picture.stages[stage];
+  const image = dialog.querySelector('img.large');
+  image.src = shown.file.url;
+  image.alt = picture.label + ', seed ' + picture.seed;
+  dialog.querySelector('.caption').textContent = picture.caption;
+  dialog.querySelector('.seed').textContent = 'seed ' + picture.seed + ' · ' + shown.size + ' px';
+  const link = dialog.querySelector('a.save');
+  link.href = shown.file.url;
+  link.download = shown.name;
+  const sizes = dialog.querySelector('.sizes');
+  sizes.replaceChildren();
+  if (picture.tree) {
+    picture.stages.forEach((each, index) => {
+      const button = document.createElement('button');
+      button.textContent = each.size + ' px';
+      button.setAttribute('aria-pressed', String(index === stage));
+      button.addEventListener('click', () => show(picture, index));
+      sizes.append(button);
+    });
+  }
+  if (!dialog.open) dialog.showModal();
+};
+element.addEventListener('click', (event) => {
+  const open = event.target.closest('[data-picture]');
+  const reuse = event.target.closest('[data-reuse]');
+  if (open) {
+    const picture = props.value.pictures[open.dataset.picture];
+    show(picture, open.dataset.stage === undefined ? picture.stages.length - 1 : Number(open.dataset.stage));
+  } else if (reuse) {
+    const picture = props.value.pictures[reuse.dataset.reuse];
+    trigger('reuse', {caption: picture.caption, seed: Number(picture.seed)});
+  } else if (event.target.tagName === 'DIALOG') {
+    event.target.close();
+  }
+});
+"""
+
+CHIPS = """
+<div class="chips"><span>Try</span>
+{{#each value}}<button class="chip" type="button">{{{this}}}</button>{{/each}}
+</div>
+"""
+
+CHIPS_JS = """
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('.chip');
+  if (chip) trigger('choose', {caption: chip.textContent});
+});
+"""
+
+DICE_JS = "() => Math.floor(Math.random() * 1000000)"
+
+KEEP_HINT = (
+    '<p class="hint">The same seed with the same words gives the same picture. '
+    "Otherwise every press of Paint takes a new one.</p>"
+)
+TRUNCATION_HINT = (
+    '<p class="hint">Lower plays it safe: cleaner pictures, but more alike. '
+    "1 is what the model learned; above 1 it takes risks.</p>"
+)
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
+    """The page for a pipeline; the pictures that greet a visitor are painted while it is built.
+
+    Args:
+        pipe: a loaded pipeline; one that takes captions needs its text encoder.
+        card: the checkpoint's model card, Markdown.
+
+    Raises:
+        ValueError: the checkpoint takes captions but came without a text encoder.
+    """
+    if pipe.conditional and pipe.text_encoder is None:
+        raise ValueError(
+            "this checkpoint came without a text encoder, and the app paints from words: "
+            "choose one with a folder 'text', or use it from Python with pipe(embeddings=...)"
+        )
+    with gr.Blocks(
+        title="Paint from words" if pipe.conditional else "Paint",
+        analytics_enabled=False,
+        delete_cache=(3600, KEEP_SECONDS),
+    ) as page:
+        _html(_heading(pipe))
+        caption: gr.Textbox | gr.State = gr.State("")
+        chips: gr.HTML | None = None
+        with gr.Row(elem_id="studio", equal_height=False):
+            with gr.Column(elem_id="ask", elem_classes="words" if pipe.conditional else "wordless"):
+                if pipe.conditional:
+                    caption = gr.Textbox(
+                        label="Caption",
+                        placeholder="What should the picture show?",
+                        container=False,
+                        lines=1,  # so that Enter submits; it grows with its text all the same
+                        max_lines=5,
+                        elem_id="caption",
+                    )
+                button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
+                if pipe.conditional and pipe.examples:
+                    chips = _html(
+                        [_html_text(example) for example in pipe.examples[:CHIPS_SHOWN]],
+                        html_template=CHIPS,
+                        js_on_load=CHIPS_JS,
+                        elem_id="examples",
+                    )
+            with gr.Column(elem_id="output"):
+                shown = _present_opening(opening(pipe), pipe.conditional)
+                gallery = _html(shown, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="gallery")
+            with gr.Column(elem_id="settings"):
+                count = gr.Slider(1, MAX_COUNT, value=4, step=1, label="Pictures", elem_id="count")
+                with gr.Row(elem_id="seeds"):
+                    seed = gr.Number(FIRST_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
+                    dice = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
+                keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
+                _html(KEEP_HINT)
+                truncation = gr.Slider(
+                    0, 1.5, value=1.0, step=0.05, label="Variety (truncation)", elem_id="truncation"
+                )
+                _html(TRUNCATION_HINT)
+        with gr.Accordion("About this checkpoint", open=False, elem_id="about"):
+            gr.Markdown(_about(pipe, card))
+        spent = gr.State(None)
+
+        def on_paint(
+            caption: str,
+            count: float | None,
+            seed: float | None,
+            truncation: float | None,
+            keep: bool,
+            spent: int | None,
+        ) -> tuple[Any, ...]:
+            try:
+                painting = paint(pipe, caption, count, choose_seed(seed, keep, spent), truncation)
+                first = painting.pictures[0].seed
+                return _present_new(painting), first, first
+            except ValueError as error:
+                gr.Warning(escape(str(error)))
+            except Exception:
+                logging.exception("painting failed")
+                gr.Warning("Something went wrong while painting; the terminal that runs the app says what.")
+            return gr.skip(), gr.skip(), gr.skip()
+
+        def on_choose(event: gr.EventData) -> str:
+            return str(event.caption)
+
+        def on_reuse(event: gr.EventData) -> tuple[Any, ...]:
+            return event.seed, True, event.caption if pipe.conditional else ""
+
+        inputs = [caption, count, seed, truncation, keep, spent]
+        outputs = [gallery, seed, spent]
+        presses = [button.click, caption.submit] if isinstance(caption, gr.Textbox) else [button.click]
+        slow: dict[str, Any] = {
+            "concurrency_id": "paint",
+            "concurrency_limit": 1,
+            "show_progress_on": gallery,
+        }
+        quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        gr.on(presses, on_paint, inputs, outputs, api_name="paint", **slow)
+        if chips is not None:
+            chosen = chips.choose(on_choose, None, caption, **quick)
+            chosen.then(on_paint, inputs, outputs, api_visibility="private", **slow)
+        gallery.reuse(on_reuse, None, [seed, keep, caption], **quick)
+        dice.click(None, None, seed, js=DICE_JS, **quick)
+        seed.input(None, None, keep, js="() => true", **quick)  # who types a seed means it
+    page.queue(default_concurrency_limit=1, max_size=64)
+    return page
+
+
+def _html(value: Any, **options: Any) -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _heading(pipe: StackGANPipeline) -> str:
+    title = "Paint from words" if pipe.conditional else "Paint"
+    what = "Describe a picture, and it is painted." if pipe.conditional else "Every seed is another picture."
+    sizes = " → ".join(str(size) for size in pipe.sizes)
+    facts = f"StackGAN++, {sizes} pixels, all on this machine."
+    return f'<div class="heading"><h1>{title}</h1><p>{what} <span>{facts}</span></p></div>'
+
+
+def _about(pipe: StackGANPipeline, card: str) -> str:
+    """The model card without front matter, HTML and pictures (they may lie on other hosts), and the facts."""
+    card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    card = re.sub(r"!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?", "", card)
+    card = re.sub(r"<[a-zA-Z/!][^>]*>", "", card).strip()
+    encoder = f"`{pipe.text_encoder.identity}`" if pipe.text_encoder is not None else "none"
+    return (
+        f"{card or 'This checkpoint came without a model card.'}\n\n---\n\n"
+        f"Stages: {', '.join(f'{size} px' for size in pipe.sizes)} · preset: `{pipe.config.preset}` · "
+        f"text encoder: {encoder}\n\nFingerprint (sha256): `{pipe.fingerprint}`"
+    )
+
+
+SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Warm paper and a bird's teal, in fonts that systems have: none is fetched."""
+    base = gr.themes.Base(
+        primary_hue="teal", neutral_hue="stone", radius_size="lg", font=list(SANS), font_mono=list(MONO)
+    )
+    return base.set(
+        body_background_fill="#f7f4ee",
+        body_background_fill_dark="#191715",
+        body_text_color_subdued="#6b645a",
+        body_text_color_subdued_dark="#b0a89c",
+        link_text_color="#0f766e",
+        link_text_color_dark="#5eead4",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_label_background_fill="transparent",
+        block_shadow="none",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#24211e",
+        input_border_width="1px",
+        checkbox_border_radius="5px",
+        slider_color="#0f766e",
+        slider_color_dark="#0d9488",
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_dark="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_hover_dark="#115e59",
+        button_primary_border_color="#0f766e",
+        button_primary_border_color_dark="#0f766e",
+        button_primary_border_color_hover="#115e59",
+        button_primary_border_color_hover_dark="#115e59",
+        button_primary_text_color="#ffffff",
+        button_secondary_background_fill="transparent",
+        button_secondary_background_fill_dark="transparent",
+        button_secondary_border_color="*border_color_primary",
+    )
+
+
+CSS = """
+.gradio-container { padding: 0 !important; }
+.gradio-container .main {
+  width: 100%; max-width: 1180px !important; margin: 0 auto;
+  padding: 20px clamp(16px, 3vw, 28px) 44px !important;
+}
+.gradio-container .html-container { padding: 0; }
+.gradio-container .form { background: none; border: 0; box-shadow: none; gap: 14px; }
+.hint { margin: 0; font-size: 0.84rem; line-height: 1.4; color: var(--body-text-color-subdued); }
+.heading h1 {
+  margin: 6px 0 4px; font: 600 2rem/1.15 Georgia, "Times New Roman", serif; letter-spacing: -0.01em;
+}
+.heading p { margin: 0; color: var(--body-text-color-subdued); }
+.heading span { white-space: nowrap; }
+
+/* the question across the top, settings on the left, pictures on the right; one below the other on a phone */
+#studio {
+  display: grid; gap: 26px 32px; align-items: start;
+  grid-template-columns: minmax(0, 270px) minmax(0, 1fr);
+  grid-template-areas: "ask ask" "settings output";
+}
+#studio > .column { min-width: 0 !important; }
+#ask { grid-area: ask; display: grid; gap: 14px; align-items: start; }
+#ask.words { grid-template-columns: minmax(0, 1fr) 150px; }
+#ask.wordless { grid-template-columns: minmax(0, 270px); }
+#examples { grid-column: 1 / -1; }
+#output { grid-area: output; }
+#settings {
+  grid-area: settings; gap: 10px; padding: 18px; border-radius: 14px;
+  background: var(--input-background-fill); border: 1px solid var(--border-color-primary);
+}
+@media (max-width: 840px) {
+  .heading h1 { font-size: 1.6rem; }
+  .heading span { display: none; }
+  #studio { grid-template-columns: minmax(0, 1fr); grid-template-areas: "ask" "output" "settings"; }
+  #ask.words, #ask.wordless { grid-template-columns: minmax(0, 1fr); gap: 10px; }
+}
+
+#seed, #count, #truncation, #keep { padding: 0; }
+#seeds, #truncation { margin-top: 12px; }
+#keep label { min-height: 32px; }
+#caption textarea {
+  min-height: 52px; padding: 13px 16px; font-size: 1.1rem; line-height: 1.45; border-radius: 12px;
+  border: 1px solid var(--border-color-primary);
+}
+#caption textarea:focus { border-color: var(--color-accent); }
+#paint { min-height: 52px; font-size: 1.1rem; font-weight: 600; border-radius: 12px; }
+#seeds { flex-wrap: nowrap; gap: 10px; align-items: flex-end; }
+#seed input { min-height: 44px; font-size: 16px; } /* smaller, and an iPhone zooms in on it */
+#truncation input[type="number"], #count input[type="number"] { width: 56px; }
+#dice { flex: none; min-height: 44px; padding: 0 16px; }
+#dice::before {
+  content: ""; width: 20px; height: 20px; margin-right: 8px; border-radius: 5px;
+  background-color: currentcolor;
+  background-image:
+    radial-gradient(circle at 5px 5px, var(--dot) 1.8px, transparent 2.3px),
+    radial-gradient(circle at 15px 5px, var(--dot) 1.8px, transparent 2.3px),
+    radial-gradient(circle at 10px 10px, var(--dot) 1.8px, transparent 2.3px),
+    radial-gradient(circle at 5px 15px, var(--dot) 1.8px, transparent 2.3px),
+    radial-gradient(circle at 15px 15px, var(--dot) 1.8px, transparent 2.3px);
+  --dot: var(--input-background-fill);
+}
+
+.chips { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
+.chips > span { color: var(--body-text-color-subdued); font-size: 0.9rem; flex: none; }
+.chip {
+  min-height: 36px; padding: 7px 13px; border-radius: 18px; cursor: pointer;
+  text-align: left; font-size: 0.86rem; line-height: 1.3; color: var(--body-text-color);
+  border: 1px solid var(--border-color-primary); background: var(--input-background-fill);
+}
+.chip:hover, .results .pill:hover { border-color: var(--color-accent); }
+@media (max-width: 840px) { /* one row to swipe through, so that the pictures stay in sight */
+  .chips { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none; }
+  .chips { margin: 0 -16px; padding: 2px 16px 6px; }
+  .chip { flex: none; max-width: 76%; min-height: 44px; }
+}
+
+#gallery .meta-text { padding: 2px 8px; border-radius: 8px; background: var(--body-background-fill); }
+.results > header {
+  display: flex; justify-content: space-between; align-items: center; gap: 12px; margin-bottom: 14px;
+}
+.results h2 { margin: 0; font: 600 1.25rem/1.3 Georgia, "Times New Roman", serif; }
+.results header p { margin: 2px 0 0; color: var(--body-text-color-subdued); font-size: 0.92rem; }
+.results .pill {
+  flex: none; display: inline-flex; align-items: center;
+  min-height: 44px; padding: 0 18px; border-radius: 22px;
+  color: var(--body-text-color); text-decoration: none; font-size: 0.92rem; font-weight: 500;
+  border: 1px solid var(--border-color-primary); background: var(--input-background-fill);
+}
+.results .notice {
+  margin: 0 0 12px; padding: 10px 14px; border-radius: 10px; font-size: 0.94rem; overflow-wrap: anywhere;
+  background: #fdf0d5; color: #6b4a10; border: 1px solid #f0d9a8;
+}
+.dark .results .notice { background: #3a2f18; color: #f3dba8; border-color: #5a4820; }
+.results .empty {
+  margin: 0; padding: 96px 20px; border-radius: 14px;
+  text-align: center; color: var(--body-text-color-subdued);
+  border: 1px dashed var(--border-color-primary);
+}
+.results .cards {
+  list-style: none; margin: 0; padding: 0; display: grid; gap: 16px;
+  grid-template-columns: repeat(auto-fill, minmax(168px, 1fr));
+}
+.results .card {
+  display: flex; flex-direction: column; min-width: 0; margin: 0; padding: 8px 8px 4px; border-radius: 14px;
+  background: var(--input-background-fill); border: 1px solid var(--border-color-primary);
+  box-shadow: 0 1px 3px rgb(60 40 10 / 7%);
+}
+.results .open { display: block; width: 100%; padding: 0; border: 0; background: none; cursor: zoom-in; }
+.results .open img { display: block; width: 100%; height: auto; aspect-ratio: 1; border-radius: 8px; }
+.results .card .caption {
+  margin: 8px 4px 0; font-size: 0.86rem; line-height: 1.35; overflow-wrap: anywhere; overflow: hidden;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
+}
+.results .row { display: flex; align-items: center; gap: 2px; margin: auto 4px 0; font-size: 0.84rem; }
+.results .seed {
+  flex: 1; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; white-space: nowrap;
+}
+.results .link {
+  display: inline-flex; align-items: center; min-height: 40px; padding: 0 6px; cursor: pointer; border: 0;
+  background: none; color: var(--link-text-color); text-decoration: none; font-size: inherit;
+}
+.results .link:hover { text-decoration: underline; }
+.results .stages { display: flex; gap: 6px; margin-top: 6px; }
+.results .stages button {
+  flex: 1; min-width: 0; padding: 0; border: 0; background: none; cursor: zoom-in; text-align: center;
+}
+.results .stages img { display: block; width: 100%; height: auto; border-radius: 6px; }
+.results .stages span { font-size: 0.74rem; line-height: 1.5; color: var(--body-text-color-subdued); }
+@media (max-width: 480px) {
+  .results .cards { gap: 10px; grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .results .card .row { flex-wrap: wrap; justify-content: space-between; padding-top: 6px; }
+  .results .card .seed { flex-basis: 100%; }
+  .results .card .link { min-height: 44px; padding: 0 10px 0 0; }
+  .results .card .save { padding: 0 0 0 10px; }
+}
+.results dialog {
+  margin: auto; padding: 18px; border: 0; border-radius: 18px; width: min(92vw, 560px); max-height: 94vh;
+  background: var(--input-background-fill); color: var(--body-text-color);
+  box-shadow: 0 20px 60px rgb(0 0 0 / 35%);
+}
+.results dialog::backdrop { background: rgb(25 22 18 / 65%); }
+.results dialog .large {
+  display: block; width: 100%; height: auto; max-height: 68vh; object-fit: contain; border-radius: 10px;
+}
+.results dialog .caption { margin: 12px 0 0; line-height: 1.4; overflow-wrap: anywhere; }
+.results dialog .caption:empty { display: none; }
+.results dialog .row { margin: 12px 0 0; font-size: 0.95rem; }
+.results dialog .close {
+  float: right; width: 44px; height: 44px; margin: -10px -10px 4px 8px; border: 0; border-radius: 22px;
+  background: none; color: inherit; font-size: 1.6rem; line-height: 1; cursor: pointer;
+}
+.results dialog .sizes { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
+.results dialog .sizes:empty { display: none; }
+.results dialog .sizes button {
+  min-height: 44px; padding: 0 16px; border-radius: 22px; cursor: pointer; color: inherit; background: none;
+  border: 1px solid var(--border-color-primary);
+}
+.results dialog .sizes button[aria-pressed="true"] {
+  border-color: var(--color-accent); color: var(--color-accent);
+}
+.results :focus-visible, .chip:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+
+#about {
+  margin-top: 8px; border: 1px solid var(--border-color-primary) !important; border-radius: 14px;
+  overflow-wrap: anywhere;
+}
+#about code { white-space: normal; overflow-wrap: anywhere; }
+#about table { display: block; overflow-x: auto; }
+#about :is(td, th) { border-color: var(--border-color-primary); padding: 6px 12px; }
+"""
+
+
+# --- starting it --------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load a checkpoint and serve the page until Ctrl-C; returns the exit code, 2 for what cannot work."""
+    parser = argparse.ArgumentParser(prog="app.py", description="Paint pictures from words in a browser.")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="published checkpoint folder"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    args = parser.parse_args(arguments)
+    try:
+        _check_address(args.host, args.port)
+        with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder  # what is painted goes away with the app
+            return _serve(args)
+    except (ValueError, OSError) as error:
+        if os.environ.get("STACKGAN_TRACEBACK"):
+            raise
+        print("app.py: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # while it was still starting
+        return 130
+
+
+def _serve(args: argparse.Namespace) -> int:
+    keep_pages()
+    pipe = StackGANPipeline.from_pretrained(args.checkpoint, device=args.device)
+    card = args.checkpoint / "README.md"
+    try:
+        page = build(pipe, card.read_text("utf-8", errors="replace") if card.is_file() else "")
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: {error}") from None
+    # Gradio asks its own server whether it is up: not through a proxy.
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", args.host]))
+    page.launch(
+        server_name=args.host,
+        server_port=args.port,
+        theme=theme(),
+        css=CSS,
+        footer_links=[],
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        quiet=True,
+        show_error=False,
+        prevent_thread_lock=True,
+    )
+    shown = f"[{args.host}]" if ":" in args.host else args.host
+    print(f"Painting at http://{shown}:{args.port} (Ctrl-C stops)", flush=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(1):
+        pass
+    page.close(verbose=False)
+    return 0
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise ``ValueError`` before anything slow is done, if nothing can listen there."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: ports go from 1 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):
+        raise ValueError(
+            f"--host {host}: no such address; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks"
+        ) from None
+    with socket.socket(family, kind, protocol) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            reason = error.strerror or "not possible"
+            raise ValueError(
+                f"cannot listen on {host} port {port}: {reason}; choose another with --port"
+            ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
