@@ -158,7 +158,7 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
         run.restore(load_state(state_file))
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
     elif embeddings is not None and config.text.standardise:
-        measured = torch.from_numpy(np.asarray(embeddings))
+        measured = torch.from_numpy(np.array(embeddings))  # a copy: the cache is read-only
         run.model.standardise.measure(measured)
         run.average.standardise.measure(measured)
     viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
@@ -443,7 +443,7 @@ class SampleSheet:
                 self.embeddings = encoder.encode(self.captions)
             else:
                 stored = split.embeddings(config.text.encoder.partition(":")[2])
-                self.embeddings = torch.from_numpy(np.asarray(stored[places]))
+                self.embeddings = torch.from_numpy(np.array(stored[places]))
 
     def __call__(self, run: Run) -> Path:
         seeds = range(SAMPLE_SEEDS)
