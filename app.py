@@ -4,8 +4,6 @@ Everything stays on this machine: the page loads no font, script or picture from
 reported to anybody. ``paint`` is what happens at a press of Paint, ``build`` is the page, ``main`` starts it.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json
@@ -25,23 +23,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Gradio reads these when it is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["GRADIO_RUN_HISTORY"] = "False"
-
-import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import stackgan
-from stackgan.allocator import keep_pages
-from stackgan.batch import slug
-from stackgan.pipeline import StackGANPipeline
-from stackgan.text import Notice
+
+if TYPE_CHECKING:  # imported where they are used: a wrong command line is told at once
+    import gradio as gr
+
+    from stackgan.pipeline import StackGANPipeline
+    from stackgan.text import Notice
 
 __all__ = [
     "CSS",
@@ -65,6 +58,9 @@ CHIPS_SHOWN = 5  # example captions to press
 FIRST_SEED = 1
 KEEP_SECONDS = 24 * 3600  # how long a painted file can be downloaded
 
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+os.environ["GRADIO_RUN_HISTORY"] = "False"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -77,6 +73,8 @@ class Picture:
     @property
     def name(self) -> str:
         """Start of its file name: the caption's words and the seed."""
+        from stackgan.batch import slug
+
         return f"{slug(self.caption) or 'picture'}_seed-{self.seed}"
 
 
@@ -92,7 +90,7 @@ class Painting:
 
 
 def paint(
-    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
+    pipe: "StackGANPipeline", caption: str, count: float | None, seed: float | None, truncation: float | None
 ) -> Painting:
     """Paint ``count`` pictures of a caption, with the seeds ``seed``, ``seed + 1``, …
 
@@ -123,7 +121,7 @@ def paint(
     return Painting(pictures, float(truncation), notices, seconds, pipe.fingerprint)
 
 
-def opening(pipe: StackGANPipeline) -> Painting | None:
+def opening(pipe: "StackGANPipeline") -> Painting | None:
     """Pictures to greet a visitor with, from the checkpoint's examples; painting them warms the pipeline up.
 
     None for a checkpoint that takes captions but brings no examples.
@@ -182,7 +180,7 @@ def _whole(what: str, value: float | None, low: int, high: int) -> int:
     return int(value)
 
 
-def _sentence(notice: Notice) -> str:
+def _sentence(notice: "Notice") -> str:
     """A notice as a sentence for people who never heard of tokens."""
     message = notice.message.strip().rstrip(".")
     if notice.kind == "truncated":
@@ -236,12 +234,17 @@ class _Files:
     """Files for the page, in the folder that Gradio serves from, and a ZIP of them with a manifest."""
 
     def __init__(self) -> None:
+        from gradio.utils import get_upload_folder
+
         self.folder = get_upload_folder()
         self.content = io.BytesIO()
         self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs do not get smaller
         self.manifest = ""
 
     def add(self, name: str, content: bytes) -> dict[str, Any]:
+        import gradio as gr
+        from gradio.processing_utils import save_bytes_to_cache
+
         return gr.FileData(path=save_bytes_to_cache(content, name, self.folder)).model_dump()
 
     def zip(self, name: str, content: bytes, picture: Picture, size: int) -> None:
@@ -385,7 +388,7 @@ TRUNCATION_HINT = (
 # --- the page -----------------------------------------------------------------------------------------------
 
 
-def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
+def build(pipe: "StackGANPipeline", card: str = "") -> "gr.Blocks":
     """The page for a pipeline; the pictures that greet a visitor are painted while it is built.
 
     Args:
@@ -395,6 +398,8 @@ def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
     Raises:
         ValueError: the checkpoint takes captions but came without a text encoder.
     """
+    import gradio as gr
+
     if pipe.conditional and pipe.text_encoder is None:
         raise ValueError(
             "this checkpoint came without a text encoder, and the app paints from words: "
@@ -464,6 +469,7 @@ def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
                 gr.Warning("Something went wrong while painting; the terminal that runs the app says what.")
             return gr.skip(), gr.skip(), gr.skip()
 
+        # Gradio goes by the annotation of these, so it has to be the class itself and no string.
         def on_choose(event: gr.EventData) -> str:
             return str(event.caption)
 
@@ -490,11 +496,13 @@ def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
     return page
 
 
-def _html(value: Any, **options: Any) -> gr.HTML:
+def _html(value: Any, **options: Any) -> "gr.HTML":
+    import gradio as gr
+
     return gr.HTML(value, apply_default_css=False, **options)
 
 
-def _heading(pipe: StackGANPipeline) -> str:
+def _heading(pipe: "StackGANPipeline") -> str:
     title = "Paint from words" if pipe.conditional else "Paint"
     what = "Describe a picture, and it is painted." if pipe.conditional else "Every seed is another picture."
     sizes = " → ".join(str(size) for size in pipe.sizes)
@@ -502,7 +510,7 @@ def _heading(pipe: StackGANPipeline) -> str:
     return f'<div class="heading"><h1>{title}</h1><p>{what} <span>{facts}</span></p></div>'
 
 
-def _about(pipe: StackGANPipeline, card: str) -> str:
+def _about(pipe: "StackGANPipeline", card: str) -> str:
     """The model card without front matter, HTML and pictures (they may lie on other hosts), and the facts."""
     card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
     card = re.sub(r"!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?", "", card)
@@ -519,8 +527,10 @@ SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "No
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
-def theme() -> gr.themes.Base:
+def theme() -> "gr.themes.Base":
     """Warm paper and a bird's teal, in fonts that systems have: none is fetched."""
+    import gradio as gr
+
     base = gr.themes.Base(
         primary_hue="teal", neutral_hue="stone", radius_size="lg", font=list(SANS), font_mono=list(MONO)
     )
@@ -758,6 +768,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from stackgan.allocator import keep_pages
+    from stackgan.pipeline import StackGANPipeline
+
     keep_pages()
     pipe = StackGANPipeline.from_pretrained(args.checkpoint, device=args.device)
     card = args.checkpoint / "README.md"
