@@ -735,7 +735,7 @@ CSS = """
   overflow-wrap: anywhere;
 }
 #about code { white-space: normal; overflow-wrap: anywhere; }
-#about table { display: block; overflow-x: auto; }
+#about table { display: block; width: fit-content; max-width: 100%; border: 0; overflow-x: auto; }
 #about :is(td, th) { border-color: var(--border-color-primary); padding: 6px 12px; }
 """
 
