@@ -746,9 +746,7 @@ CSS = """
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load a checkpoint and serve the page until Ctrl-C; returns the exit code, 2 for what cannot work."""
     parser = argparse.ArgumentParser(prog="app.py", description="Paint pictures from words in a browser.")
-    parser.add_argument(
-        "--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="published checkpoint folder"
-    )
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, help="published checkpoint folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
@@ -822,9 +820,7 @@ def _check_address(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             reason = error.strerror or "not possible"
-            raise ValueError(
-                f"cannot listen on {host} port {port}: {reason}; choose another with --port"
-            ) from None
+            raise ValueError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None
 
 
 if __name__ == "__main__":

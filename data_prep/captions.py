@@ -26,9 +26,7 @@ def decode(data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8"
-        ) from None
+        raise ValueError(f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
         raise ValueError("holds null characters, so it is not UTF-8 text")
     return text

@@ -29,15 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_folders(cub, "AttnGAN's birds/, or the folder of CUB_200_2011/ with text_c10/ in or beside it")
     cub.add_argument("--size", type=int, choices=(64, 128, 256), default=64, help="pixels (default 64)")
     _add_fit(cub, "stretch", "crops that the photo's edge made oblong")
-    cub.add_argument(
-        "--allow-missing", action="store_true", help="prepare what is there if photos are missing"
-    )
-    cub.add_argument(
-        "--download", action="store_true", help="fetch the photos (1.1 GB) where they are missing"
-    )
-    cub.add_argument(
-        "--archive-url", default=CUB_URL, metavar="URL", help="another place of CUB_200_2011.tgz"
-    )
+    cub.add_argument("--allow-missing", action="store_true", help="prepare what is there if photos are missing")
+    cub.add_argument("--download", action="store_true", help="fetch the photos (1.1 GB) where they are missing")
+    cub.add_argument("--archive-url", default=CUB_URL, metavar="URL", help="another place of CUB_200_2011.tgz")
     cub.add_argument("--archive-md5", default=CUB_MD5, metavar="MD5", help="the digest it must have")
     _add_common(cub)
 
@@ -45,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_folders(folder, "photos with metadata.jsonl, metadata.csv, or a .txt beside each")
     folder.add_argument("--size", type=int, choices=_SIZES, default=64, help="pixels (default 64)")
     _add_fit(folder, "pad", "photos that are not square")
-    folder.add_argument(
-        "--test-fraction", type=float, default=0.1, metavar="F", help="kept for the test (0.1)"
-    )
+    folder.add_argument("--test-fraction", type=float, default=0.1, metavar="F", help="kept for the test (0.1)")
     folder.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
     folder.add_argument("--no-captions", action="store_true", help="prepare for training without text")
     _add_common(folder)
@@ -57,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     painted.add_argument("--count", type=int, required=True, metavar="N", help="birds to train with")
     painted.add_argument("--seed", type=int, default=0, help="another number draws other birds (default 0)")
     painted.add_argument("--size", type=int, choices=_SIZES, default=64, help="pixels (default 64)")
-    painted.add_argument(
-        "--test-count", type=int, metavar="N", help="birds for the test (a tenth of --count)"
-    )
+    painted.add_argument("--test-count", type=int, metavar="N", help="birds for the test (a tenth of --count)")
     _add_common(painted)
 
 
@@ -127,9 +117,7 @@ def report(folder: PreparedFolder) -> list[str]:
     """What a preparation found and made, every problem by name, and what to run next, as lines."""
     meta: dict[str, Any] = folder.meta
     source = meta["source"]
-    lines = [
-        f"{folder.path}: {folder.kind}, {folder.size} px, stored at {folder.load_side} x {folder.load_side}"
-    ]
+    lines = [f"{folder.path}: {folder.kind}, {folder.size} px, stored at {folder.load_side} x {folder.load_side}"]
     if "photos_listed" in source:
         lines.append(f"photos found: {source['photos_found']:,} of {source['photos_listed']:,}")
     elif "photos_found" in source:

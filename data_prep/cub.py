@@ -95,9 +95,7 @@ def prepare_cub(
         "photos_in_no_split": len(catalogue.files) - len(photos),
         "terms": "research and education only; cite Wah et al. 2011 (photos) and Reed et al. 2016 (captions)",
     }
-    crop = (
-        f"square of half side int(0.75 * max(w, h)) about the box centre, clipped to the photo; {FITS[fit]}"
-    )
+    crop = f"square of half side int(0.75 * max(w, h)) about the box centre, clipped to the photo; {FITS[fit]}"
     with PreparedWriter(out, kind="cub", size=size, crop=crop, source=source, overwrite=overwrite) as writer:
         for path, reason in catalogue.problems:
             writer.problem(path, reason)

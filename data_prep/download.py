@@ -120,9 +120,7 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
         start = have if resumed else 0  # a server without ranges sends everything again
         length = response.headers.get("Content-Length")
         whole = start + int(length) if length else None
-        bar = tqdm(
-            total=whole, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress
-        )
+        bar = tqdm(total=whole, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
         with bar, part.open("ab" if resumed else "wb") as stream:
             while chunk := response.read(_CHUNK):
                 stream.write(chunk)
@@ -183,9 +181,7 @@ def _check_md5(file: Path, md5: str, remedy: str) -> None:
     with file.open("rb") as stream:
         found = _md5(stream)
     if found != md5.lower():
-        raise ValueError(
-            f"{file}: md5 is {found}, expected {md5.lower()}: not the published archive; {remedy}"
-        )
+        raise ValueError(f"{file}: md5 is {found}, expected {md5.lower()}: not the published archive; {remedy}")
 
 
 def _md5(stream: IO[bytes]) -> str:

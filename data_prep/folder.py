@@ -166,9 +166,7 @@ def _sidecar(photo: str) -> str:
     return str(PurePosixPath(photo).with_suffix(".txt"))
 
 
-def _from_text_files(
-    src: Path, texts: set[str], photos: Sequence[str], problems: list[Problem]
-) -> list[_Entry]:
+def _from_text_files(src: Path, texts: set[str], photos: Sequence[str], problems: list[Problem]) -> list[_Entry]:
     entries = []
     for photo in photos:
         try:
@@ -181,9 +179,7 @@ def _from_text_files(
     return entries
 
 
-def _from_metadata(
-    src: Path, tables: Sequence[str], photos: Sequence[str], problems: list[Problem]
-) -> list[_Entry]:
+def _from_metadata(src: Path, tables: Sequence[str], photos: Sequence[str], problems: list[Problem]) -> list[_Entry]:
     """Rows of all metadata files; several rows of one photo add their captions together."""
     there = set(photos)
     found: dict[str, _Entry] = {}
@@ -211,9 +207,7 @@ def _from_metadata(
                 earlier = found[path].captions if path in found else ()
                 found[path] = _Entry(path, earlier + entry.captions, entry.species)
     problems.extend(
-        Problem(photo, "no row in the metadata")
-        for photo in photos
-        if photo not in found and photo not in bad
+        Problem(photo, "no row in the metadata") for photo in photos if photo not in found and photo not in bad
     )
     return [found[photo] for photo in photos if photo in found]
 

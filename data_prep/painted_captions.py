@@ -260,9 +260,7 @@ _PART = "|".join(_PART_OF)
 _ADJECTIVE_FIRST = re.compile(rf"\b({_COLOUR}) ({_PART})\b(?: and ({_PART})\b)?")
 _CLAUSE = re.compile(rf"\b({_PART})(?: of (?:this|the) bird)? (?:is|are) ({_COLOUR})\b")
 _BIRD = re.compile(rf"\b(all |completely )?({_COLOUR}) bird\b")
-_BIRD_IS = re.compile(
-    rf"(?<!of the )(?<!of this )\bbird (?:that )?is (all |completely )?({_COLOUR})\b( all over)?"
-)
+_BIRD_IS = re.compile(rf"(?<!of the )(?<!of this )\bbird (?:that )?is (all |completely )?({_COLOUR})\b( all over)?")
 
 
 def caption_colours(caption: str) -> dict[str, str]:

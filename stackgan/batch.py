@@ -332,9 +332,7 @@ def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
                 if entry.name.startswith(".") and ".partial-" in entry.name:
                     (out / entry.name).unlink(missing_ok=True)
                 elif not known and not entry.name.startswith("."):
-                    raise ValueError(
-                        f"{out}: is not empty and holds no batch; name another folder with --out"
-                    )
+                    raise ValueError(f"{out}: is not empty and holds no batch; name another folder with --out")
         if not known:
             write_atomic(out / JOB, (json.dumps(job, indent=2) + "\n").encode())
         yield
@@ -350,9 +348,7 @@ def _lock(handle: int, out: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(
-            f"{out}: another batch is painting here just now; wait, or name another folder"
-        ) from None
+        raise ValueError(f"{out}: another batch is painting here just now; wait, or name another folder") from None
     except OSError:
         pass  # a file system without locks: two batches at once are then the user's to avoid
 
@@ -363,9 +359,7 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
         found = json.loads((out / JOB).read_text("utf-8"))
         threads = int(found["threads"])
     except (ValueError, TypeError, KeyError):
-        raise ValueError(
-            f"{out / JOB}: not a batch of this program; name another folder with --out"
-        ) from None
+        raise ValueError(f"{out / JOB}: not a batch of this program; name another folder with --out") from None
     hashed = {"checkpoint": "another checkpoint", "captions": "another captions file"}
     differing = [
         hashed.get(key) or f"{key} {found.get(key)} there, {job[key]} here"
@@ -386,9 +380,7 @@ def _make_folder(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise ValueError(
-            f"{out}: cannot write there ({error.strerror}); name another folder with --out"
-        ) from None
+        raise ValueError(f"{out}: cannot write there ({error.strerror}); name another folder with --out") from None
 
 
 def _is_whole(file: Path) -> bool:

@@ -58,9 +58,7 @@ def survey(file: Path, count: int) -> Survey:
     for line in read_captions(file, note_blank):
         copies = line.count or count
         if line.seed is not None and line.seed + copies - 1 > MAX_SEED:
-            raise ValueError(
-                f"{file}:{line.number}: seed {line.seed} is too large: seeds go up to {MAX_SEED}"
-            )
+            raise ValueError(f"{file}:{line.number}: seed {line.seed} is too large: seeds go up to {MAX_SEED}")
         found.first = found.first or line.caption
         found.pictures += copies
         found.last_line, found.most_copies = line.number, max(found.most_copies, copies)
@@ -116,9 +114,7 @@ def _object(where: str, number: int, text: str) -> Line:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON ({error}); write one object a line") from None
     if not isinstance(values, dict):
-        raise ValueError(
-            f'{where}: holds a JSON {type(values).__name__}, not an object such as {{"caption": "…"}}'
-        )
+        raise ValueError(f'{where}: holds a JSON {type(values).__name__}, not an object such as {{"caption": "…"}}')
     _check_keys(where, list(values))
     if not isinstance(values["caption"], str):
         raise ValueError(f"{where}: caption is {_shown(values['caption'])}: it must be a string")
@@ -152,9 +148,7 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]
             )
         else:
             cells = dict(zip(header, row, strict=True))
-            yield _line(
-                where, number, cells["caption"], *(_number(where, key, cells.get(key)) for key in KEYS[1:])
-            )
+            yield _line(where, number, cells["caption"], *(_number(where, key, cells.get(key)) for key in KEYS[1:]))
 
 
 def _check_keys(where: str, keys: Sequence[str]) -> None:
@@ -180,9 +174,7 @@ def _number(where: str, key: str, cell: str | None) -> int | None:
 
 def _line(where: str, number: int, caption: str, seed: int | None, count: int | None) -> Line:
     if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise ValueError(
-            f"{where}: seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}"
-        )
+        raise ValueError(f"{where}: seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
     if count is not None and count < 1:
         raise ValueError(f"{where}: count {count} is too small: it must be 1 or more")
     return Line(number, _caption(where, caption), seed, count)

@@ -175,4 +175,6 @@ def load_state(file: Path) -> dict[str, Any]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{file}: unreadable run state ({error.__class__.__name__}); delete it to start over") from error
+        raise ValueError(
+            f"{file}: unreadable run state ({error.__class__.__name__}); delete it to start over"
+        ) from error

@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     import data_prep.command
 
-    command = commands.add_parser("prepare", help="make a prepared folder from CUB, your own photos, or painted birds")
+    command = commands.add_parser(
+        "prepare", help="make a prepared folder from CUB, your own photos, or painted birds"
+    )
     data_prep.command.add_arguments(command)
     command.set_defaults(run=data_prep.command.run)
 
@@ -116,7 +118,10 @@ def _version() -> str:
 
 def _add_checkpoint(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--checkpoint", type=Path, default=Path(DEFAULT_CHECKPOINT), help="published checkpoint (default: %(default)s)"
+        "--checkpoint",
+        type=Path,
+        default=Path(DEFAULT_CHECKPOINT),
+        help="published checkpoint (default: %(default)s)",
     )
 
 

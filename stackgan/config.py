@@ -106,7 +106,12 @@ class CompactConfig:
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "dim", "steps", "batch_size", "learning_rate", "image_size"):
             _check(getattr(self, name) > 0, f"compact.{name}", getattr(self, name), "above 0")
-        _check(self.width % self.heads == 0, "compact.width", self.width, f"a multiple of compact.heads={self.heads}")
+        _check(
+            self.width % self.heads == 0,
+            "compact.width",
+            self.width,
+            f"a multiple of compact.heads={self.heads}",
+        )
         _check(self.vocabulary >= 100, "compact.vocabulary", self.vocabulary, "100 or more")
         _check(self.max_tokens >= 8, "compact.max_tokens", self.max_tokens, "8 or more")
 
@@ -344,7 +349,9 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"cannot read {override!r}: overrides look like section.key=value, e.g. optim.batch_size=8")
+            raise ValueError(
+                f"cannot read {override!r}: overrides look like section.key=value, e.g. optim.batch_size=8"
+            )
         section, _, name = key.strip().partition(".")
         known = [f"{s}.{k}" for s, keys in values.items() if isinstance(keys, dict) for k in keys]
         if f"{section}.{name}" not in known:

@@ -56,9 +56,7 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
         ValueError: no such checkpoint, or a name, shape or value that does not fit; the line names the key.
     """
     if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(
-            f"{out}: is there and not empty, so it is left alone; name another folder with --out"
-        )
+        raise FileExistsError(f"{out}: is there and not empty, so it is left alone; name another folder with --out")
     theirs = read_weights(netg, "netG")
     modules, config = _generator(netg, theirs)
     extra = {}
@@ -90,9 +88,7 @@ def load_discriminators(folder: str | Path) -> nn.ModuleList:
     wanted = discriminators.state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape:
-            raise ValueError(
-                f"{file}: {name} is missing, unexpected or of another shape than config.json asks for"
-            )
+            raise ValueError(f"{file}: {name} is missing, unexpected or of another shape than config.json asks for")
     discriminators.load_state_dict(weights, assign=True)
     return discriminators
 
@@ -107,9 +103,7 @@ def _generator_modules(stages: int, residuals: int) -> Modules:
         "h_net1.fc.1": ("generator.stages.0.norm", NORM),
     }
     for block in range(4):
-        modules |= _pair(
-            f"h_net1.upsample{block + 1}", 1, f"generator.stages.0.blocks.{block}", ".conv", ".norm"
-        )
+        modules |= _pair(f"h_net1.upsample{block + 1}", 1, f"generator.stages.0.blocks.{block}", ".conv", ".norm")
     for stage in range(1, stages):
         their, our = f"h_net{stage + 1}", f"generator.stages.{stage}"
         modules |= _pair(f"{their}.jointConv", 0, f"{our}.joint", ".conv", ".norm")
@@ -155,9 +149,7 @@ def _map(
     weights: dict[str, Tensor] = {}
     for module, (our, leaves) in modules.items():
         for leaf in leaves:
-            weights[f"{our}.{leaf}"] = _fitting(
-                file, f"{PREFIX}{module}.{leaf}", theirs, wanted[f"{our}.{leaf}"]
-            )
+            weights[f"{our}.{leaf}"] = _fitting(file, f"{PREFIX}{module}.{leaf}", theirs, wanted[f"{our}.{leaf}"])
         if leaves is NORM:
             counter = theirs.get(f"{PREFIX}{module}.{COUNTER}", torch.tensor(0))
             weights[f"{our}.{COUNTER}"] = counter.long().reshape(())
@@ -217,29 +209,20 @@ def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Confi
     width = _majority(
         [
             *(_axis(shapes[f"img_net{s + 1}.img.0.weight"], 1) << s for s in range(stages)),
-            *(
-                _axis(shapes[f"h_net1.upsample{b}.2.{leaf}"], 0) << b >> 5
-                for b in range(1, 5)
-                for leaf in NORM
-            ),
+            *(_axis(shapes[f"h_net1.upsample{b}.2.{leaf}"], 0) << b >> 5 for b in range(1, 5) for leaf in NORM),
         ]
     )
     code = _majority(
         [
             *(_axis(shapes[f"ca_net.fc.{leaf}"], 0) // 4 for leaf in ("bias", "weight")),
-            *(
-                _axis(shapes[f"h_net{s + 1}.jointConv.0.weight"], 1) - (width >> (s - 1))
-                for s in range(1, stages)
-            ),
+            *(_axis(shapes[f"h_net{s + 1}.jointConv.0.weight"], 1) - (width >> (s - 1)) for s in range(1, stages)),
         ]
     )
     text, latent = _axis(shapes["ca_net.fc.weight"], 1), _axis(shapes["h_net1.fc.0.weight"], 1) - code
     legacy = PRESETS["legacy"]
     for key, size in (("ca_net.fc.weight", min(text, code)), ("h_net1.fc.0.weight", latent)):
         if size < 1:
-            raise ValueError(
-                f"{file}: {PREFIX}{key} has shape {tuple(shapes[key])}, which fits no StackGAN-v2"
-            )
+            raise ValueError(f"{file}: {PREFIX}{key} has shape {tuple(shapes[key])}, which fits no StackGAN-v2")
     try:
         return modules, replace(
             legacy,
@@ -262,12 +245,8 @@ def _discriminators(files: Sequence[Path], config: Config) -> tuple[Config, dict
         names = tuple(f"img_code_s{32 << i}." for i in range(MAX_STAGES - 1))
         stage = next((i for i, name in enumerate(names) if _count(theirs, name) < 2), MAX_STAGES - 1)
         if stage in read:
-            raise ValueError(
-                f"{file}: a discriminator for {64 << stage} px, as {read[stage][0]} is: give each once"
-            )
-        _check_names(
-            file, theirs, _discriminator_modules(stage), f"StackGAN-v2's discriminator for {64 << stage} px"
-        )
+            raise ValueError(f"{file}: a discriminator for {64 << stage} px, as {read[stage][0]} is: give each once")
+        _check_names(file, theirs, _discriminator_modules(stage), f"StackGAN-v2's discriminator for {64 << stage} px")
         read[stage] = file, theirs
     wrong = sorted(read.keys() ^ set(range(config.tree.stages)))
     if wrong:
@@ -325,18 +304,14 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
         FileNotFoundError: no such file. ValueError: something else, damaged, or with more in it than tensors.
     """
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file}: no such file; the published one is netG_<count>.pth or the ZIP around it"
-        )
+        raise FileNotFoundError(f"{file}: no such file; the published one is netG_<count>.pth or the ZIP around it")
     content: Path | BytesIO = file
     with file.open("rb") as stream:
         head = stream.read(512)
     if head.startswith(b"PK\x03\x04"):
         content = _unzipped(file, kind)
     if head[257:262] == b"ustar":
-        raise ValueError(
-            f"{file}: written by PyTorch before 0.2 (tar), which is not read; save it with a newer one"
-        )
+        raise ValueError(f"{file}: written by PyTorch before 0.2 (tar), which is not read; save it with a newer one")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -353,9 +328,7 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
         raise ValueError(f"{file}: holds a {type(state).__name__}, not a table of named tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
-            raise ValueError(
-                f"{file}: {key!s:.100} is of type {type(value).__name__}, not a named plain tensor"
-            )
+            raise ValueError(f"{file}: {key!s:.100} is of type {type(value).__name__}, not a named plain tensor")
     return dict(state)
 
 

@@ -81,7 +81,9 @@ class Discriminator(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, size, size) -> (B, 8·width, 4, 4)."""
         if images.shape[1:] != (3, self.size, self.size):
-            raise ValueError(f"images {tuple(images.shape)}: this discriminator takes (B, 3, {self.size}, {self.size})")
+            raise ValueError(
+                f"images {tuple(images.shape)}: this discriminator takes (B, 3, {self.size}, {self.size})"
+            )
         return self.trunk(images)
 
     def conditional(self, h: Tensor, condition: Tensor) -> Tensor:

@@ -48,7 +48,9 @@ def colour_agreement(found: NDArray[np.str_], named: NDArray[np.str_]) -> Colour
     if found.shape != named.shape or found.ndim != 2 or found.shape[1] != len(PARTS) or not len(found):
         raise ValueError(f"colours read {found.shape} and named {named.shape} must both be (N, {len(PARTS)}), N > 0")
     right = found == named
-    unseen = np.array([[(part, colour) in HELD_OUT for part, colour in zip(PARTS, row, strict=True)] for row in named])
+    unseen = np.array(
+        [[(part, colour) in HELD_OUT for part, colour in zip(PARTS, row, strict=True)] for row in named]
+    )
     return ColourAgreement(
         pictures=len(named),
         named=float(right.mean()),
@@ -75,7 +77,9 @@ def full_captions(split: PreparedSplit, count: int) -> tuple[list[str], NDArray[
                 named = caption_colours(full[turn])
                 colours.append([named[part] for part in PARTS])
     if len(captions) < count:
-        raise ValueError(f"{split.path}: {len(captions)} captions name crown, breast and wing; --num asks for {count}")
+        raise ValueError(
+            f"{split.path}: {len(captions)} captions name crown, breast and wing; --num asks for {count}"
+        )
     return captions, np.array(colours)
 
 

@@ -41,7 +41,10 @@ class LegacyFirst(nn.Module):
 
 
 class LegacyNext(nn.Module):
-    """(B, width, s, s) and c -> (B, width / 2, 2s, 2s): joint convolution, residual blocks, gated upsampling."""
+    """(B, width, s, s) and c -> (B, width / 2, 2s, 2s): joint convolution, residual blocks, gated upsampling.
+
+    Without text, z takes the place of c, as published.
+    """
 
     def __init__(self, width: int, code: int, residuals: int) -> None:
         super().__init__()
@@ -50,7 +53,8 @@ class LegacyNext(nn.Module):
         self.up = GatedBlock(width, width // 2, upsample=True)
 
     def forward(self, h: Tensor, z: Tensor, c: Tensor) -> Tensor:
-        h = self.joint(torch.cat((spread(c, h), h), 1))
+        code = c if c.shape[1] else z
+        h = self.joint(torch.cat((spread(code, h), h), 1))
         for block in self.residuals:
             h = block(h)
         return self.up(h)
@@ -134,7 +138,7 @@ class Generator(nn.Module):
         if config.block == "legacy":
             self.stages.append(LegacyFirst(code_dim + z_dim, config.width))
             for stage in range(1, stages):
-                self.stages.append(LegacyNext(config.width >> (stage - 1), code_dim, residuals[stage]))
+                self.stages.append(LegacyNext(config.width >> (stage - 1), code_dim or z_dim, residuals[stage]))
             self.heads.extend(LegacyHead(config.width >> stage) for stage in range(stages))
             orthogonal_init(self)
         else:

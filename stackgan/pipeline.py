@@ -66,9 +66,7 @@ def chosen_device(name: str | torch.device | None) -> torch.device:
     return device
 
 
-def check_sampling(
-    seeds: Sequence[int], truncation: float = 1.0, latent: str = "prior", batch_size: int = 1
-) -> None:
+def check_sampling(seeds: Sequence[int], truncation: float = 1.0, latent: str = "prior", batch_size: int = 1) -> None:
     """Raise ``ValueError`` for a seed, truncation, latent or batch size that no pipeline takes."""
     if not seeds:
         raise ValueError("there is no seed: pass at least one")
@@ -76,7 +74,9 @@ def check_sampling(
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
     if not 0 <= truncation <= 2:
-        raise ValueError(f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own")
+        raise ValueError(
+            f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own"
+        )
     if latent not in ("prior", "mean"):
         raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
     if batch_size < 1:
@@ -120,9 +120,7 @@ class StackGANPipeline:
         self.sizes = self.config.tree.sizes
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, *, device: str | torch.device | None = None
-    ) -> StackGANPipeline:
+    def from_pretrained(cls, folder: str | Path, *, device: str | torch.device | None = None) -> StackGANPipeline:
         """Load a published checkpoint folder.
 
         Raises:
@@ -170,7 +168,9 @@ class StackGANPipeline:
         if not self.conditional:
             raise ValueError("this checkpoint was trained without text: leave the captions out")
         if self.text_encoder is None:
-            raise ValueError("this checkpoint came without a text encoder: pass embeddings=(B, T) instead of captions")
+            raise ValueError(
+                "this checkpoint came without a text encoder: pass embeddings=(B, T) instead of captions"
+            )
         for i, caption in enumerate(captions):
             if not caption.strip():
                 raise ValueError(f"caption {i + 1} is empty: write what the picture should show")
@@ -275,7 +275,9 @@ def _load_weights(model: StackGAN, published: Published) -> None:
             raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
         found = published.weights[name]
         if found.shape != tensor.shape:
-            raise ValueError(f"{file}: {name} has shape {tuple(found.shape)}, the config asks for {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{file}: {name} has shape {tuple(found.shape)}, the config asks for {tuple(tensor.shape)}"
+            )
     extra = sorted(published.weights.keys() - wanted.keys())
     if extra:
         raise ValueError(f"{file}: {extra[0]} is not part of the model that config.json describes")

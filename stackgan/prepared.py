@@ -140,9 +140,7 @@ class PreparedWriter:
                 f"{self.shown}: exists and is not a prepared folder, so it is left alone; name another"
             )
         if not self._overwrite:
-            raise FileExistsError(
-                f"{self.shown}: exists; pass --overwrite to replace it or name another folder"
-            )
+            raise FileExistsError(f"{self.shown}: exists; pass --overwrite to replace it or name another folder")
 
     def __enter__(self) -> PreparedWriter:
         try:
@@ -226,9 +224,7 @@ class PreparedWriter:
             for name, facts in stored.items():
                 shape = cast(list[int], facts["shape"])
                 if shape[0] != captions:
-                    raise ValueError(
-                        f"{split}: {shape[0]} rows of embeddings {name!r} for {captions} captions"
-                    )
+                    raise ValueError(f"{split}: {shape[0]} rows of embeddings {name!r} for {captions} captions")
         self.meta = {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
@@ -238,8 +234,7 @@ class PreparedWriter:
             "species_disjoint": self.species_disjoint,
             "source": self.source,
             "splits": {
-                name: self._splits[name].finish() | {"embeddings": self._embeddings.get(name, {})}
-                for name in order
+                name: self._splits[name].finish() | {"embeddings": self._embeddings.get(name, {})} for name in order
             },
             "problems": self.problems,
         }
@@ -438,9 +433,7 @@ class PreparedFolder:
                 digest.update(np.ascontiguousarray(split.images[start : start + 256]).tobytes())
             if digest.hexdigest() != self.meta["splits"][name]["pixels_sha256"]:
                 file = split.path / "images.npy"
-                raise ValueError(
-                    f"{file}: pixels differ from dataset.json's digest; prepare the folder again"
-                )
+                raise ValueError(f"{file}: pixels differ from dataset.json's digest; prepare the folder again")
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -474,13 +467,10 @@ def _read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
 
 def _check_meta(file: Path, meta: object) -> None:
     if not isinstance(meta, dict) or "format_version" not in meta:
-        raise ValueError(
-            f"{file}: no 'format_version', so not a prepared folder; make one: `stackgan prepare`"
-        )
+        raise ValueError(f"{file}: no 'format_version', so not a prepared folder; make one: `stackgan prepare`")
     if meta["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"{file}: format version {meta['format_version']!r}, this program reads {FORMAT_VERSION}; "
-            "prepare again"
+            f"{file}: format version {meta['format_version']!r}, this program reads {FORMAT_VERSION}; prepare again"
         )
     expected: dict[str, type] = {"kind": str, "size": int, "load_side": int, "crop": str, "source": dict}
     expected |= {"splits": dict, "problems": list}
@@ -560,9 +550,7 @@ def _open_images(file: Path, count: int, side: int) -> np.memmap[Any, np.dtype[n
     array = _open_npy(file)
     if array.dtype != np.uint8 or array.shape != (count, side, side, 3):
         expected_shape = (count, side, side, 3)
-        raise ValueError(
-            f"{file}: {array.dtype} {array.shape}, expected uint8 {expected_shape}; prepare again"
-        )
+        raise ValueError(f"{file}: {array.dtype} {array.shape}, expected uint8 {expected_shape}; prepare again")
     return array
 
 

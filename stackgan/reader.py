@@ -85,7 +85,7 @@ def train_reader(count: int = 10_000, epochs: int = 6, seed: int = 0, batch_size
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        reader = PaintedReader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        reader = PaintedReader().to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=1e-3)
         steps = epochs * (count // batch_size)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / steps)))
@@ -93,9 +93,7 @@ def train_reader(count: int = 10_000, epochs: int = 6, seed: int = 0, batch_size
         for step in tqdm(range(steps), desc="training the reader", unit="step", leave=False):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             crops = np.empty((batch_size, SIDE, SIDE, 3), np.uint8)
-            for row, (index, (y, x)) in enumerate(
-                zip(chosen, draws.integers(13, size=(batch_size, 2)), strict=True)
-            ):
+            for row, (index, (y, x)) in enumerate(zip(chosen, draws.integers(13, size=(batch_size, 2)), strict=True)):
                 crops[row] = images[index, y : y + SIDE, x : x + SIDE][:, :: draws.choice((-1, 1))]
             batch = _distort(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1, generator)
             with torch.autocast("cpu", dtype=torch.bfloat16):

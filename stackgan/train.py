@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,11 +30,12 @@ from stackgan.caption_contrast import train_compact_encoder
 from stackgan.checkpoint import load_state, publish, save_state, write_atomic
 from stackgan.config import Config
 from stackgan.data import Batch, Sampler, to_stages
+from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
 from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty
 from stackgan.model import StackGAN, build_discriminators
-from stackgan.pipeline import StackGANPipeline, default_device
+from stackgan.pipeline import StackGANPipeline, chosen_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.text import TextEncoder, caption_embeddings, load_text_encoder
 
@@ -43,7 +44,13 @@ __all__ = ["train"]
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 
 # Keys that may differ when a run is resumed: how long and how often, not what is trained.
-FREE_ON_RESUME = ("train.images", "train.minutes", "train.save_minutes", "train.sample_minutes", "train.log_steps")
+FREE_ON_RESUME = (
+    "train.images",
+    "train.minutes",
+    "train.save_minutes",
+    "train.sample_minutes",
+    "train.log_steps",
+)
 
 # Written for this program; shown as examples by checkpoints trained on data whose captions are not ours to ship.
 BIRD_EXAMPLES = (
@@ -88,8 +95,8 @@ class Run:
         model = StackGAN(config).to(device)
         discriminators = build_discriminators(config).to(device)
         if config.optim.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            discriminators.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last)
+            discriminators.to(memory_format=torch.channels_last)
         optim = config.optim
         betas = (optim.beta1, optim.beta2)
         optimizers = [torch.optim.Adam(model.parameters(), lr=optim.lr_generator, betas=betas)]
@@ -97,6 +104,11 @@ class Run:
             optimizers.append(torch.optim.Adam(net.parameters(), lr=optim.lr_discriminator, betas=betas))
         average = copy.deepcopy(model).eval().requires_grad_(False)
         return cls(config, model, average, discriminators, optimizers, device)
+
+    @property
+    def nets(self) -> list[Discriminator]:
+        """The discriminators, coarsest first."""
+        return [cast(Discriminator, net) for net in self.discriminators]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -132,7 +144,7 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
     prepared = PreparedFolder.open(data)
     _check_data(prepared, config)
     split = prepared.splits["train"]
-    where = torch.device(device) if device else default_device()
+    where = chosen_device(device)
     if dry_run:
         print(config.to_json(), end="")
         return 0
@@ -194,7 +206,8 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
     if stop:
         print(f"stopped and saved at step {run.progress.step}; the same command goes on from here")
         return 130
-    print(f"done: {run.progress.images} images in {run.progress.seconds / 60:.1f} min; checkpoint in {publisher.folder}")
+    minutes = run.progress.seconds / 60
+    print(f"done: {run.progress.images} images in {minutes:.1f} min; checkpoint in {publisher.folder}")
     return 0
 
 
@@ -202,7 +215,7 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
 
 
 def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """One step of every discriminator, then of G (arXiv:1710.10916, eq. 6–9); returns scalars, still on the device."""
+    """One step of every discriminator, then of G (arXiv:1710.10916, eq. 6–9); the scalars stay on the device."""
     config, sizes = run.config, run.config.tree.sizes
     count = len(batch.real)
     scalars: dict[str, Tensor] = {}
@@ -223,7 +236,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     wrong_condition = _condition(run, e_wrong)
 
     # discriminators
-    for stage, net in enumerate(run.discriminators):
+    for stage, net in enumerate(run.nets):
         optimizer = run.optimizers[1 + stage]
         optimizer.zero_grad(set_to_none=True)
         with _autocast(run):
@@ -241,7 +254,11 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 )
             if config.discriminator.unconditional:
                 plain = net.unconditional(h_real)
-                unconditional = (plain, net.unconditional(h_wrong) if wrong else plain, net.unconditional(h_fake))
+                unconditional = (
+                    plain,
+                    net.unconditional(h_wrong) if wrong else plain,
+                    net.unconditional(h_fake),
+                )
         if conditional is not None:
             conditional = _float(conditional)
             for name, logits in zip(("real", "wrong", "fake"), conditional, strict=True):
@@ -264,7 +281,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     run.discriminators.requires_grad_(False)
     total = torch.zeros((), device=run.device)
     code = q.mu if q is not None and config.discriminator.condition == "code" else condition
-    for stage, net in enumerate(run.discriminators):
+    for stage, net in enumerate(run.nets):
         with _autocast(run):
             h = net.features(_augment(run, fakes[stage]))
             judged = net.conditional(h, code) if code is not None else None
@@ -317,7 +334,7 @@ def _augment(run: Run, images: Tensor) -> Tensor:
 
 
 def _features(
-    run: Run, net: nn.Module, real: Tensor, wrong: Tensor | None, fake: Tensor
+    run: Run, net: Discriminator, real: Tensor, wrong: Tensor | None, fake: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Trunk features of real, wrong and fake pictures, each augmented; without wrong photos, real ones serve twice.
 
@@ -325,19 +342,19 @@ def _features(
     """
     groups = [_augment(run, images) for images in (real, wrong, fake) if images is not None]
     if run.config.discriminator.block == "legacy":
-        parts = [net.features(images) for images in groups]  # type: ignore[operator]
+        parts = [net.features(images) for images in groups]
     else:
-        parts = list(net.features(torch.cat([g.to(groups[0].dtype) for g in groups])).chunk(len(groups)))  # type: ignore[operator]
+        parts = list(net.features(torch.cat([g.to(groups[0].dtype) for g in groups])).chunk(len(groups)))
     return parts[0], parts[1] if wrong is not None else parts[0], parts[-1]
 
 
-def _penalty(net: nn.Module, real: Tensor, condition: Tensor | None, power: int) -> Tensor:
+def _penalty(net: Discriminator, real: Tensor, condition: Tensor | None, power: int) -> Tensor:
     """Gradient penalty at real pictures and true captions, in float32."""
     picture = real.detach().requires_grad_()
     if condition is None:
-        return gradient_penalty(net.unconditional(net.features(picture)), (picture,), power)  # type: ignore[operator]
+        return gradient_penalty(net.unconditional(net.features(picture)), (picture,), power)
     text = condition.detach().requires_grad_()
-    logits = net.conditional(net.features(picture), text)  # type: ignore[operator]
+    logits = net.conditional(net.features(picture), text)
     return gradient_penalty(logits, (picture, text), power)
 
 
@@ -376,7 +393,7 @@ def prepare_text(
     if name == "none":
         return None, None, config
     if name.startswith("precomputed:"):
-        embeddings = split.embeddings(name.partition(":")[2])
+        embeddings: NDArray[np.float32] = split.embeddings(name.partition(":")[2])
     else:
         folder = run_folder / "text"
         if folder.is_dir():
@@ -523,7 +540,11 @@ class _Publisher:
             "images": len(split),
             "captions": len(split.captions),
         }
-        trained = {"steps": run.progress.step, "images": run.progress.images, "seconds": round(run.progress.seconds)}
+        trained = {
+            "steps": run.progress.step,
+            "images": run.progress.images,
+            "seconds": round(run.progress.seconds),
+        }
         facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
         weights = run.average.state_dict()
         publish(self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
@@ -539,6 +560,7 @@ class _Publisher:
 
 def _card(run: Run, data: dict[str, Any]) -> str:
     config, progress = run.config, run.progress
+    minutes = f"{progress.seconds / 60:.0f} minutes on {run.device.type}"
     sizes = ", ".join(f"{size}" for size in config.tree.sizes)
     return f"""# {config.preset} checkpoint
 
@@ -549,7 +571,7 @@ Averaged generator of a StackGAN++ tree ({sizes} px), written by `stackgan train
 | data | {data["images"]} images, {data["captions"]} captions ({data["kind"]}), identity `{data["identity"][:16]}` |
 | text | `{config.text.encoder}`, {config.text.dim} dimensions |
 | recipe | preset `{config.preset}`; the whole configuration is in `config.json` |
-| trained | {progress.images} images seen in {progress.step} steps, {progress.seconds / 60:.0f} minutes on {run.device.type} |
+| trained | {progress.images} images seen in {progress.step} steps, {minutes} |
 | metrics | none measured yet |
 
 The licence and the limits of use are those of the training data.

@@ -94,9 +94,7 @@ def test_paint_without_text() -> None:
         ({"truncation": None}, "The variety is None: it goes from 0 to 2."),
     ],
 )
-def test_paint_refuses_in_one_sentence(
-    pipe: StackGANPipeline, arguments: dict[str, Any], message: str
-) -> None:
+def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"caption": CAPTIONS[0], "count": 1, "seed": 0, "truncation": 1.0}
     with pytest.raises(ValueError) as error:
         app.paint(pipe, **(good | arguments))
@@ -201,9 +199,7 @@ def test_refuses_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     assert str(tmp_path / "none") in err
 
 
-def test_refuses_a_checkpoint_without_text_encoder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refuses_a_checkpoint_without_text_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
     shutil.rmtree(folder / "text")
     err = _refusal(capsys, "--checkpoint", str(folder), "--port", str(_free_port()))
@@ -233,9 +229,7 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip(
-            "no Chromium here: install it to run the browser tests (Debian: apt-get install chromium)"
-        )
+        pytest.skip("no Chromium here: install it to run the browser tests (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
@@ -283,9 +277,7 @@ class Visitor:
         self.page: Page = self.context.new_page()
         self.trouble: list[str] = []
         say = self.trouble.append
-        self.page.on(
-            "console", lambda m: say(f"console: {m.text}") if m.type in ("error", "warning") else None
-        )
+        self.page.on("console", lambda m: say(f"console: {m.text}") if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: say(f"exception: {error}"))
         self.page.on("dialog", lambda dialog: (say(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.on("requestfailed", self._look_why)
@@ -428,9 +420,7 @@ def test_browser_saves_a_picture_and_all_of_them(desktop: Visitor, site: Site, t
     pipe = StackGANPipeline.from_pretrained(site.checkpoint)
     with Image.open(tmp_path / "bird.png") as image:
         facts = image.text  # type: ignore[attr-defined]
-        again = pipe(
-            facts["caption"], seeds=int(facts["seed"]), truncation=float(facts["truncation"])
-        ).images[0]
+        again = pipe(facts["caption"], seeds=int(facts["seed"]), truncation=float(facts["truncation"])).images[0]
         difference = max(abs(a - b) for a, b in zip(image.tobytes(), again.tobytes(), strict=True))
     assert (facts["caption"], facts["seed"]) == (CAPTIONS[0], "8") and difference <= 1
     assert facts["checkpoint"] == site.fingerprint

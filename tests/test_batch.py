@@ -23,9 +23,7 @@ from stackgan.caption_file import Line, read_captions
 from stackgan.cli import main
 from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
-TEXT = "\n".join(
-    [CAPTIONS[0], "", CAPTIONS[1], CAPTIONS[2], "a red zebra", CAPTIONS[0], "  ", CAPTIONS[3], ""]
-)
+TEXT = "\n".join([CAPTIONS[0], "", CAPTIONS[1], CAPTIONS[2], "a red zebra", CAPTIONS[0], "  ", CAPTIONS[3], ""])
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +113,7 @@ def test_generate_repeats_a_picture_of_the_batch(tmp_path: Path, checkpoint: Pat
         assert np.abs(difference).max() <= 1
 
 
-def test_the_batch_size_does_not_matter_beyond_rounding(
-    tmp_path: Path, checkpoint: Path, captions: Path
-) -> None:
+def test_the_batch_size_does_not_matter_beyond_rounding(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     for size in (1, 16):
         batch(captions, checkpoint=checkpoint, out=tmp_path / str(size), count=4, batch_size=size)
     names = [record["file"] for record in manifest(tmp_path / "1")]
@@ -128,9 +124,7 @@ def test_the_batch_size_does_not_matter_beyond_rounding(
     assert pixels(tmp_path / "1" / names[0]).std() > 10, "a picture, not one colour"
 
 
-def test_a_picture_does_not_depend_on_the_rest_of_the_file(
-    tmp_path: Path, checkpoint: Path, captions: Path
-) -> None:
+def test_a_picture_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     batch(captions, checkpoint=checkpoint, out=tmp_path / "all", count=2)
     other = tmp_path / "other.txt"
     other.write_text(f"the bird is green\n{CAPTIONS[3]}\n{CAPTIONS[0]}\n", "utf-8")
@@ -189,9 +183,7 @@ def test_generate_names_its_files_after_caption_and_seed(
 ) -> None:
     long = "this bird has " + "very " * 30 + "red wings"
     texts = ["a red bird", "A red bird", "赤い鳥", long, long + "!", "a red bird"]
-    files = generate(
-        texts, seeds=[0, 7, 7], checkpoint=checkpoint, out=tmp_path / "out", size=64, batch_size=3
-    )
+    files = generate(texts, seeds=[0, 7, 7], checkpoint=checkpoint, out=tmp_path / "out", size=64, batch_size=3)
     assert len(files) == len(set(files)) == 5 * 2
     assert files[:2] == [tmp_path / "out" / f"a-red-bird_seed-{seed}.png" for seed in (0, 7)]
     assert all(file.name.isascii() and len(file.name) < 100 for file in files)
@@ -399,9 +391,7 @@ def test_the_folder_of_another_batch_is_refused(tmp_path: Path, checkpoint: Path
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks of folders are POSIX")
-def test_two_batches_at_once_in_one_folder_are_refused(
-    tmp_path: Path, checkpoint: Path, captions: Path
-) -> None:
+def test_two_batches_at_once_in_one_folder_are_refused(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     import fcntl
 
     out = tmp_path / "out"

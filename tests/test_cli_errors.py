@@ -185,9 +185,7 @@ def test_seeds_are_read_in_order() -> None:
 
 def test_size_and_device_of_generate(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     command = ("generate", "a bird", "--checkpoint", checkpoint, "--out", tmp_path / "out")
-    assert "size 32 is not in this checkpoint's tree: choose from 64, 128" in refused(
-        *command, "--size", "32"
-    )
+    assert "size 32 is not in this checkpoint's tree: choose from 64, 128" in refused(*command, "--size", "32")
     assert "device 'abacus' is unknown" in refused(*command, "--device", "abacus")
     assert not (tmp_path / "out").exists()
 

@@ -29,7 +29,12 @@ def test_overrides(override: str, section: str, key: str, value: object) -> None
     changed = preset("cpu-64", [override])
     assert getattr(getattr(changed, section), key) == value
     restored = dataclasses.replace(
-        changed, **{section: dataclasses.replace(getattr(changed, section), **{key: getattr(getattr(preset("cpu-64"), section), key)})}
+        changed,
+        **{
+            section: dataclasses.replace(
+                getattr(changed, section), **{key: getattr(getattr(preset("cpu-64"), section), key)}
+            )
+        },
     )
     assert restored == preset("cpu-64"), "an override changed more than its key"
 

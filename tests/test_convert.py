@@ -121,9 +121,7 @@ def test_the_folder_can_be_read_by_others_and_has_a_card(converted: Path) -> Non
 # --- doctored networks: every tensor in turn ----------------------------------------------------------------
 
 
-def refused(
-    monkeypatch: pytest.MonkeyPatch, out: Path, state: State, netds: list[State] | None = None
-) -> str:
+def refused(monkeypatch: pytest.MonkeyPatch, out: Path, state: State, netds: list[State] | None = None) -> str:
     """The line that ``convert`` refuses these tensors with."""
     states = {"netG.pth": state} | {f"netD{i}.pth": netd for i, netd in enumerate(netds or [])}
     monkeypatch.setattr(stackgan.convert, "read_weights", lambda file, kind="": dict(states[file.name]))
@@ -158,9 +156,7 @@ def test_a_renamed_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
         assert f"{key}_renamed is no name of StackGAN-v2's generator; {key} is missing" in line
 
 
-def test_a_key_moved_to_another_module_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State
-) -> None:
+def test_a_key_moved_to_another_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
     for key, moved in (
         ("module.img_net3.img.0.weight", "module.img_net4.img.0.weight"),
         ("module.h_net3.upsample.1.weight", "module.h_net4.upsample.1.weight"),
@@ -183,22 +179,16 @@ def test_a_wrong_shape_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
         for axis, wrong in enumerate(reshaped(tensor)):
             if (key, axis) not in FREE:
                 doctored = {name: netg[name] for name in netg} | {key: wrong}
-                assert f"{key} has shape {tuple(wrong.shape)}" in refused(
-                    monkeypatch, tmp_path / "out", doctored
-                )
+                assert f"{key} has shape {tuple(wrong.shape)}" in refused(monkeypatch, tmp_path / "out", doctored)
 
 
-def test_values_that_are_no_numbers_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State
-) -> None:
+def test_values_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
     key = "module.h_net2.upsample.1.weight"
     for value in (netg[key] * torch.nan, netg[key].int()):
         assert f"{key} does not hold finite" in refused(monkeypatch, tmp_path / "out", netg | {key: value})
 
 
-def test_a_generator_without_text_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State
-) -> None:
+def test_a_generator_without_text_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
     state = {key: tensor for key, tensor in netg.items() if ".ca_net." not in key}
     assert "trained without text" in refused(monkeypatch, tmp_path / "out", state)
 
@@ -210,9 +200,7 @@ def test_doctored_discriminators_are_named(
         for key, tensor in netd.items():
             others = list(netds)
             others[stage] = without(netd, key)
-            assert f"netD{stage}.pth: {key} is missing" in refused(
-                monkeypatch, tmp_path / "out", netg, others
-            )
+            assert f"netD{stage}.pth: {key} is missing" in refused(monkeypatch, tmp_path / "out", netg, others)
             others[stage] = netd | {key: torch.cat((tensor, tensor[:1]))}
             assert f"netD{stage}.pth: {key} has shape" in refused(monkeypatch, tmp_path / "out", netg, others)
 
@@ -233,9 +221,7 @@ def test_counters_of_younger_batch_norms_are_taken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State
 ) -> None:
     counters = {
-        key.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
-        for key in netg
-        if "running_mean" in key
+        key.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for key in netg if "running_mean" in key
     }
     monkeypatch.setattr(stackgan.convert, "read_weights", lambda file, kind="": netg | counters)
     monkeypatch.setattr(stackgan.convert, "_sha256", lambda file: "")
@@ -328,9 +314,7 @@ def wrong_files(folder: Path, golden: Path) -> dict[str, str]:
     torch.save({"module.h_net1.fc.0.weight": torch.zeros(3)}, folder / "other.pth")
     torch.save({}, folder / "nothing.pth")
     torch.save({"x": Malicious(folder / "was-run")}, folder / "evil-zip.pth")
-    torch.save(
-        {"x": Malicious(folder / "was-run")}, folder / "evil-old.pth", _use_new_zipfile_serialization=False
-    )
+    torch.save({"x": Malicious(folder / "was-run")}, folder / "evil-old.pth", _use_new_zipfile_serialization=False)
     (folder / "evil.pth").write_bytes(pickle.dumps(Malicious(folder / "was-run")))
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         archive.writestr("a.jpg", b"")
@@ -372,9 +356,7 @@ def test_other_files_end_in_one_line_and_are_never_unpickled(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_names_a_doctored_key(
-    tmp_path: Path, netg: State, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_names_a_doctored_key(tmp_path: Path, netg: State, capsys: pytest.CaptureFixture[str]) -> None:
     key = "module.h_net2.jointConv.0.weight"
     torch.save(without(netg, key), tmp_path / "netG_1.pth")
     assert main(["convert", str(tmp_path / "netG_1.pth"), "--out", str(tmp_path / "out")]) == 2
@@ -394,9 +376,7 @@ def test_the_command_converts(tmp_path: Path, golden: Path, capsys: pytest.Captu
     assert (out / "model.safetensors").read_bytes() == before
 
 
-def test_discriminators_that_are_not_there_or_do_not_fit(
-    tmp_path: Path, golden: Path, converted: Path
-) -> None:
+def test_discriminators_that_are_not_there_or_do_not_fit(tmp_path: Path, golden: Path, converted: Path) -> None:
     convert(golden / "netG_2000.pth", [], tmp_path / "plain")
     with pytest.raises(FileNotFoundError, match="--netd"):
         load_discriminators(tmp_path / "plain")

@@ -15,7 +15,10 @@ from stackgan.latent.conditioning import CANet, Standardise
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.model import StackGAN, build_discriminators
 
-TINY = {"legacy": ["generator.width=8", "discriminator.width=2"], "cpu-64": ["generator.width=4", "discriminator.width=2"]}
+TINY = {
+    "legacy": ["generator.width=8", "discriminator.width=2"],
+    "cpu-64": ["generator.width=4", "discriminator.width=2"],
+}
 
 
 def _tiny(name: str, stages: int) -> StackGAN:

@@ -80,9 +80,7 @@ def test_prepared_folder_holds_the_birds_and_their_truth(tmp_path: Path) -> None
     assert {tuple(pair) for pair in folder.meta["source"]["held_out"]} == HELD_OUT
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"seed": -1}, {"test_count": 0}, {"size": 8}, {"workers": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"seed": -1}, {"test_count": 0}, {"size": 8}, {"workers": 0}])
 def test_senseless_numbers_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
     name, value = next(iter(wrong.items()))
     settings: dict[str, int] = {"count": 2, "seed": 0} | wrong
@@ -143,10 +141,7 @@ def test_the_caption_that_users_type_is_in_the_data() -> None:
     birds = [paint_bird(6, "train", i) for i in range(600)]
     plain = [lines for p, lines in birds if p.body.colour == p.crown.colour == p.breast.colour]
     assert 0.18 < len(plain) / len(birds) < 0.35
-    assert (
-        sum(any(f"{c} bird with" in line for line in lines for c in COLOURS) for lines in plain)
-        > len(plain) / 2
-    )
+    assert sum(any(f"{c} bird with" in line for line in lines for c in COLOURS) for lines in plain) > len(plain) / 2
     assert any("all red" in line or "all blue" in line for _, lines in birds for line in lines)
 
 

@@ -28,9 +28,7 @@ from stackgan.cli import main
 from stackgan.prepared import PreparedFolder
 
 SPECIES = {"train": ["001.Wren", "002.Tern"], "test": ["003.Crow"]}
-NAMES = {
-    split: [f"{s}/Bird_{k:04d}" for s in species for k in (1, 2, 3)] for split, species in SPECIES.items()
-}
+NAMES = {split: [f"{s}/Bird_{k:04d}" for s in species for k in (1, 2, 3)] for split, species in SPECIES.items()}
 PHOTOS = NAMES["train"] + NAMES["test"]
 
 
@@ -54,9 +52,7 @@ def make_cub(folder: Path, layout: str = "attngan") -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"bird {i} said in manner {k}\n" for k in range(10)))
     (root / "images.txt").write_text("".join(f"{i} {name}.jpg\n" for i, name in enumerate(PHOTOS, 1)))
-    (root / "bounding_boxes.txt").write_text(
-        "".join(f"{i} 20.0 15.0 {30 + i}.0 24.0\n" for i in range(1, 10))
-    )
+    (root / "bounding_boxes.txt").write_text("".join(f"{i} 20.0 15.0 {30 + i}.0 24.0\n" for i in range(1, 10)))
     if layout == "attngan":
         for split, names in NAMES.items():
             (folder / split).mkdir()
@@ -136,9 +132,7 @@ def test_fits() -> None:
     wide = Image.fromarray(ramp)
     stretched, cut, padded = (to_square(wide, 40, fit) for fit in ("stretch", "cut", "pad"))
     assert {array.shape for array in (stretched, cut, padded)} == {(40, 40, 3)}
-    assert (
-        stretched[20, 0, 0] < 10 and stretched[20, -1, 0] > 226
-    )  # both ends are there, three times as narrow
+    assert stretched[20, 0, 0] < 10 and stretched[20, -1, 0] > 226  # both ends are there, three times as narrow
     assert 75 < cut[20, 0, 0] < 90 and 150 < cut[20, -1, 0] < 165  # the middle third alone
     inner = np.asarray(wide.resize((40, 13), Image.Resampling.BILINEAR))
     assert np.array_equal(padded[13:26], inner)  # the whole photo, undistorted
@@ -146,9 +140,7 @@ def test_fits() -> None:
     tall = to_square(wide.transpose(Image.Transpose.TRANSPOSE), 40, "pad")
     assert np.array_equal(tall, padded.transpose(1, 0, 2))
     square = wide.resize((30, 30))
-    assert all(
-        np.array_equal(to_square(square, 40, fit), to_square(square, 40, "cut")) for fit in ("stretch", "pad")
-    )
+    assert all(np.array_equal(to_square(square, 40, fit), to_square(square, 40, "cut")) for fit in ("stretch", "pad"))
 
 
 def test_the_real_partial_copy(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -520,9 +512,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return src
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_interrupted_in_the_middle(number: int, code: int, slow: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "stackgan.cli", "prepare", "cub", str(slow), str(out), "--workers", "2"]

@@ -14,9 +14,7 @@ from stackgan.cli import main
 from stackgan.prepared import PreparedFolder, PreparedSplit, Record
 
 
-def photo(
-    file: Path, size: tuple[int, int] = (90, 90), colour: object = (200, 30, 30), mode: str = "RGB"
-) -> Path:
+def photo(file: Path, size: tuple[int, int] = (90, 90), colour: object = (200, 30, 30), mode: str = "RGB") -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(file)  # type: ignore[arg-type]
     return file
@@ -119,9 +117,7 @@ def test_no_captions(src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 # --- problems ----------------------------------------------------------------------------------
 
 
-def test_every_problem_in_metadata_is_named(
-    src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_problem_in_metadata_is_named(src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("c", "d", "e", "f", "g", "unlisted"):
         photo(src / f"{name}.jpg")
     (src / "g.jpg").write_bytes((src / "g.jpg").read_bytes()[:-80])
@@ -408,9 +404,7 @@ def test_split_by_species_is_disjoint(seed: int, tmp_path: Path) -> None:
 def test_two_species_of_unlike_size_and_one_alone(tmp_path: Path) -> None:
     src = many(tmp_path / "src", 40, lambda i: "rare" if i < 10 else "common")
     assert prepare(src, tmp_path / "two") == 0
-    assert {record.species for record in PreparedFolder.open(tmp_path / "two").splits["test"].records} == {
-        "rare"
-    }
+    assert {record.species for record in PreparedFolder.open(tmp_path / "two").splits["test"].records} == {"rare"}
     src = many(tmp_path / "src", 40, lambda i: "only")
     assert prepare(src, tmp_path / "one", "--test-fraction", "0.3") == 0
     assert PreparedFolder.open(tmp_path / "one").meta["source"]["split"] == "file names"

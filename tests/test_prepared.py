@@ -34,9 +34,7 @@ def write(out: Path, **keys: object) -> Path:
     with writer(out, **keys) as w:
         for i in range(4):
             captions = (f"bird {i}", "a red\u2028bird, ünlike others")[: 1 + i % 2]
-            record = Record(
-                f"bird-{i}", captions, species=f"species {i // 2}", parameters={"angle": [i, 0.5]}
-            )
+            record = Record(f"bird-{i}", captions, species=f"species {i // 2}", parameters={"angle": [i, 0.5]})
             w.add("test" if i > 1 else "train", picture(i), record)
         w.embeddings("train", "org/model:mean", np.arange(6, dtype=np.float64).reshape(3, 2))
         w.problem("photos/broken.jpg", "truncated")
@@ -273,9 +271,7 @@ def test_damage_is_named(case: str, tmp_path: Path) -> None:
 
 
 def test_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match="no such folder; make a prepared folder with `stackgan prepare`"
-    ):
+    with pytest.raises(FileNotFoundError, match="no such folder; make a prepared folder with `stackgan prepare`"):
         PreparedFolder.open(tmp_path / "nowhere")
 
 
@@ -310,9 +306,7 @@ def test_embeddings_are_stored_under_any_encoder_name(tmp_path: Path) -> None:
 
 def test_embeddings_that_are_not_there_or_do_not_fit(tmp_path: Path) -> None:
     split = PreparedFolder.open(write(tmp_path / "out")).splits["train"]
-    with pytest.raises(
-        FileNotFoundError, match=re.escape("no embeddings 'clip'; stored here: org/model:mean")
-    ):
+    with pytest.raises(FileNotFoundError, match=re.escape("no embeddings 'clip'; stored here: org/model:mean")):
         split.embeddings("clip")
     with pytest.raises(ValueError, match="4 rows of embeddings 'e' for 3 captions"):
         split.store_embeddings("e", np.zeros((4, 2), np.float32))

@@ -28,9 +28,7 @@ def tiny_encoder(seed: int = 0) -> CompactEncoder:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network, projection = CaptionTransformer(config), nn.Linear(settings.width, settings.dim)
-        for (
-            parameter
-        ) in network.parameters():  # BERT's own start is so small that captions would hardly differ
+        for parameter in network.parameters():  # BERT's own start is so small that captions would hardly differ
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.5)
         half = ImageHalf(settings.dim, settings.image_size)
