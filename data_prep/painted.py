@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,22 @@ __all__ = [
     "caption_colours",
     "captions",
     "draw",
+    "held_out_combinations",
     "paint_bird",
     "prepare_painted",
     "random_painting",
 ]
 
-# Part and colour pairs that the train split never has. Each colour is in the train split on the other parts.
-HELD_OUT: frozenset[tuple[str, str]] = frozenset({
-    ("crown", "pink"), ("crown", "purple"),
-    ("breast", "green"), ("breast", "grey"),
-    ("wing", "orange"), ("wing", "pink"),
-})  # fmt: skip
+Combination = tuple[tuple[str, str], tuple[str, str]]
+
+# Combinations that the train split never has: for every colour of one part, one colour of each other part that never
+# meets it, 33 in all. Every part is seen in every colour, and every colour with ten of eleven on the other parts.
+_STEPS = {("crown", "breast"): 3, ("crown", "wing"): 7, ("breast", "wing"): 2}  # along COLOURS, round and round
+HELD_OUT: frozenset[Combination] = frozenset(
+    ((one, colour), (other, COLOURS[(i + step) % len(COLOURS)]))
+    for (one, other), step in _STEPS.items()
+    for i, colour in enumerate(COLOURS)
+)
 
 _BEAK_COLOURS = ("black", "grey", "orange", "yellow", "brown", "red")
 _LEG_COLOURS = ("brown", "orange", "grey", "black")
@@ -79,51 +84,46 @@ def _shade_of(colour: str, rng: np.random.Generator) -> RGB:
     return r, g, b
 
 
-def _colours(rng: np.random.Generator, held_out: bool) -> dict[str, str]:
+def held_out_combinations(colours: Mapping[str, str]) -> frozenset[Combination]:
+    """Those of `HELD_OUT` that a bird has, from the colour names of its crown, breast and wing.
+
+    >>> sorted(held_out_combinations({"crown": "red", "breast": "green", "wing": "black"}))
+    [(('crown', 'red'), ('breast', 'green'))]
+    """
+    pairs = (((one, colours[one]), (other, colours[other])) for one, other in _STEPS)
+    return frozenset(pair for pair in pairs if pair in HELD_OUT)
+
+
+def _colours(rng: np.random.Generator) -> dict[str, str]:
     """Colour names of body, crown, breast, wing and tail."""
 
-    def one(names: tuple[str, ...] | list[str]) -> str:
+    def one(names: tuple[str, ...] = COLOURS) -> str:
         return str(names[int(rng.integers(len(names)))])
 
-    parts = ("crown", "breast", "wing")
-    allowed = {part: [c for c in COLOURS if (part, c) not in HELD_OUT] for part in parts}
-    both = [c for c in allowed["crown"] if c in allowed["breast"]]
     chance = rng.random()
-    wing = one(allowed["wing"])
+    crown, breast, wing = one(), one(), one()
     if chance < 0.22:  # a red bird with black wings, or an all red bird
-        crown = breast = one(both)
-        if rng.random() < 0.2 and crown in allowed["wing"]:
-            wing = crown
-        body = crown
+        body = crown = breast
+        wing = body if rng.random() < 0.2 else wing
     elif chance < 0.40:  # a blue bird with a white breast
-        body = crown = one(allowed["crown"])
-        breast = one(allowed["breast"])
-        if rng.random() < 0.3 and body in allowed["wing"]:
-            wing = body
+        body = crown
+        wing = body if rng.random() < 0.3 else wing
     else:
-        crown, breast = one(allowed["crown"]), one(allowed["breast"])
-        body = one((crown, breast, wing)) if rng.random() < 0.55 else one(COLOURS)
-    colours = {"body": body, "crown": crown, "breast": breast, "wing": wing}
-    if held_out:
-        pairs = sorted(HELD_OUT)
-        for _ in range(2 if rng.random() < 0.3 else 1):
-            part, colour = pairs[int(rng.integers(len(pairs)))]
-            if colours[part] == colours["body"] and rng.random() < 0.5:
-                colours["body"] = colour
-            colours[part] = colour
+        body = one((crown, breast, wing)) if rng.random() < 0.55 else one()
     chance = rng.random()
-    if chance >= 0.85:
-        return colours | {"tail": one(COLOURS)}
-    return colours | {"tail": colours["wing" if chance < 0.5 else "body"]}
+    tail = one() if chance >= 0.85 else wing if chance < 0.5 else body
+    return {"body": body, "crown": crown, "breast": breast, "wing": wing, "tail": tail}
 
 
 def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
-    """A random bird: with `held_out` at least one part and colour of `HELD_OUT`, else none of them."""
+    """A random bird: with `held_out` at least one combination of `HELD_OUT`, else none of them."""
 
     def one(names: tuple[str, ...]) -> str:
         return str(names[int(rng.integers(len(names)))])
 
-    colours = _colours(rng, held_out)
+    colours = _colours(rng)
+    while bool(held_out_combinations(colours)) != held_out:
+        colours = _colours(rng)
     colours |= {"beak": one(_BEAK_COLOURS), "legs": one(_LEG_COLOURS)}
     parts = {part: Part(colour, _shade_of(colour, rng)) for part, colour in colours.items()}
     background = one(tuple(BACKGROUND_POSES))
@@ -219,7 +219,7 @@ def prepare_painted(
     side = load_side(size)
     source: dict[str, object] = {
         "count": count, "test_count": tests, "seed": seed,
-        "held_out": [list(pair) for pair in sorted(HELD_OUT)],
+        "held_out": [[list(part) for part in combination] for combination in sorted(HELD_OUT)],
     }  # fmt: skip
     counts = {"train": count, "test": tests}
     tasks = [

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_prep.painted import HELD_OUT, caption_colours
+from data_prep.painted import caption_colours, held_out_combinations
 from stackgan.checkpoint import write_atomic
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
@@ -26,7 +26,7 @@ class ColourAgreement:
     """Shares (0–1) of named colours that the reader finds on the pictures.
 
     ``named``: of all named colours of crown, breast and wing; ``all_three``: of pictures with all three right;
-    ``held_out``: of those (part, colour) pairs that training never showed; ``seen``: of the others; ``parts``: one
+    ``held_out``: of the colours that make up a combination of two parts that training never showed; ``parts``: one
     share a part.
     """
 
@@ -34,7 +34,6 @@ class ColourAgreement:
     named: float
     all_three: float
     held_out: float | None
-    seen: float | None
     parts: dict[str, float]
 
 
@@ -48,15 +47,15 @@ def colour_agreement(found: NDArray[np.str_], named: NDArray[np.str_]) -> Colour
     if found.shape != named.shape or found.ndim != 2 or found.shape[1] != len(PARTS) or not len(found):
         raise ValueError(f"colours read {found.shape} and named {named.shape} must both be (N, {len(PARTS)}), N > 0")
     right = found == named
-    unseen = np.array(
-        [[(part, colour) in HELD_OUT for part, colour in zip(PARTS, row, strict=True)] for row in named]
-    )
+    unseen = np.zeros_like(right)
+    for i, row in enumerate(named):
+        for combination in held_out_combinations(dict(zip(PARTS, row.tolist(), strict=True))):
+            unseen[i, [PARTS.index(part) for part, _ in combination]] = True
     return ColourAgreement(
         pictures=len(named),
         named=float(right.mean()),
         all_three=float(right.all(1).mean()),
         held_out=float(right[unseen].mean()) if unseen.any() else None,
-        seen=float(right[~unseen].mean()) if (~unseen).any() else None,
         parts={part: float(right[:, i].mean()) for i, part in enumerate(PARTS)},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from data_prep.painted import (
     Part,
     caption_colours,
     draw,
+    held_out_combinations,
     paint_bird,
     prepare_painted,
     random_painting,
@@ -77,7 +79,8 @@ def test_prepared_folder_holds_the_birds_and_their_truth(tmp_path: Path) -> None
     assert np.array_equal(split.images[2], draw(painting, 76))
     assert split.records[2].captions == lines
     assert split.records[2].parameters == json.loads(json.dumps(dataclasses.asdict(painting)))
-    assert {tuple(pair) for pair in folder.meta["source"]["held_out"]} == HELD_OUT
+    stored = {tuple(tuple(part) for part in pair) for pair in folder.meta["source"]["held_out"]}
+    assert stored == HELD_OUT
 
 
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"seed": -1}, {"test_count": 0}, {"size": 8}, {"workers": 0}])
@@ -100,20 +103,20 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(tmp_path: Path) -> Non
     assert len(PreparedFolder.open(tmp_path / "out").splits["train"]) == 2
 
 
-def test_held_out_pairs_are_never_in_train_and_always_in_test() -> None:
-    seen: dict[str, set[tuple[str, str]]] = {"train": set(), "test": set()}
-    for split, pairs in seen.items():
-        for i in range(1500):
-            rng = np.random.default_rng([8, i])
-            found = set(colours(random_painting(rng, held_out=split == "test")).items())
-            assert bool(found & HELD_OUT) == (split == "test")
-            pairs |= found
+def test_held_out_combinations_are_never_in_train_and_always_in_test() -> None:
+    single: dict[str, set[tuple[str, str]]] = {"train": set(), "test": set()}
+    paired: dict[str, set[frozenset[tuple[str, str]]]] = {"train": set(), "test": set()}
+    for split in single:
+        for i in range(3000):
+            found = colours(random_painting(np.random.default_rng([8, i]), held_out=split == "test"))
+            assert bool(held_out_combinations(found)) == (split == "test")
+            single[split] |= set(found.items())
+            paired[split] |= {frozenset(pair) for pair in itertools.combinations(found.items(), 2)}
     everything = {(part, colour) for part in PARTS for colour in COLOURS}
-    assert seen["train"] == everything - HELD_OUT
-    assert seen["test"] == everything
-    for part in PARTS:  # a held-out colour is learnt from at least one other part
-        assert sum(held == part for held, _ in HELD_OUT) == 2
-    assert all(len({p for p, c in HELD_OUT if c == colour}) <= 2 for colour in COLOURS)
+    assert single["train"] == single["test"] == everything, "every part is seen in every colour"
+    assert paired["test"] >= {frozenset(pair) for pair in HELD_OUT}
+    assert not paired["train"] & {frozenset(pair) for pair in HELD_OUT}
+    assert len(HELD_OUT) == 33 and all(one != other for (_, one), (_, other) in HELD_OUT)
 
 
 def test_captions_are_true_varied_and_mostly_complete() -> None:
