@@ -2,9 +2,9 @@
 
 Three sources, one interface:
 
-- ``TransformersEncoder``: any transformers text encoder, by hub name or local folder, its token states pooled;
-- ``CompactEncoder``: the small encoder trained with a run by image–caption contrast (``caption_contrast.py``) and
-  shipped inside its checkpoint;
+- ``TransformersEncoder``: any transformers text encoder, by hub name or folder, its token states pooled;
+- ``CompactEncoder``: the small encoder trained with a run by image–caption contrast (``caption_contrast.py``)
+  and shipped inside its checkpoint;
 - ``PrecomputedEmbeddings``: arrays that came with the data set; no text is read at all.
 
 ``caption_embeddings`` computes a split's embeddings once and keeps them there under the encoder's identity.
@@ -15,8 +15,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -26,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -60,6 +62,8 @@ _FORMAT = 1  # of a folder that CompactEncoder.save writes
 _COMPACT = "stackgan_compact"  # the section of its config.json that makes the folder ours
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
 _CHUNK = 64  # captions a forward pass
+_PAD, _FIRST_POSITION = 1, 2  # MPNet's own: padding is token 1, positions are counted from 2
+_PLACES, _FEATURES = 16, 32  # of the image half: colours it reads, further features
 _IMAGE_WIDTH = 32  # channels after the image half's first convolution
 
 
@@ -89,7 +93,7 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings of the captions, (B, T) float32; a row depends on its own caption alone, up to rounding."""
+        """Embeddings of the captions, (B, T) float32; up to rounding, a row depends on its caption alone."""
 
     @abstractmethod
     def notices(self, captions: Sequence[str]) -> list[Notice]:
@@ -108,8 +112,8 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
     """The encoder in a local folder, or the transformers model of that hub name.
 
     Args:
-        name_or_folder: a folder (ours, a transformers model, or a sentence-transformers model), a hub name such
-            as ``sentence-transformers/all-MiniLM-L6-v2``, or ``precomputed:NAME``.
+        name_or_folder: a folder (ours, a transformers model, or a sentence-transformers model), a hub name
+            such as ``sentence-transformers/all-MiniLM-L6-v2``, or ``precomputed:NAME``.
         pooling: how token states become one vector: ``auto`` (as the model was trained, by family), ``mean``,
             ``cls`` (first token), ``eos`` (first end-of-sequence token), ``last`` (last token), or ``pooler``
             (the model's own head; for CLIP the projection into its joint space).
@@ -133,9 +137,7 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
     config = _read_json(folder / "config.json")
     if _COMPACT in config:
         if pooling not in ("auto", "mean"):
-            raise ValueError(
-                f"{folder}: a compact encoder pools by mean, text.pooling is {pooling!r}: use auto"
-            )
+            raise ValueError(f"{folder}: a compact encoder pools by mean, text.pooling is {pooling!r}: use auto")
         return CompactEncoder.load(folder)
     return TransformersEncoder(folder, pooling)
 
@@ -158,14 +160,14 @@ def caption_embeddings(
         stored = split.embeddings(name)
         if stored.shape[1] != encoder.dim:
             raise ValueError(
-                f"{split.path}: embeddings {name!r} are {stored.shape[1]} long, the encoder's are {encoder.dim}: "
-                "delete that file, it is made again"
+                f"{split.path}: embeddings {name!r} are {stored.shape[1]} long, the encoder's are "
+                f"{encoder.dim}: delete that file, it is made again"
             )
         return stored
     from tqdm import tqdm
 
-    row_of = {caption: row for row, caption in enumerate(dict.fromkeys(split.captions))}
-    distinct = list(row_of)
+    distinct = sorted(dict.fromkeys(split.captions), key=len)  # alike in length, little padding
+    row_of = {caption: row for row, caption in enumerate(distinct)}
     rows = np.empty((len(distinct), encoder.dim), np.float32)
     with tqdm(total=len(distinct), desc=f"embedding {split.name} captions", disable=not progress) as bar:
         for start in range(0, len(distinct), batch):
@@ -186,59 +188,70 @@ def caption_embeddings(
 
 
 class CaptionTransformer(nn.Module):
-    """BERT's encoder (arXiv:1810.04805) in plain torch, parameter for parameter as transformers' ``BertModel``.
+    """MPNet's encoder (arXiv:2004.09297) in plain torch, parameters named as in transformers.
 
-    ``BertModel.from_pretrained`` reads the same folder to the same token states (a test holds the two together);
-    importing transformers, however, takes longer than making a picture, and a checkpoint should start at once.
+    Attention scores carry a learned bias by distance (arXiv:1910.10683), which starts as "look one word back",
+    "one word on", "look around": a colour finds its part from the first step. ``MPNetModel.from_pretrained``
+    reads the same folder to the same token states (a test holds the two together); importing transformers,
+    however, takes longer than making a picture, and a checkpoint should start at once.
 
     Args:
-        config: the fields of a ``BertConfig``.
+        config: the fields of an ``MPNetConfig``.
     """
+
+    embeddings: Any  # dictionaries of modules, as transformers names them
+    encoder: Any
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         width, epsilon = int(config["hidden_size"]), float(config["layer_norm_eps"])
         self.heads = int(config["num_attention_heads"])
         self.dropout = float(config["hidden_dropout_prob"])
+        self.buckets = int(config["relative_attention_num_buckets"])
         self.embeddings = nn.ModuleDict(
             {
                 "word_embeddings": nn.Embedding(int(config["vocab_size"]), width),
                 "position_embeddings": nn.Embedding(int(config["max_position_embeddings"]), width),
-                "token_type_embeddings": nn.Embedding(1, width),
                 "LayerNorm": nn.LayerNorm(width, epsilon),
             }
         )
-        blocks = [
-            _block(width, int(config["intermediate_size"]), epsilon)
-            for _ in range(config["num_hidden_layers"])
-        ]
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(blocks)})
-        self.apply(_init_bert)
+        inner, layers = int(config["intermediate_size"]), int(config["num_hidden_layers"])
+        self.encoder = nn.ModuleDict(
+            {
+                "layer": nn.ModuleList(_block(width, inner, epsilon) for _ in range(layers)),
+                "relative_attention_bias": nn.Embedding(self.buckets, self.heads),
+            }
+        )
+        self.apply(_initialise)
+        with torch.no_grad():
+            self.embeddings["position_embeddings"].weight.zero_()
+            self.encoder["relative_attention_bias"].weight.copy_(_neighbourly(self.buckets, self.heads))
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token states (B, L, H) of token ids (B, L); mask (B, L) is true where there is a token."""
+        length = ids.shape[1]
         embeddings = self.embeddings
-        states = embeddings["word_embeddings"](ids) + embeddings["position_embeddings"].weight[: ids.shape[1]]
-        states = embeddings["LayerNorm"](states + embeddings["token_type_embeddings"].weight[0])
-        states = self._drop(states)
+        positions = embeddings["position_embeddings"].weight[_FIRST_POSITION : _FIRST_POSITION + length]
+        states = self._drop(embeddings["LayerNorm"](embeddings["word_embeddings"](ids) + positions))
+        bias = self.encoder["relative_attention_bias"](_distances(length, self.buckets).to(ids.device))
+        bias = bias.permute(2, 0, 1)[None]  # (1, heads, L, L)
+        bias = bias.masked_fill(~mask[:, None, None, :], torch.finfo(bias.dtype).min)
         for block in self.encoder["layer"]:
-            states = self._layer(block, states, mask)
+            states = self._layer(block, states, bias)
         return states
 
-    def _layer(self, block: Any, states: Tensor, mask: Tensor) -> Tensor:
-        attention = block["attention"]
-        heads = [
-            attention["self"][name](states)
-            .unflatten(-1, (self.heads, -1))
-            .transpose(1, 2)  # (B, heads, L, H/heads)
-            for name in ("query", "key", "value")
-        ]
-        mixed = F.scaled_dot_product_attention(*heads, attn_mask=mask[:, None, None, :])
-        mixed = mixed.transpose(1, 2).flatten(-2)  # (B, L, H)
-        output = attention["output"]
-        states = output["LayerNorm"](states + self._drop(output["dense"](mixed)))
-        inner = F.gelu(block["intermediate"]["dense"](states))
-        output = block["output"]
+    def _layer(self, block: Any, states: Tensor, bias: Tensor) -> Tensor:
+        attention, output = block["attention"], block["output"]
+        query, key, value = (
+            attention["attn"][name](states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for name in ("q", "k", "v")
+        )  # (B, heads, L, H / heads) each
+        # Written out: torch's fused kernel is several times slower at a caption's length on a CPU.
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias  # (B, heads, L, L)
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+        mixed = attention["attn"]["o"](mixed.transpose(1, 2).flatten(-2))  # (B, L, H)
+        states = attention["LayerNorm"](states + self._drop(mixed))
+        inner = F.relu(block["intermediate"]["dense"](states))
         return output["LayerNorm"](states + self._drop(output["dense"](inner)))
 
     def _drop(self, states: Tensor) -> Tensor:
@@ -246,33 +259,60 @@ class CaptionTransformer(nn.Module):
 
 
 def _block(width: int, inner: int, epsilon: float) -> nn.ModuleDict:
-    attention = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
     return nn.ModuleDict(
         {
-            "attention": nn.ModuleDict({"self": attention, "output": _dense_and_norm(width, width, epsilon)}),
+            "attention": nn.ModuleDict(
+                {
+                    "attn": nn.ModuleDict({name: nn.Linear(width, width) for name in "qkvo"}),
+                    "LayerNorm": nn.LayerNorm(width, epsilon),
+                }
+            ),
             "intermediate": nn.ModuleDict({"dense": nn.Linear(width, inner)}),
-            "output": _dense_and_norm(inner, width, epsilon),
+            "output": nn.ModuleDict({"dense": nn.Linear(inner, width), "LayerNorm": nn.LayerNorm(width, epsilon)}),
         }
     )
 
 
-def _dense_and_norm(inputs: int, width: int, epsilon: float) -> nn.ModuleDict:
-    return nn.ModuleDict({"dense": nn.Linear(inputs, width), "LayerNorm": nn.LayerNorm(width, epsilon)})
-
-
-def _init_bert(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, which needs far more steps to start binding words
+        nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
+def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
+    """T5's bucket of the distance from each token to each, (L, L): exact when near, logarithmic when far."""
+    offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row looks, column is looked at
+    half = buckets // 2
+    exact = half // 2
+    distance = offset.abs()
+    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(farthest / exact) * (half - exact)).long()
+    return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far.clamp_max(half - 1))
+
+
+def _neighbourly(buckets: int, heads: int) -> Tensor:
+    """The bias (buckets, heads) to start from: one word back, one on, three around, everywhere, in turn."""
+    half = buckets // 2
+    bias = torch.zeros(buckets, heads)
+    for head in range(heads):
+        near = ([1], [half + 1], [1, 2, 3, half + 1, half + 2, half + 3], [])[head % 4]
+        bias[near, head] = 4.0
+    return bias
+
+
 class ImageHalf(nn.Module):
-    """The image half of the contrast: a small convolutional network, images to unit vectors of length T.
+    """The image half of the contrast: where it looks is learned by convolutions, what it sees there is raw colour.
+
+        a = softmax over places of convolutions(x)      (B, K, places)      K places to look at
+        v = W · [a · x, pooled features]                 normalised, (B, T)
+
+    A vector that is linear in colours puts pink between red and white whatever part is pink, so that a caption's
+    embedding has a sensible place for a part in a colour that no photo had.
 
     Args:
         dim: T.
-        size: side in pixels at which it looks.
+        size: side in pixels at which it looks; a multiple of 16.
         width: channels after the first convolution.
     """
 
@@ -282,26 +322,35 @@ class ImageHalf(nn.Module):
         widths = [3, width, 2 * width, 3 * width, 4 * width]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 4 if before == 3 else 3, stride=2, padding=1)
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in widths[1:])
-        self.head = nn.Linear(2 * widths[-1], dim)
+        self.near = nn.Conv2d(2 * width, _PLACES, 1)
+        self.context = nn.Conv2d(4 * width, _PLACES, 1)
+        self.features = nn.Linear(4 * width, _FEATURES)
+        self.head = nn.Linear(3 * _PLACES + _FEATURES, dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """Unit vectors (B, T) of images (B, 3, s, s) in [-1, 1]; differentiable."""
         if images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
-        states = images
+        states, scales = images, []
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            states = F.gelu(norm(convolution(states)))
-        pooled = torch.cat([states.mean((2, 3)), states.amax((2, 3))], dim=1)  # (B, 8 width)
-        return F.normalize(self.head(pooled).float(), dim=1)
+            states = F.relu(norm(convolution(states)))
+            scales.append(states)
+        near = self.near(scales[1])  # (B, K, s / 4, s / 4)
+        look = near + F.interpolate(self.context(states), near.shape[-2:], mode="bilinear")
+        places = look.flatten(2).float().softmax(-1)  # (B, K, s² / 16)
+        colours = F.avg_pool2d(images, 4).flatten(2).float()  # (B, 3, s² / 16)
+        seen = torch.einsum("bkp,bcp->bkc", places, colours).flatten(1)
+        other = self.features(states.mean((2, 3))).float()
+        return F.normalize(self.head(torch.cat([seen, other], 1)).float(), dim=1)
 
 
 class CompactEncoder(TextEncoder):
-    """The small caption encoder that ships in a checkpoint: WordPiece, a few BERT layers, mean, projection.
+    """The small caption encoder that ships in a checkpoint: WordPiece, a few layers, mean, projection.
 
-        e = W · mean over tokens of BERT(caption) + b        standardised over the training captions
+        e = W · mean over tokens of network(caption) + b        standardised over the training captions
 
     Words that the training captions never held become ``[UNK]`` unless trained pieces make them up, and are
     reported by :meth:`notices`.
@@ -332,7 +381,7 @@ class CompactEncoder(TextEncoder):
         self.words = sorted(words)
         self.config = config
         self.dim = projection.out_features
-        self.max_tokens = int(config["max_position_embeddings"])
+        self.max_tokens = int(config["max_position_embeddings"]) - _FIRST_POSITION
         self._image_half = image_half.eval().requires_grad_(False) if image_half is not None else None
         self._folder = folder
 
@@ -351,7 +400,7 @@ class CompactEncoder(TextEncoder):
         rows = [self._ids(caption) for caption in captions]
         out = torch.empty(len(rows), self.dim, device=self.device)
         for chunk in _by_length(rows):
-            ids, mask = _pad([rows[i] for i in chunk], 0, self.device)
+            ids, mask = _pad([rows[i] for i in chunk], _PAD, self.device)
             out[chunk] = self.project(self.network(ids, mask), mask)
         return out
 
@@ -374,26 +423,15 @@ class CompactEncoder(TextEncoder):
         return found
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
         with _filled(folder) as target:
-            (target / "config.json").write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
-            save_file(self._state(), target / "model.safetensors", {"format": "pt"})
-            save_file(
-                {name: tensor.half().contiguous() for name, tensor in self.image_half.state_dict().items()},
-                target / "image.safetensors",
-                {"format": "pt"},
-            )
+            _write_json(target / "config.json", self.config)
+            _write_tensors(target / "model.safetensors", self._state())
+            half = {name: tensor.half() for name, tensor in self.image_half.state_dict().items()}
+            _write_tensors(target / "image.safetensors", half)
             self.tokenizer.save(str(target / "tokenizer.json"), pretty=False)
-            (target / "tokenizer_config.json").write_text(
-                json.dumps(
-                    {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_tokens}
-                    | {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")},
-                    indent=2,
-                )
-                + "\n",
-                encoding="utf-8",
-            )
+            tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+            facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_tokens}
+            _write_json(target / "tokenizer_config.json", facts | tokens)
             (target / "words.txt").write_text("".join(word + "\n" for word in self.words), encoding="utf-8")
 
     @classmethod
@@ -409,9 +447,7 @@ class CompactEncoder(TextEncoder):
             )
         for name in ("model.safetensors", "tokenizer.json", "words.txt"):
             if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder / name}: missing; copy the whole folder from the checkpoint again"
-                )
+                raise FileNotFoundError(f"{folder / name}: missing; copy the whole folder from the checkpoint again")
         network = CaptionTransformer(config)
         projection = nn.Linear(int(config["hidden_size"]), int(config[_COMPACT]["dim"]))
         tensors = _read_tensors(folder / "model.safetensors")
@@ -430,9 +466,7 @@ class CompactEncoder(TextEncoder):
         """The image side of the contrast, read when first asked for."""
         if self._image_half is None:
             if self._folder is None or not (self._folder / "image.safetensors").is_file():
-                raise FileNotFoundError(
-                    f"{self._folder}: holds no image.safetensors, the image half of this encoder"
-                )
+                raise FileNotFoundError(f"{self._folder}: holds no image.safetensors, the image half of this encoder")
             section = self.config[_COMPACT]["image"]
             half = ImageHalf(self.dim, int(section["size"]), int(section["width"]))
             _fill(half, _read_tensors(self._folder / "image.safetensors"), self._folder)
@@ -449,9 +483,7 @@ class CompactEncoder(TextEncoder):
         if values.dtype == torch.uint8:
             values = values.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
         if values.ndim != 4 or values.shape[1] != 3:
-            raise ValueError(
-                f"images of shape {tuple(images.shape)}: give (B, h, w, 3) uint8 or (B, 3, h, w) float"
-            )
+            raise ValueError(f"images of shape {tuple(images.shape)}: give (B, h, w, 3) uint8 or (B, 3, h, w) float")
         return self.image_half(values)
 
     def to(self, device: torch.device | str) -> CompactEncoder:
@@ -466,9 +498,7 @@ class CompactEncoder(TextEncoder):
 
     def _state(self) -> dict[str, Tensor]:
         state = {f"projection.{name}": tensor for name, tensor in self.projection.state_dict().items()}
-        return {
-            name: tensor.cpu().contiguous() for name, tensor in (self.network.state_dict() | state).items()
-        }
+        return {name: tensor.cpu().contiguous() for name, tensor in (self.network.state_dict() | state).items()}
 
     def _ids(self, caption: str) -> list[int]:
         ids = self.tokenizer.encode(caption).ids
@@ -479,22 +509,24 @@ class CompactEncoder(TextEncoder):
 
 
 def compact_config(settings: CompactConfig, vocabulary: int, dropout: float) -> dict[str, Any]:
-    """What config.json of a compact encoder holds: a ``BertConfig``, and a section of our own."""
+    """What config.json of a compact encoder holds: an ``MPNetConfig``, and a section of our own."""
     return {
-        "model_type": "bert",
-        "architectures": ["BertModel"],
+        "model_type": "mpnet",
+        "architectures": ["MPNetModel"],
         "vocab_size": vocabulary,
         "hidden_size": settings.width,
         "num_hidden_layers": settings.layers,
         "num_attention_heads": settings.heads,
         "intermediate_size": 2 * settings.width,
-        "hidden_act": "gelu",
+        "hidden_act": "relu",
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": 1e-12,
-        "max_position_embeddings": settings.max_tokens,
-        "type_vocab_size": 1,
-        "pad_token_id": 0,
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": settings.max_tokens + _FIRST_POSITION,
+        "relative_attention_num_buckets": 32,
+        "pad_token_id": _PAD,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
         _COMPACT: {
             "format": _FORMAT,
             "dim": settings.dim,
@@ -504,11 +536,8 @@ def compact_config(settings: CompactConfig, vocabulary: int, dropout: float) -> 
 
 
 def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
-    """The words of a caption as the tokenizer sees them before it looks for pieces: lower case, no punctuation stuck."""
-    return [
-        word
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))
-    ]
+    """The words of a caption as the tokenizer sees them: lower case, punctuation apart, not yet in pieces."""
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))]
 
 
 # --------------------------------------------------------------------------------------------- transformers
@@ -536,8 +565,8 @@ _TOKENIZER_FILES = (
 class TransformersEncoder(TextEncoder):
     """Any transformers text encoder in a local folder, its token states pooled to one vector.
 
-    A sentence-transformers folder is read with its own pooling, dense layers and normalisation unless a pooling
-    is named; an encoder–decoder gives its encoder; a CLIP checkpoint gives its text half.
+    A sentence-transformers folder is read with its own pooling, dense layers and normalisation unless a
+    pooling is named; an encoder–decoder gives its encoder; a CLIP checkpoint gives its text half.
 
     Args:
         folder: config.json, safetensors weights, tokenizer files.
@@ -552,30 +581,33 @@ class TransformersEncoder(TextEncoder):
         config = _read_json(folder / "config.json")
         self.family = str(config.get("model_type", ""))
         choice = _read_json(folder / _CHOICE) if (folder / _CHOICE).is_file() else {}
+        if pooling not in ("auto", choice.get("pooling")):
+            choice = {}
         plan = _sentence_plan(folder) if pooling == "auto" and not choice else _Plan()
         if pooling == "auto":
             pooling = choice.get("pooling") or plan.pooling or _POOLING_BY_FAMILY.get(self.family, "mean")
         self.pooling = pooling
         self.normalise = bool(choice.get("normalise", plan.normalise))
         self.model = _load_model(folder, self.family, pooling)
-        self.dense = nn.ModuleList(_load_dense(path) for path in plan.dense)
+        self.dense = nn.ModuleList(_Dense(path) for path in plan.dense)
         if choice.get("dense"):
-            self.dense = nn.ModuleList(_load_dense(folder / name) for name in choice["dense"])
+            self.dense = nn.ModuleList(_Dense(folder / name) for name in choice["dense"])
         self.dense.eval().requires_grad_(False)
         self.tokenizer = _load_tokenizer(folder)
+        self._tokenizer_files = {file.name: file.read_bytes() for file in _tokenizer_files(folder)}
         self.max_tokens = int(choice.get("max_tokens") or self._longest(plan.max_tokens))
         self.dim = int(self.encode(["a bird"]).shape[1])
 
     @cached_property
     def identity(self) -> str:
         digest = hashlib.sha256()
-        for file in _tokenizer_files(self.folder):
-            digest.update(f"{file.name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\0".encode())
+        for name, content in self._tokenizer_files.items():
+            digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\0".encode())
         digest.update(f"{self.max_tokens} {self.normalise}".encode())
         _hash_tensors(digest, self.model.state_dict())
         _hash_tensors(digest, self.dense.state_dict())
         for layer in self.dense:
-            digest.update(type(layer[1]).__name__.encode())  # type: ignore[index]
+            digest.update(cast(_Dense, layer).activation.encode())
         return f"{self.family}-{self.pooling}-{digest.hexdigest()[:24]}"
 
     @torch.no_grad()
@@ -620,41 +652,25 @@ class TransformersEncoder(TextEncoder):
                 if token == unknown
             ]
             for word in dict.fromkeys(_word_at(caption, start) for start, end in spans if end > start):
-                found.append(
-                    Notice(index, "unknown", f'unknown word "{word}": the tokenizer has no such characters')
-                )
+                found.append(Notice(index, "unknown", f'unknown word "{word}": the tokenizer has no such characters'))
         return found
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
         with _filled(folder) as target:
-            self.model.save_pretrained(target)
-            for file in _tokenizer_files(self.folder):
-                shutil.copyfile(file, target / file.name)
-            names = []
-            for number, layer in enumerate(self.dense):
-                names.append(f"dense_{number}")
-                (target / names[-1]).mkdir()
-                linear, activation = layer  # type: ignore[misc]
-                facts = {
-                    "in_features": linear.in_features,
-                    "out_features": linear.out_features,
-                    "bias": linear.bias is not None,
-                    "activation_function": f"torch.nn.modules.{type(activation).__name__}",
-                }
-                (target / names[-1] / "config.json").write_text(
-                    json.dumps(facts, indent=2) + "\n", encoding="utf-8"
-                )
-                tensors = {f"linear.{name}": value.cpu() for name, value in linear.state_dict().items()}
-                save_file(tensors, target / names[-1] / "model.safetensors", {"format": "pt"})
+            with _quiet_transformers():
+                self.model.save_pretrained(target)
+            for name, content in self._tokenizer_files.items():
+                (target / name).write_bytes(content)
+            names = [f"dense_{number}" for number in range(len(self.dense))]
+            for name, layer in zip(names, self.dense, strict=True):
+                cast(_Dense, layer).save(target / name)
             choice = {
                 "pooling": self.pooling,
                 "normalise": self.normalise,
                 "max_tokens": self.max_tokens,
                 "dense": names,
             }
-            (target / _CHOICE).write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
+            _write_json(target / _CHOICE, choice)
 
     def to(self, device: torch.device | str) -> TransformersEncoder:
         self.model.to(device)
@@ -672,9 +688,7 @@ class TransformersEncoder(TextEncoder):
             pooled = getattr(output, "text_embeds", None)
             pooled = getattr(output, "pooler_output", None) if pooled is None else pooled
             if pooled is None:
-                raise ValueError(
-                    f"{self.folder}: {self.family} has no pooler: set text.pooling to mean or cls"
-                )
+                raise ValueError(f"{self.folder}: {self.family} has no pooler: set text.pooling to mean or cls")
             return pooled
         states = getattr(output, "last_hidden_state", None)
         if states is None:
@@ -696,7 +710,7 @@ class TransformersEncoder(TextEncoder):
         positions = getattr(config, "max_position_embeddings", None)
         if positions:
             limits.append(positions - (config.pad_token_id + 1 if self.family in _SHIFTED_POSITIONS else 0))
-        return min([512 if not positions else positions, *limits])
+        return min([positions or 512, *limits])
 
 
 @dataclass(frozen=True)
@@ -725,7 +739,7 @@ def _sentence_plan(folder: Path) -> _Plan:
             normalise = True
         else:
             raise ValueError(
-                f"{folder / 'modules.json'}: module {kind} is not supported: name a text.pooling to go without"
+                f"{folder / 'modules.json'}: module {kind} is not supported: set text.pooling to go without"
             )
     length = None
     for name in ("sentence_bert_config.json", "sentence_transformers_config.json"):
@@ -738,34 +752,45 @@ def _sentence_pooling(file: Path) -> str:
     config = _read_json(file)
     modes = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else []
     modes += [
-        key.removeprefix("pooling_mode_")
-        for key, on in config.items()
-        if key.startswith("pooling_mode_") and on
+        key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on
     ]
     known = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls", "lasttoken": "last"}
     if len(modes) != 1 or modes[0] not in known:
-        raise ValueError(
-            f"{file}: pooling {' + '.join(modes) or 'none'} is not supported: name a text.pooling to go without"
-        )
+        raise ValueError(f"{file}: pooling {' + '.join(modes) or 'none'} is not supported: set text.pooling yourself")
     return known[modes[0]]
 
 
-def _load_dense(folder: Path) -> nn.Sequential:
-    config = _read_json(folder / "config.json")
-    activations = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
-    name = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
-    if name not in activations:
-        raise ValueError(
-            f"{folder / 'config.json'}: activation {name} is not one of {', '.join(activations)}"
-        )
-    if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"{folder}: holds no model.safetensors (pickled weights are not read)")
-    linear = nn.Linear(
-        int(config["in_features"]), int(config["out_features"]), bool(config.get("bias", True))
-    )
-    tensors = _read_tensors(folder / "model.safetensors")
-    _fill(linear, {key.removeprefix("linear."): value for key, value in tensors.items()}, folder)
-    return nn.Sequential(linear, activations[name]())
+class _Dense(nn.Module):
+    """A dense layer of a sentence-transformers folder, (B, H) -> (B, H')."""
+
+    activations: ClassVar = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        config = _read_json(folder / "config.json")
+        self.activation = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+        if self.activation not in self.activations:
+            known = ", ".join(self.activations)
+            raise ValueError(f"{folder / 'config.json'}: activation {self.activation} is not one of {known}")
+        if not (folder / "model.safetensors").is_file():
+            raise ValueError(f"{folder}: holds no model.safetensors (pickled weights are not read)")
+        sizes = int(config["in_features"]), int(config["out_features"])
+        self.linear = nn.Linear(*sizes, bias=bool(config.get("bias", True)))
+        _fill(self, _read_tensors(folder / "model.safetensors"), folder)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.activations[self.activation]()(self.linear(vectors))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        facts = {
+            "in_features": self.linear.in_features,
+            "out_features": self.linear.out_features,
+            "bias": self.linear.bias is not None,
+            "activation_function": f"torch.nn.modules.activation.{self.activation}",
+        }
+        _write_json(folder / "config.json", facts)
+        _write_tensors(folder / "model.safetensors", self.state_dict())
 
 
 def _load_model(folder: Path, family: str, pooling: str) -> Any:
@@ -794,21 +819,13 @@ def _load_model(folder: Path, family: str, pooling: str) -> Any:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # broken files surface as many kinds
             raise ValueError(f"{folder}: cannot be read as a text encoder: {_first_line(error)}") from None
-    missing = [
-        name for name in info["missing_keys"] if not (name.startswith("pooler.") and pooling != "pooler")
-    ]
+    missing = [name for name in info["missing_keys"] if not (name.startswith("pooler.") and pooling != "pooler")]
     if missing or info.get("mismatched_keys"):
         names = sorted(missing) or sorted(str(key) for key in info["mismatched_keys"])
-        raise ValueError(
-            f"{folder}: {len(names)} weights are missing or of another shape, first {names[0]!r}"
-        )
-    if (
-        model.config.is_encoder_decoder
-        and hasattr(model, "get_encoder")
-        and family not in ("t5", "mt5", "umt5")
-    ):
+        raise ValueError(f"{folder}: {len(names)} weights are missing or of another shape, first {names[0]!r}")
+    if model.config.is_encoder_decoder and hasattr(model, "get_encoder") and family not in ("t5", "mt5", "umt5"):
         model = model.get_encoder()
     if pooling != "pooler" and getattr(model, "pooler", None) is not None:
         model.pooler = None
@@ -843,9 +860,7 @@ def _find_folder(name: str, revision: str | None) -> Path:
             raise FileNotFoundError(f"{path}: holds no config.json, so it is no text encoder's folder")
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such folder; give a model's folder or a hub name such as owner/model"
-        )
+        raise FileNotFoundError(f"{path}: no such folder; give a model's folder or a hub name such as owner/model")
     from huggingface_hub import snapshot_download
 
     try:
@@ -855,9 +870,7 @@ def _find_folder(name: str, revision: str | None) -> Path:
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
             ignore_patterns=["onnx/*", "openvino/*"],
         )
-    except (
-        Exception
-    ) as error:  # no network, no such model, a name the hub does not allow: all the same to the user
+    except Exception as error:  # no network, no such model, no valid name: all the same to the user
         raise FileNotFoundError(
             f"text encoder {name!r}: no such folder here, and it could not be fetched ({_first_line(error)}); "
             f"give a local folder, or fetch it once where there is a network: hf download {name}"
@@ -956,6 +969,17 @@ def _read_json(file: Path) -> dict[str, Any]:
     return values
 
 
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    # Written here and not by the library, which makes files that only their owner may read.
+    file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"}))
+
+
 def _read_tensors(file: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -991,10 +1015,10 @@ def _filled(folder: Path) -> Iterator[Path]:
             for file in sorted(target.iterdir()):
                 if file.is_dir():
                     shutil.rmtree(folder / file.name, ignore_errors=True)
-                os.replace(file, folder / file.name)
+                file.replace(folder / file.name)
             target.rmdir()
         else:
-            os.replace(target, folder)
+            target.replace(folder)
     finally:
         shutil.rmtree(target, ignore_errors=True)
 
