@@ -5,7 +5,13 @@ Both halves learn together: a caption's embedding is to find its own photo among
 
     L = ½ · CE(s · ê v̂ᵀ) + ½ · CE(s · v̂ êᵀ)         ê, v̂ unit vectors (B, T), s the learned inverse temperature
 
-Photos that the caption might mean just as well (same species, same words) are no negatives.
+and the same between two captions of one photo. Photos that a caption might mean just as well (same species, same
+words) are no negatives.
+
+Which photos meet in a batch decides what is learned. Among random ones, a caption finds its photo by the bag of its
+words, and the encoder never learns which colour belongs to which part. Batches are therefore made of groups of
+photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words): within a group
+only who has what tells them apart.
 """
 
 from __future__ import annotations
@@ -29,13 +35,15 @@ if TYPE_CHECKING:
     from stackgan.config import CompactConfig
     from stackgan.prepared import PreparedSplit
 
-__all__ = ["contrastive_loss", "train_compact_encoder", "train_tokenizer"]
+__all__ = ["bags_of_words", "contrastive_loss", "train_compact_encoder", "train_tokenizer"]
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 DROPOUT = 0.1
-WORD_DROPOUT = (
-    0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
-)
+WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
+GROUP = 8  # photos whose captions use the same words
+NEAR = 24  # photos that are close enough to be drawn into a group
+CANDIDATES = 256  # closest photos that are looked through for NEAR different species
+BAG_WORDS = 1024  # that the closeness of captions is measured on
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
 WARM_UP = 0.05  # of the steps
 
@@ -75,9 +83,7 @@ def train_compact_encoder(
         _standardise(halves, batches.ids)
     words = {word for caption in split.captions for word in split_words(tokenizer, caption)}
     _round_to_half(halves.image)
-    return CompactEncoder(
-        halves.text, halves.projection, tokenizer, sorted(words), config, image_half=halves.image
-    )
+    return CompactEncoder(halves.text, halves.projection, tokenizer, sorted(words), config, image_half=halves.image)
 
 
 def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,16 +122,12 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
         tokenizer.pre_tokenizer = BertPreTokenizer()
         return tokenizer
 
-    specials = [PAD, UNK, CLS, SEP]
+    specials = [UNK, PAD, CLS, SEP]  # in this order: padding is token 1
     first = dressed(WordPiece(unk_token=UNK))
-    trainer = WordPieceTrainer(
-        vocab_size=vocabulary, min_frequency=2, special_tokens=specials, show_progress=False
-    )
+    trainer = WordPieceTrainer(vocab_size=vocabulary, min_frequency=2, special_tokens=specials, show_progress=False)
     first.train_from_iterator(sorted(captions), trainer)
     used = Counter(token for encoding in first.encode_batch(list(captions)) for token in encoding.tokens)
-    pieces = sorted(
-        (token for token in used if token not in specials), key=lambda token: (-used[token], token)
-    )
+    pieces = sorted((token for token in used if token not in specials), key=lambda token: (-used[token], token))
     vocab = {token: index for index, token in enumerate([*specials, *pieces])}
     tokenizer = dressed(WordPiece(vocab, unk_token=UNK))
     tokenizer.add_special_tokens(specials)
@@ -133,6 +135,31 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
         single=f"{CLS} $A {SEP}", special_tokens=[(CLS, vocab[CLS]), (SEP, vocab[SEP])]
     )
     return tokenizer
+
+
+def bags_of_words(
+    ids: NDArray[np.int64], photo_captions: Sequence[NDArray[np.int64]], vocabulary: int
+) -> NDArray[np.float32]:
+    """What words photos' captions use: (photos, V') unit rows, words weighted by inverse document frequency.
+
+    Args:
+        ids: (captions, L) token ids, the first four of them special.
+        photo_captions: for each photo the rows of ``ids`` that are its captions.
+        vocabulary: V; at most ``BAG_WORDS`` of its words are kept, the most frequent ones.
+
+    >>> bags = bags_of_words(np.array([[4, 5], [5, 4], [4, 6]]), [np.array([i]) for i in range(3)], 7)
+    >>> [bool(bags[0] @ bags[i] > 0.99) for i in range(3)]
+    [True, True, False]
+    """
+    has = np.zeros((len(photo_captions), vocabulary), np.bool_)
+    for photo, rows in enumerate(photo_captions):
+        has[photo, ids[rows].ravel()] = True
+    has[:, :4] = False
+    kept = np.argsort(-has.sum(0), kind="stable")[:BAG_WORDS]
+    share = has[:, kept].mean(0)
+    bags = has[:, kept] * np.log(1 / np.clip(share, 1e-6, 1)).astype(np.float32)
+    length = np.linalg.norm(bags, axis=1, keepdims=True)
+    return np.divide(bags, length, out=np.zeros_like(bags), where=length > 0)
 
 
 class _Halves(nn.Module):
@@ -167,58 +194,62 @@ class _Batches:
         self.split, self.rows, self.size = split, rows, min(settings.batch_size, len(rows))
         self.image_size, self.side = settings.image_size, settings.image_size * 76 // 64
         self.rng = np.random.default_rng([seed, 0xC0])
-        distinct = {caption: None for caption in split.captions}
+        distinct = dict.fromkeys(split.captions)
         encodings = tokenizer.encode_batch(list(distinct))
         longest = settings.max_tokens
         kept = [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in encodings]
         row_of = {caption: row for row, caption in enumerate(distinct)}
         self.caption_row = np.array([row_of[caption] for caption in split.captions])
         lengths = np.array([len(ids) for ids in kept])
-        self.ids = np.zeros((len(kept), lengths.max()), np.int64)  # 0 is [PAD]
+        self.ids = np.full((len(kept), lengths.max()), 1, np.int64)  # padding
         for row, ids in enumerate(kept):
             self.ids[row, : len(ids)] = ids
+        offsets = split.offsets
+        of_photo = [self.caption_row[offsets[i] : offsets[i + 1]] for i in rows]
+        self.bags = bags_of_words(self.ids, of_photo, tokenizer.get_vocab_size())
         names = {record.species for record in split.records} - {None}
         number = {name: i for i, name in enumerate(sorted(str(name) for name in names))}
         # Photos of no stated species are a species each.
         self.species = np.array(
-            [
-                number[r.species] if r.species is not None else len(number) + i
-                for i, r in enumerate(split.records)
-            ]
+            [number[r.species] if r.species is not None else len(number) + i for i, r in enumerate(split.records)]
         )
-        members: dict[int, list[int]] = {}
-        for row in rows:
-            members.setdefault(int(self.species[row]), []).append(int(row))
-        self.members = [np.array(group) for group in members.values()]
-        self.distinct_species = len(self.members) >= self.size
 
     def _photos(self) -> NDArray[np.int64]:
-        if not self.distinct_species:
-            return self.rng.choice(self.rows, self.size, replace=False)
-        groups = self.rng.choice(len(self.members), self.size, replace=False)
-        return np.array([self.rng.choice(self.members[group]) for group in groups])
+        """Groups of photos of different species whose captions use the same words; B of them, in order."""
+        anchors = self.rng.choice(len(self.rows), max(1, self.size // GROUP), replace=False)
+        chosen = {int(anchor) for anchor in anchors}
+        for anchor, near in zip(anchors, self.bags[anchors] @ self.bags.T, strict=True):
+            count = min(CANDIDATES, len(near))
+            closest = np.argpartition(-near, count - 1)[:count]
+            closest = closest[np.argsort(-near[closest], kind="stable")]
+            closest = closest[self.species[self.rows[closest]] != self.species[self.rows[anchor]]]
+            _, first = np.unique(self.species[self.rows[closest]], return_index=True)
+            group = closest[np.sort(first)[:NEAR]]  # the closest of each species
+            chosen |= {int(i) for i in self.rng.permutation(group)[: GROUP - 1]}
+        rest = self.rng.permutation(len(self.rows))
+        filled = [*sorted(chosen), *(int(i) for i in rest if int(i) not in chosen)][: self.size]
+        return np.sort(self.rows[filled])
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, 3, s, s) uint8, token ids (B, L), mask (B, L), and which pairs are no negatives (B, B)."""
-        photos = np.sort(self._photos())
+        """Images (B, 3, s, s) uint8, token ids (2B, L) of two captions each, their mask, and which pairs are no
+        negatives of each other (B, B)."""
+        photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
-        captions = self.caption_row[self.rng.integers(first, after)]
-        ids = self.ids[captions]
-        ids = ids[:, : int((ids != 0).sum(1).max())]
-        mask = ids != 0
+        one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
+        ids = self.ids[np.concatenate([one, two])]
+        ids = ids[:, : int((ids != 1).sum(1).max())]
+        mask = ids != 1
         dropped = (self.rng.random(ids.shape) < WORD_DROPOUT) & (ids > 3)
-        ids = np.where(dropped, 1, ids)
+        ids = np.where(dropped, 0, ids)
         species = self.species[photos]
-        same = (species[:, None] == species[None]) | (captions[:, None] == captions[None])
+        same = (species[:, None] == species[None]) | (one[:, None] == one[None])
         images = self._crops(np.asarray(self.split.images[photos]))
         return images, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(same)
 
     def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
         pictures = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
         if pictures.shape[-1] != self.side:
-            pictures = F.interpolate(
-                pictures.float(), (self.side, self.side), mode="bilinear", antialias=True
-            )
+            pictures = F.interpolate(pictures.float(), (self.side, self.side), mode="bilinear", antialias=True)
         room, size = self.side - self.image_size, self.image_size
         tops, lefts = self.rng.integers(0, room + 1, (2, len(pictures)))
         flips = self.rng.random(len(pictures)) < 0.5
@@ -231,9 +262,7 @@ class _Batches:
             yield torch.from_numpy(self.ids[start : start + size])
 
 
-def _train(
-    halves: _Halves, batches: _Batches, settings: CompactConfig, device: torch.device, progress: bool
-) -> None:
+def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: torch.device, progress: bool) -> None:
     from tqdm import tqdm
 
     decayed = [p for p in halves.parameters() if p.ndim >= 2]
@@ -258,8 +287,10 @@ def _train(
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 vectors = halves.image(pictures)
                 text = halves.text(ids, mask)
-            text = _pooled(halves, text, mask)
-            loss, found = contrastive_loss(text, vectors, halves.log_scale.exp(), same)
+            one, two = _pooled(halves, text, mask).chunk(2)
+            scale = halves.log_scale.exp()
+            loss, found = contrastive_loss(one, vectors, scale, same)
+            loss = loss + contrastive_loss(one, two, scale, same)[0]
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(halves.parameters(), 1.0)
@@ -288,7 +319,7 @@ def _standardise(halves: _Halves, ids: NDArray[np.int64]) -> None:
     vectors = []
     for start in range(0, len(ids), 512):
         chunk = torch.from_numpy(ids[start : start + 512])
-        mask = chunk != 0
+        mask = chunk != 1
         weights = mask.float().unsqueeze(-1)
         vectors.append(halves.projection((halves.text(chunk, mask) * weights).sum(1) / weights.sum(1)))
     every = torch.cat(vectors)

@@ -93,13 +93,13 @@ class CompactConfig:
     """The compact caption encoder: its size, and its training by image–caption contrast."""
 
     width: int = 128
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
     dim: int = 256
     vocabulary: int = 4000
     max_tokens: int = 64
     steps: int = 1500
-    batch_size: int = 128
+    batch_size: int = 96
     learning_rate: float = 1e-3
     image_size: int = 64
 
@@ -311,9 +311,9 @@ PRESETS: dict[str, Config] = {
         preset="quickstart",
         generator=GeneratorConfig(width=24),
         discriminator=DiscriminatorConfig(width=24),
-        compact=CompactConfig(steps=800),
+        compact=CompactConfig(steps=700),
         loss=LossConfig(penalty=0.1),
-        train=TrainConfig(images=10_000_000, minutes=8, save_minutes=4, sample_minutes=1),
+        train=TrainConfig(images=10_000_000, minutes=6, save_minutes=3, sample_minutes=1),
     ),
     # Real photos at 64 px on a CPU: half an hour gives the first birds, hours give better ones.
     "cpu-64": Config(

@@ -1,0 +1,96 @@
+"""Colour agreement on painted birds: the measure on cases with a known answer, the reader, the command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.painted import COLOURS, draw, prepare_painted, random_painting
+from stackgan.cli import main
+from stackgan.evaluate import chance, colour_agreement, full_captions, read_real
+from stackgan.prepared import PreparedFolder
+from stackgan.reader import PARTS, PaintedReader, centre_crops, load_or_train_reader, train_reader
+from tests.tiny import save_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    prepare_painted(folder, count=4, seed=2, test_count=60, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader() -> PaintedReader:
+    return train_reader(count=900, epochs=6)
+
+
+def test_agreement_of_identical_disjoint_and_shuffled() -> None:
+    rng = np.random.default_rng(0)
+    named = rng.choice(COLOURS, (4000, 3))
+    assert colour_agreement(named, named).named == 1.0
+    wrong = np.array(COLOURS)[(np.searchsorted(np.sort(COLOURS), named) + 1) % len(COLOURS)]
+    wrong = np.where(wrong == named, "none", wrong)
+    assert colour_agreement(wrong, named).named == 0.0
+    shuffled = colour_agreement(np.roll(named, 1, axis=0), named)
+    assert abs(shuffled.named - 1 / len(COLOURS)) < 0.02
+    assert abs(chance(named) - 1 / len(COLOURS)) < 0.01
+
+
+def test_held_out_combinations_are_counted_by_themselves() -> None:
+    named = np.array([["red", "green", "white"], ["red", "white", "black"]])  # red crown with green breast is held out
+    found = np.array([["red", "blue", "white"], ["red", "white", "black"]])
+    agreement = colour_agreement(found, named)
+    assert agreement.held_out == 0.5 and agreement.all_three == 0.5 and agreement.parts["breast"] == 0.5
+
+
+def test_full_captions_name_the_truth(painted: Path) -> None:
+    split = PreparedFolder.open(painted).splits["test"]
+    captions, named = full_captions(split, 100)
+    assert len(captions) == 100 and len(set(captions[:60])) > 50
+    truth = [[record.parameters[part]["colour"] for part in PARTS] for record in split.records]  # type: ignore[index]
+    assert named[:60].tolist() == truth
+    with pytest.raises(ValueError, match="--num asks for 5000"):
+        full_captions(split, 5000)
+
+
+def test_the_reader_learns_and_is_cached(painted: Path, reader: PaintedReader, tmp_path: Path) -> None:
+    """Nine hundred birds make a reader far above chance; the full one (10,000) states its own accuracy when used."""
+    split = PreparedFolder.open(painted).splits["test"]
+    assert read_real(reader, split).named > 0.6
+    cache = tmp_path / "reader.safetensors"
+    first = load_or_train_reader(cache, count=64, epochs=1)
+    again = load_or_train_reader(cache, count=64, epochs=1)
+    images = centre_crops(split.images[:4])
+    with torch.inference_mode():
+        assert torch.equal(first(images), again(images))
+
+
+def test_the_reader_refuses_other_sizes(reader: PaintedReader) -> None:
+    with pytest.raises(ValueError, match="takes"):
+        reader(torch.zeros(1, 3, 32, 32))
+
+
+def test_crops_are_the_middle() -> None:
+    image = draw(random_painting(np.random.default_rng(0), held_out=False), 76)
+    middle = centre_crops(image[None])
+    assert middle.shape == (1, 3, 64, 64)
+    assert torch.allclose((middle[0, :, 0, 0] + 1) * 127.5, torch.from_numpy(image[6, 6]).float(), atol=1e-3)
+
+
+def test_evaluate_prints_and_writes_the_figures(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "figures.json")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "figures.json").read_text())
+    assert printed["generated"]["pictures"] == 60
+    assert 0 <= printed["generated"]["named"] < 0.4 and 0 <= printed["shuffled_control"]["named"] < 0.4
+
+    assert main([*command, "--split", "nosuch"]) == 2
+    assert "no split 'nosuch'; it has train, test" in capsys.readouterr().err

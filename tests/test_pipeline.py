@@ -1,0 +1,183 @@
+"""The pipeline and the published folder: what a caption and a seed decide, and what a damaged folder says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stackgan.checkpoint import load_published
+from stackgan.pipeline import StackGANPipeline, to_pil
+from tests.tiny import CAPTIONS, save_tiny_checkpoint, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def pipe(checkpoint: Path) -> StackGANPipeline:
+    return StackGANPipeline.from_pretrained(checkpoint, device="cpu")
+
+
+def _levels(pipe: StackGANPipeline, *args, **kwargs) -> list[np.ndarray]:  # type: ignore[no-untyped-def]
+    return [np.asarray(image).astype(int) for image in pipe(*args, **kwargs).images]
+
+
+def test_every_stage_comes_out(pipe: StackGANPipeline) -> None:
+    out = pipe(CAPTIONS[:3], seeds=[5])
+    assert pipe.sizes == (64, 128)
+    assert [[image.size for image in stage] for stage in out.stages] == [[(64, 64)] * 3, [(128, 128)] * 3]
+    assert out.images is out.stages[-1] and out.seeds == [5, 5, 5]
+
+
+def test_caption_and_seed_decide_and_nothing_else(pipe: StackGANPipeline) -> None:
+    alone = _levels(pipe, CAPTIONS[1], seeds=7)[0]
+    among = _levels(pipe, list(CAPTIONS), seeds=[3, 7, 5, 1], batch_size=3)[1]
+    assert abs(alone - among).max() <= 1
+    other_seed = _levels(pipe, CAPTIONS[1], seeds=8)[0]
+    other_caption = _levels(pipe, CAPTIONS[2], seeds=7)[0]
+    assert abs(alone - other_seed).max() > 5 and abs(alone - other_caption).max() > 5
+
+
+def test_one_caption_meets_all_seeds(pipe: StackGANPipeline) -> None:
+    many = _levels(pipe, CAPTIONS[0], seeds=range(4))
+    assert len(many) == 4
+    assert abs(many[2] - _levels(pipe, [CAPTIONS[0]], seeds=[2])[0]).max() <= 1
+
+
+def test_embeddings_in_place_of_captions(pipe: StackGANPipeline) -> None:
+    e = pipe.encode(CAPTIONS[:2])
+    for a, b in zip(
+        _levels(pipe, embeddings=e, seeds=[1, 2]), _levels(pipe, CAPTIONS[:2], seeds=[1, 2]), strict=True
+    ):
+        assert abs(a - b).max() <= 1
+
+
+def test_truncation_scales_the_noise(pipe: StackGANPipeline) -> None:
+    mean = _levels(pipe, CAPTIONS[0], seeds=[1, 2], latent="mean")
+    assert (mean[0] == mean[1]).all(), "the mean does not look at the seed"
+    assert abs(mean[0] - _levels(pipe, CAPTIONS[0], seeds=1, truncation=0.0)[0]).max() <= 1
+    distance = [
+        np.abs(_levels(pipe, CAPTIONS[0], seeds=1, truncation=t)[0] - mean[0]).mean() for t in (0.25, 0.5, 1.0)
+    ]
+    assert distance == sorted(distance) and distance[0] > 0
+
+
+def test_the_bare_generator(pipe: StackGANPipeline) -> None:
+    with torch.inference_mode():
+        images = pipe.generator(torch.zeros(2, pipe.config.latent.dim), torch.zeros(2, pipe.config.text.code_dim))
+    assert [tuple(i.shape) for i in images] == [(2, 3, 64, 64), (2, 3, 128, 128)]
+
+
+def test_levels_are_rounded_from_minus_one_to_one() -> None:
+    ramp = torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3).expand(1, 3, 2, 3)
+    assert np.asarray(to_pil(ramp)[0])[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_unknown_words_are_noticed(pipe: StackGANPipeline) -> None:
+    notices = pipe([CAPTIONS[0], "a crimson bird"], seeds=[0]).notices
+    assert [n.index for n in notices] == [1] and "crimson" in notices[0].message
+
+
+def test_unconditional_checkpoints_take_seeds_alone(tmp_path: Path) -> None:
+    folder = save_tiny_checkpoint(tmp_path / "plain", text=False)
+    pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
+    assert len(pipe(seeds=[1, 2]).images) == 2
+    with pytest.raises(ValueError, match="trained without text"):
+        pipe("a bird", seeds=[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"captions": [], "seeds": [0]}, "no caption"),
+        ({"captions": ["a", "b"], "seeds": [1, 2, 3]}, "do not pair up"),
+        ({"captions": ["  "], "seeds": [1]}, "caption 1 is empty"),
+        ({"captions": ["a"], "seeds": []}, "no seed"),
+        ({"captions": ["a"], "seeds": [-1]}, "seed -1"),
+        ({"captions": ["a"], "seeds": [0], "truncation": 3}, "truncation 3"),
+        ({"captions": ["a"], "seeds": [0], "latent": "median"}, "latent 'median'"),
+        ({"captions": ["a"], "seeds": [0], "batch_size": 0}, "batch_size 0"),
+        ({"seeds": [0]}, "pass captions"),
+        ({"captions": ["a"], "embeddings": torch.zeros(1, 12), "seeds": [0]}, "not both"),
+        ({"embeddings": torch.zeros(1, 5), "seeds": [0]}, r"takes \(B, 12\)"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(pipe: StackGANPipeline, arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        pipe(**arguments)  # type: ignore[arg-type]
+
+
+def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "copy")
+    copy = StackGANPipeline.from_pretrained(tmp_path / "copy", device="cpu")
+    assert (_levels(copy, CAPTIONS[0], seeds=3)[0] == _levels(pipe, CAPTIONS[0], seeds=3)[0]).all()
+    pipe.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    half = StackGANPipeline.from_pretrained(tmp_path / "half", device="cpu")
+    assert abs(_levels(half, CAPTIONS[0], seeds=3)[0] - _levels(pipe, CAPTIONS[0], seeds=3)[0]).max() <= 2
+    smaller = (tmp_path / "half" / "model.safetensors").stat().st_size
+    assert smaller < 0.6 * (tmp_path / "copy" / "model.safetensors").stat().st_size
+
+
+def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp_path: Path) -> None:
+    before = load_published(checkpoint).fingerprint
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    (copy / "README.md").write_text("another card")
+    assert load_published(copy).fingerprint == before
+    save_tiny_checkpoint(tmp_path / "other", seed=1)
+    assert load_published(tmp_path / "other").fingerprint != before
+
+
+def _header(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
+    file = folder / "config.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "words"),
+    [
+        (lambda f: shutil.rmtree(f), FileNotFoundError, "no such checkpoint"),
+        (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors is missing"),
+        (lambda f: (f / "config.json").write_text("{"), ValueError, "not valid JSON"),
+        (lambda f: _header(f, lambda v: v.update(format=99)), ValueError, "format 99"),
+        (lambda f: _header(f, lambda v: v.pop("format")), ValueError, "no 'format' key"),
+        (lambda f: _header(f, lambda v: v["config"]["generator"].update(width=8)), ValueError, "the config asks for"),
+        (lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
+        (lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=1)), ValueError, "is not part of the model"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]),
+            ValueError,
+            "damaged",
+        ),
+    ],
+)
+def test_damaged_folders_are_named(checkpoint: Path, tmp_path: Path, damage, error, words: str) -> None:  # type: ignore[no-untyped-def]
+    folder = shutil.copytree(checkpoint, tmp_path / "damaged")
+    damage(folder)
+    with pytest.raises(error, match=words) as caught:
+        StackGANPipeline.from_pretrained(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_its_encoder_takes_embeddings(checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "mute")
+    shutil.rmtree(folder / "text")
+    pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
+    assert pipe(embeddings=torch.zeros(1, 12), seeds=[0]).images
+    with pytest.raises(ValueError, match="without a text encoder"):
+        pipe("a bird", seeds=[0])
+
+
+def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(FileExistsError, match="left alone"):
+        tiny_pipeline().save_pretrained(tmp_path / "mine")
+    assert [f.name for f in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+    assert [f.name for f in tmp_path.iterdir()] == ["mine"]
