@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.bags import bags_of_words, nearest_others
 from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 
 if TYPE_CHECKING:
@@ -35,15 +36,13 @@ if TYPE_CHECKING:
     from stackgan.config import CompactConfig
     from stackgan.prepared import PreparedSplit
 
-__all__ = ["bags_of_words", "contrastive_loss", "train_compact_encoder", "train_tokenizer"]
+__all__ = ["contrastive_loss", "train_compact_encoder", "train_tokenizer"]
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 DROPOUT = 0.1
 WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
 GROUP = 8  # photos whose captions use the same words
 NEAR = 24  # photos that are close enough to be drawn into a group
-CANDIDATES = 256  # closest photos that are looked through for NEAR different species
-BAG_WORDS = 1024  # that the closeness of captions is measured on
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
 WARM_UP = 0.05  # of the steps
 
@@ -137,31 +136,6 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def bags_of_words(
-    ids: NDArray[np.int64], photo_captions: Sequence[NDArray[np.int64]], vocabulary: int
-) -> NDArray[np.float32]:
-    """What words photos' captions use: (photos, V') unit rows, words weighted by inverse document frequency.
-
-    Args:
-        ids: (captions, L) token ids, the first four of them special.
-        photo_captions: for each photo the rows of ``ids`` that are its captions.
-        vocabulary: V; at most ``BAG_WORDS`` of its words are kept, the most frequent ones.
-
-    >>> bags = bags_of_words(np.array([[4, 5], [5, 4], [4, 6]]), [np.array([i]) for i in range(3)], 7)
-    >>> [bool(bags[0] @ bags[i] > 0.99) for i in range(3)]
-    [True, True, False]
-    """
-    has = np.zeros((len(photo_captions), vocabulary), np.bool_)
-    for photo, rows in enumerate(photo_captions):
-        has[photo, ids[rows].ravel()] = True
-    has[:, :4] = False
-    kept = np.argsort(-has.sum(0), kind="stable")[:BAG_WORDS]
-    share = has[:, kept].mean(0)
-    bags = has[:, kept] * np.log(1 / np.clip(share, 1e-6, 1)).astype(np.float32)
-    length = np.linalg.norm(bags, axis=1, keepdims=True)
-    return np.divide(bags, length, out=np.zeros_like(bags), where=length > 0)
-
-
 class _Halves(nn.Module):
     """Everything that learns: caption network, projection, image network, temperature."""
 
@@ -204,28 +178,21 @@ class _Batches:
         self.ids = np.full((len(kept), lengths.max()), 1, np.int64)  # padding
         for row, ids in enumerate(kept):
             self.ids[row, : len(ids)] = ids
-        offsets = split.offsets
-        of_photo = [self.caption_row[offsets[i] : offsets[i + 1]] for i in rows]
-        self.bags = bags_of_words(self.ids, of_photo, tokenizer.get_vocab_size())
         names = {record.species for record in split.records} - {None}
         number = {name: i for i, name in enumerate(sorted(str(name) for name in names))}
         # Photos of no stated species are a species each.
         self.species = np.array(
             [number[r.species] if r.species is not None else len(number) + i for i, r in enumerate(split.records)]
         )
+        bags = bags_of_words([split.records[row].captions for row in rows])
+        self.near = nearest_others(bags, self.species[rows], NEAR)
 
     def _photos(self) -> NDArray[np.int64]:
         """Groups of photos of different species whose captions use the same words; B of them, in order."""
         anchors = self.rng.choice(len(self.rows), max(1, self.size // GROUP), replace=False)
         chosen = {int(anchor) for anchor in anchors}
-        for anchor, near in zip(anchors, self.bags[anchors] @ self.bags.T, strict=True):
-            count = min(CANDIDATES, len(near))
-            closest = np.argpartition(-near, count - 1)[:count]
-            closest = closest[np.argsort(-near[closest], kind="stable")]
-            closest = closest[self.species[self.rows[closest]] != self.species[self.rows[anchor]]]
-            _, first = np.unique(self.species[self.rows[closest]], return_index=True)
-            group = closest[np.sort(first)[:NEAR]]  # the closest of each species
-            chosen |= {int(i) for i in self.rng.permutation(group)[: GROUP - 1]}
+        for anchor in anchors:
+            chosen |= {int(i) for i in self.rng.permutation(self.near[anchor])[: GROUP - 1]}
         rest = self.rng.permutation(len(self.rows))
         filled = [*sorted(chosen), *(int(i) for i in rest if int(i) not in chosen)][: self.size]
         return np.sort(self.rows[filled])

@@ -170,7 +170,8 @@ class LossConfig:
     """``adversarial``: ``bce`` (published targets) or ``hinge``.
 
     ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
-    within the batch (DF-GAN's way, shares the pass). ``penalty``: weight of the zero-centred gradient penalty on
+    (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs drawn among captions that use the
+    same words. ``penalty``: weight of the zero-centred gradient penalty on
     (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
     E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
     is a mean over batch and dimensions. ``colour``: weight of the colour consistency between stages.
@@ -178,6 +179,7 @@ class LossConfig:
 
     adversarial: str = "hinge"
     mismatch: str = "caption"
+    mismatch_hard: float = 0.0
     penalty: float = 0.1
     penalty_power: int = 2
     penalty_every: int = 8
@@ -187,6 +189,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _check(self.adversarial in ("bce", "hinge"), "loss.adversarial", self.adversarial, "bce or hinge")
         _check(self.mismatch in ("photo", "caption"), "loss.mismatch", self.mismatch, "photo or caption")
+        _check(0 <= self.mismatch_hard <= 1, "loss.mismatch_hard", self.mismatch_hard, "between 0 and 1")
         _check(self.penalty >= 0, "loss.penalty", self.penalty, "0 or more")
         _check(self.penalty_power in (2, 4, 6), "loss.penalty_power", self.penalty_power, "2, 4 or 6")
         _check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
@@ -312,7 +315,7 @@ PRESETS: dict[str, Config] = {
         generator=GeneratorConfig(width=24),
         discriminator=DiscriminatorConfig(width=24),
         compact=CompactConfig(steps=700),
-        loss=LossConfig(penalty=0.1),
+        loss=LossConfig(mismatch_hard=0.5),
         train=TrainConfig(images=10_000_000, minutes=6, save_minutes=3, sample_minutes=1),
     ),
     # Real photos at 64 px on a CPU: half an hour gives the first birds, hours give better ones.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan.bags import bags_of_words, nearest_others
 from stackgan.prepared import PreparedSplit
 
 __all__ = ["Batch", "Sampler", "to_stages"]
@@ -35,6 +36,7 @@ class Sampler:
         embeddings: (captions of the split, T) float32, or None for unconditional training.
         size: side of the crops in pixels, at most the split's load side.
         mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
+        hard: the share of wrong pairs that are drawn among pictures whose captions use the same words.
 
     Raises:
         ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
@@ -50,6 +52,7 @@ class Sampler:
         batch_size: int,
         seed: int,
         mismatch: str = "caption",
+        hard: float = 0.0,
     ) -> None:
         self.split, self.embeddings = split, embeddings
         self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
@@ -67,6 +70,9 @@ class Sampler:
                     f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
                     "add captions or train with text.encoder=none"
                 )
+        self.hard = hard
+        if embeddings is not None and hard:
+            self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step`` (from 0)."""
@@ -92,6 +98,10 @@ class Sampler:
         others = draws.integers(len(self.split), size=len(chosen))
         while (same := self.species[others] == self.species[chosen]).any():
             others[same] = draws.integers(len(self.split), size=int(same.sum()))
+        if self.hard:
+            for row in np.flatnonzero(draws.random(len(chosen)) < self.hard):
+                near = self.near[chosen[row]]
+                others[row] = near[draws.integers(len(near))]
         return others
 
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:

@@ -163,6 +163,7 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
         batch_size=config.optim.batch_size,
         seed=config.train.seed,
         mismatch=config.loss.mismatch,
+        hard=config.loss.mismatch_hard,
     )
     run = Run.start(config, where)
     state_file = run_folder / "state.pt"

@@ -40,7 +40,9 @@ def test_agreement_of_identical_disjoint_and_shuffled() -> None:
 
 
 def test_held_out_combinations_are_counted_by_themselves() -> None:
-    named = np.array([["red", "green", "white"], ["red", "white", "black"]])  # red crown with green breast is held out
+    named = np.array(
+        [["red", "green", "white"], ["red", "white", "black"]]
+    )  # red crown with green breast is held out
     found = np.array([["red", "blue", "white"], ["red", "white", "black"]])
     agreement = colour_agreement(found, named)
     assert agreement.held_out == 0.5 and agreement.all_three == 0.5 and agreement.parts["breast"] == 0.5

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"prepared"},
-    {"config", "allocator", "grid"},
+    {"config", "allocator", "grid", "bags"},
     {"layers", "losses", "augment", "ema"},
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.conditioning", "latent.priors",
      "generator", "discriminator", "data"},

@@ -149,7 +149,11 @@ def _header(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
         (lambda f: _header(f, lambda v: v.pop("format")), ValueError, "no 'format' key"),
         (lambda f: _header(f, lambda v: v["config"]["generator"].update(width=8)), ValueError, "the config asks for"),
         (lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
-        (lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=1)), ValueError, "is not part of the model"),
+        (
+            lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=1)),
+            ValueError,
+            "is not part of the model",
+        ),
         (
             lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]),
             ValueError,

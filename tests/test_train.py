@@ -75,6 +75,24 @@ def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str
             assert i != j and (species[i] is None or species[i] != species[j])
 
 
+def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
+    """Red birds with black wings are shown as black birds with red wings, never as the green ones."""
+    captions = ["a red bird with black wings", "a black bird with red wings", "a green bird", "a white duck in water"]
+    with PreparedWriter(tmp_path / "p", kind="folder", size=64, crop="none", source={}) as writer:
+        for i in range(16):
+            writer.add("train", np.zeros((76, 76, 3), np.uint8), Record(f"{i}", (captions[i % 4],), captions[i % 4]))
+    split = PreparedFolder.open(tmp_path / "p").splits["train"]
+    rows = np.arange(16, dtype=np.float32)[:, None]
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0)
+    sampler.near = [near[:1] for near in sampler.near]  # the closest alone
+    for step in range(10):
+        batch = sampler.batch(step)
+        assert batch.embedding is not None and batch.wrong_embedding is not None
+        for own, other in zip(batch.embedding[:, 0].int(), batch.wrong_embedding[:, 0].int(), strict=True):
+            if own % 4 in (0, 1):
+                assert other % 4 == 1 - own % 4
+
+
 def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     sampler = Sampler(split, None, size=64, batch_size=6, seed=3)
