@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["contrastive_loss", "train_compact_encoder", "train_tokenizer"]
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
-DROPOUT = 0.1
+DROPOUT = 0.0  # without it held-out combinations bind sooner: 0.76 against 0.65 after 500 steps (one seed)
 WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
 GROUP = 8  # photos whose captions use the same words
 NEAR = 24  # photos that are close enough to be drawn into a group
