@@ -171,10 +171,11 @@ class LossConfig:
 
     ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
     (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs drawn among captions that use the
-    same words. ``penalty``: weight of the zero-centred gradient penalty on
-    (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
-    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
-    is a mean over batch and dimensions. ``colour``: weight of the colour consistency between stages.
+    same words. ``penalty``: weight of the zero-centred gradient penalty on (real photo, true caption), applied every
+    ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2,
+    power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which is a mean over batch and dimensions.
+    ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image half
+    (``text.encoder=compact``). ``colour``: weight of the colour consistency between stages.
     """
 
     adversarial: str = "hinge"
@@ -184,6 +185,7 @@ class LossConfig:
     penalty_power: int = 2
     penalty_every: int = 8
     kl: float = 1.0
+    contrast: float = 0.0
     colour: float = 0.0
 
     def __post_init__(self) -> None:
@@ -194,6 +196,7 @@ class LossConfig:
         _check(self.penalty_power in (2, 4, 6), "loss.penalty_power", self.penalty_power, "2, 4 or 6")
         _check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
         _check(self.kl >= 0, "loss.kl", self.kl, "0 or more")
+        _check(self.contrast >= 0, "loss.contrast", self.contrast, "0 or more")
         _check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "generator_loss",
     "gradient_penalty",
     "hinge",
+    "text_contrast",
 ]
 
 
@@ -118,3 +119,25 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
     mean, covariance = colour_statistics(fine)
     wanted_mean, wanted_covariance = (statistic.detach() for statistic in colour_statistics(coarse))
     return F.mse_loss(mean, wanted_mean) + 5.0 * F.mse_loss(covariance, wanted_covariance)
+
+
+def text_contrast(pictures: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:
+    """−log of the share that a picture gives its own caption, among the batch's and one wrong caption of its own.
+
+    softmax over captions of scale · cosine, the image-to-text half of CLIP's loss (arXiv:2103.00020, figure 3), used
+    on generated pictures as AttnGAN uses DAMSM (arXiv:1711.10485, eq. 13).
+
+    Args:
+        pictures, texts: (B, T) vectors of a joint space; row i of one belongs to row i of the other.
+        wrong: (B, T) captions that row i's picture should not show.
+        scale: inverse temperature.
+
+    >>> round(float(text_contrast(torch.eye(2), torch.eye(2), scale=1.0)), 4)
+    0.3133
+    """
+    pictures, texts = F.normalize(pictures.float(), dim=1), F.normalize(texts.float(), dim=1)
+    logits = scale * pictures @ texts.T
+    if wrong is not None:
+        own = scale * (pictures * F.normalize(wrong.float(), dim=1)).sum(1, keepdim=True)
+        logits = torch.cat((logits, own), 1)
+    return F.cross_entropy(logits, torch.arange(len(pictures), device=pictures.device))

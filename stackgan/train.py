@@ -33,11 +33,11 @@ from stackgan.data import Batch, Sampler, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
-from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty
+from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty, text_contrast
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, chosen_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
-from stackgan.text import TextEncoder, caption_embeddings, load_text_encoder
+from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_text_encoder
 
 __all__ = ["train"]
 
@@ -87,6 +87,7 @@ class Run:
     discriminators: nn.ModuleList
     optimizers: list[torch.optim.Adam]  # of G (with CA_NET), then of each discriminator
     device: torch.device
+    reader: CompactEncoder | None = None  # whose image half reads generated pictures, for loss.contrast
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
@@ -166,6 +167,8 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
         hard=config.loss.mismatch_hard,
     )
     run = Run.start(config, where)
+    if config.loss.contrast:
+        run.reader = cast(CompactEncoder, encoder).to(where)
     state_file = run_folder / "state.pt"
     if state_file.exists():
         run.restore(load_state(state_file))
@@ -286,16 +289,20 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         with _autocast(run):
             h = net.features(_augment(run, fakes[stage]))
             judged = net.conditional(h, code) if code is not None else None
-            plain = net.unconditional(h) if config.discriminator.unconditional else None
+            looked = net.unconditional(h) if config.discriminator.unconditional else None
         adversarial = generator_loss(
             config.loss.adversarial,
             judged.float() if judged is not None else None,
-            plain.float() if plain is not None else None,
+            looked.float() if looked is not None else None,
         )
         scalars[f"g{sizes[stage]}/loss"] = adversarial.detach()
         total = total + adversarial
         if stage and config.loss.colour:
             total = total + config.loss.colour * colour_consistency(fakes[stage].float(), fakes[stage - 1].float())
+    if run.reader is not None and e is not None:
+        contrast = text_contrast(run.reader.encode_images(fakes[-1].float()), e, e_wrong)
+        scalars["g/contrast"] = contrast.detach()
+        total = total + config.loss.contrast * contrast
     if q is not None:
         kl = q.kl().mean() / q.mu.shape[1]
         scalars["g/kl"] = kl.detach()
@@ -377,6 +384,11 @@ def _set_learning_rates(run: Run) -> None:
 def _check_data(prepared: PreparedFolder, config: Config) -> None:
     if "train" not in prepared.splits:
         raise ValueError(f"{prepared.path}: has no train split; prepare a folder that has one")
+    if config.loss.contrast and config.text.encoder != "compact":
+        raise ValueError(
+            f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the compact "
+            "encoder has an image half to read pictures with; use text.encoder=compact or loss.contrast=0"
+        )
     if prepared.size != config.tree.sizes[-1]:
         stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
         raise ValueError(

@@ -14,6 +14,7 @@ from stackgan.losses import (
     generator_loss,
     gradient_penalty,
     hinge,
+    text_contrast,
 )
 
 
@@ -98,3 +99,15 @@ def test_colour_statistics_and_consistency() -> None:
     assert colour_consistency(coarse, coarse).item() == 0
     colour_consistency(fine, coarse).backward()
     assert fine.grad is not None and coarse.grad is None, "the coarser stage is the teacher"
+
+
+def test_text_contrast_prefers_the_own_caption_and_pushes_off_the_wrong_one() -> None:
+    torch.manual_seed(0)
+    texts = torch.randn(5, 8)
+    own = text_contrast(texts, texts).item()
+    other = text_contrast(texts.roll(1, 0), texts).item()
+    assert own < 0.1 < other
+    assert text_contrast(texts, texts, wrong=texts).item() > own
+    pictures = torch.randn(5, 8, requires_grad=True)
+    text_contrast(pictures, texts, wrong=texts.roll(1, 0)).backward()
+    assert pictures.grad is not None and pictures.grad.abs().sum() > 0

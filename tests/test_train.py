@@ -227,6 +227,14 @@ def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path
             assert torch.equal(tensor, two[part][name]), f"{part}.{name}"
 
 
+def test_contrast_reads_generated_pictures(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(painted, run, _config("train.images=8", "loss.contrast=1.0"), device="cpu") == 0
+    assert "g/contrast" in json.loads((run / "log.jsonl").read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=r"loss\.contrast is 1\.0 and text\.encoder 'none'"):
+        train(painted, tmp_path / "other", _config("loss.contrast=1.0", "text.encoder=none"), device="cpu")
+
+
 def test_unconditional_training_is_the_same_loop(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(painted, run, _config("train.images=8", "text.encoder=none"), device="cpu") == 0
