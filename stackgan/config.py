@@ -362,7 +362,8 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         known = [f"{s}.{k}" for s, keys in values.items() if isinstance(keys, dict) for k in keys]
         if f"{section}.{name}" not in known:
             raise ValueError(f"unknown config key {key.strip()!r}{_nearest(key.strip(), known)}")
-        values[section][name] = _parse(key.strip(), text.strip(), type(values[section][name]))
+        kind = typing.get_type_hints(type(getattr(config, section)))[name]
+        values[section][name] = _parse(key.strip(), text.strip(), kind)
     return Config.from_dict(values)
 
 

@@ -228,7 +228,8 @@ def test_save_and_load_agree(encoder: CompactEncoder, saved: Path) -> None:
     assert torch.equal(again.encode(captions), encoder.encode(captions))
     assert again.notices(captions) == encoder.notices(captions)
     images = pictures([("red", "blue"), ("green", "yellow")])
-    assert torch.equal(again.encode_images(images), encoder.encode_images(images))
+    # another memory format, another rounding
+    torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)
     again.save(saved.parent / "twice")
     assert {path.name: path.read_bytes() for path in (saved.parent / "twice").iterdir()} == {
         path.name: path.read_bytes() for path in saved.iterdir()

@@ -21,6 +21,7 @@ def test_every_preset_survives_json(name: str) -> None:
         ("optim.batch_size=8", "optim", "batch_size", 8),
         ("optim.lr_generator=1e-3", "optim", "lr_generator", 1e-3),
         ("train.minutes=5", "train", "minutes", 5.0),
+        ("train.minutes=7.5", "train", "minutes", 7.5),
         ("discriminator.unconditional=False", "discriminator", "unconditional", False),
         ("text.encoder=some/model=x", "text", "encoder", "some/model=x"),
     ],
