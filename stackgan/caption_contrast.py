@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,10 +148,10 @@ class _Halves(nn.Module):
         self.image = ImageHalf(dim, image_size)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        states = self.text(ids, mask).float()
+    def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Token states (B, L, H) to vectors (B, T): mean over the tokens, projected; not yet standardised."""
         weights = mask.float().unsqueeze(-1)
-        return self.norm(self.projection((states * weights).sum(1) / weights.sum(1)))
+        return self.projection((states.float() * weights).sum(1) / weights.sum(1))
 
 
 class _Batches:
@@ -178,12 +178,7 @@ class _Batches:
         self.ids = np.full((len(kept), lengths.max()), 1, np.int64)  # padding
         for row, ids in enumerate(kept):
             self.ids[row, : len(ids)] = ids
-        names = {record.species for record in split.records} - {None}
-        number = {name: i for i, name in enumerate(sorted(str(name) for name in names))}
-        # Photos of no stated species are a species each.
-        self.species = np.array(
-            [number[r.species] if r.species is not None else len(number) + i for i, r in enumerate(split.records)]
-        )
+        self.species = split.species_numbers()
         bags = bags_of_words([split.records[row].captions for row in rows])
         self.near = nearest_others(bags, self.species[rows], NEAR)
 
@@ -224,10 +219,6 @@ class _Batches:
         crops = [crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips, strict=True)]
         return torch.stack(crops)
 
-    def chunks(self, size: int) -> Iterator[Tensor]:
-        for start in range(0, len(self.ids), size):
-            yield torch.from_numpy(self.ids[start : start + size])
-
 
 def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: torch.device, progress: bool) -> None:
     from tqdm import tqdm
@@ -254,7 +245,7 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 vectors = halves.image(pictures)
                 text = halves.text(ids, mask)
-            one, two = _pooled(halves, text, mask).chunk(2)
+            one, two = halves.norm(halves.pooled(text, mask)).chunk(2)
             scale = halves.log_scale.exp()
             loss, found = contrastive_loss(one, vectors, scale, same)
             loss = loss + contrastive_loss(one, two, scale, same)[0]
@@ -275,11 +266,6 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
                 bar.set_postfix(loss=f"{shown[0]:.2f}", found=f"{shown[1]:.0%}", refresh=False)
 
 
-def _pooled(halves: _Halves, states: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.float().unsqueeze(-1)
-    return halves.norm(halves.projection((states.float() * weights).sum(1) / weights.sum(1)))
-
-
 @torch.no_grad()
 def _standardise(halves: _Halves, ids: NDArray[np.int64]) -> None:
     """Fold zero mean and unit variance over the distinct training captions into the projection."""
@@ -287,8 +273,7 @@ def _standardise(halves: _Halves, ids: NDArray[np.int64]) -> None:
     for start in range(0, len(ids), 512):
         chunk = torch.from_numpy(ids[start : start + 512])
         mask = chunk != 1
-        weights = mask.float().unsqueeze(-1)
-        vectors.append(halves.projection((halves.text(chunk, mask) * weights).sum(1) / weights.sum(1)))
+        vectors.append(halves.pooled(halves.text(chunk, mask), mask))
     every = torch.cat(vectors)
     spread, mean = every.std(0).clamp_min(1e-6), every.mean(0)
     halves.projection.weight.div_(spread[:, None])

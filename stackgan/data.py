@@ -58,12 +58,12 @@ class Sampler:
         self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
         if len(split) < batch_size:
             raise ValueError(f"{split.path} holds {len(split)} pictures, fewer than optim.batch_size={batch_size}")
-        names = [record.species for record in split.records]
-        # a picture of unknown species is its own
-        _, self.species = np.unique([name or f"\0{i}" for i, name in enumerate(names)], return_inverse=True)
+        self.species = split.species_numbers()
         if embeddings is not None:
             if self.species.max() == 0:
-                raise ValueError(f"{split.path}: every picture is of species {names[0]!r}: there is no wrong pair")
+                raise ValueError(
+                    f"{split.path}: every picture is of species {split.records[0].species!r}: there is no wrong pair"
+                )
             bare = np.flatnonzero(np.diff(split.offsets) == 0)
             if len(bare):
                 raise ValueError(

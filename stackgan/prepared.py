@@ -338,6 +338,12 @@ class PreparedSplit:
     def __len__(self) -> int:
         return len(self.records)
 
+    def species_numbers(self) -> NDArray[np.int64]:
+        """A number for each image's species, (N,) int64; an image of no stated species is a species of its own."""
+        names = [(record.species is None, record.species or str(i)) for i, record in enumerate(self.records)]
+        number = {name: i for i, name in enumerate(sorted(set(names)))}
+        return np.array([number[name] for name in names], dtype=np.int64)
+
     def embedding_names(self) -> list[str]:
         """Names under which embeddings are stored for this split, sorted."""
         files = (self.path / "embeddings").glob("*.npy")
