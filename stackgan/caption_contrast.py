@@ -10,8 +10,8 @@ words) are no negatives.
 
 Which photos meet in a batch decides what is learned. Among random ones, a caption finds its photo by the bag of its
 words, and the encoder never learns which colour belongs to which part. Batches are therefore made of groups of
-photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words): within a group
-only who has what tells them apart.
+photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words), and every photo and caption is set against its own
+caption with two words swapped (NegCLIP, arXiv:2210.01936): only who has what tells them apart.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.bags import bags_of_words, nearest_others
+from stackgan.swaps import swapped_captions
 from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 
 if TYPE_CHECKING:
@@ -79,26 +80,32 @@ def train_compact_encoder(
         batches = _Batches(split, with_captions, tokenizer, settings, seed)
         _train(halves, batches, settings, torch.device(device), progress)
         halves.to("cpu").eval()
-        _standardise(halves, batches.ids)
+        _standardise(halves, batches.ids[: batches.captions])
     words = {word for caption in split.captions for word in split_words(tokenizer, caption)}
     _round_to_half(halves.image)
     return CompactEncoder(halves.text, halves.projection, tokenizer, sorted(words), config, image_half=halves.image)
 
 
-def contrastive_loss(text: Tensor, image: Tensor, scale: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+def contrastive_loss(
+    text: Tensor, other: Tensor, scale: Tensor, same: Tensor, swapped: Tensor, has: Tensor
+) -> tuple[Tensor, Tensor]:
     """Symmetric InfoNCE, and the share of captions that find their own photo.
 
     Args:
-        text: (B, T); row i belongs to row i of ``image``.
-        image: (B, T).
+        text: (B, T) of captions; row i belongs to row i of ``other``.
+        other: (B, T) of their photos, or of second captions.
         scale: the inverse temperature.
         same: (B, B) bool: pairs that are no negatives of each other (the diagonal is ignored).
+        swapped: (B, T) of the captions with two words swapped: one more negative of each row of ``other``.
+        has: (B,) bool: which rows of ``swapped`` count.
     """
-    logits = scale * F.normalize(text.float(), dim=1) @ F.normalize(image.float(), dim=1).T  # (B, B)
-    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill(same & ~own, float("-inf"))
+    text, other = F.normalize(text.float(), dim=1), F.normalize(other.float(), dim=1)
+    own = torch.eye(len(text), dtype=torch.bool, device=text.device)
+    logits = (scale * text @ other.T).masked_fill(same & ~own, float("-inf"))  # (B, B)
+    wrong = (scale * (F.normalize(swapped.float(), dim=1) * other).sum(1)).masked_fill(~has, float("-inf"))
     target = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    back = F.cross_entropy(torch.cat((logits.T, wrong[:, None]), 1), target)
+    loss = (F.cross_entropy(logits, target) + back) / 2
     return loss, (logits.argmax(1) == target).float().mean()
 
 
@@ -168,12 +175,15 @@ class _Batches:
         self.split, self.rows, self.size = split, rows, min(settings.batch_size, len(rows))
         self.image_size, self.side = settings.image_size, settings.image_size * 76 // 64
         self.rng = np.random.default_rng([seed, 0xC0])
-        distinct = dict.fromkeys(split.captions)
-        encodings = tokenizer.encode_batch(list(distinct))
+        distinct = list(dict.fromkeys(split.captions))
+        swapped = swapped_captions(distinct, seed)
+        encodings = tokenizer.encode_batch([*distinct, *(caption or "" for caption in swapped)])
         longest = settings.max_tokens
         kept = [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in encodings]
         row_of = {caption: row for row, caption in enumerate(distinct)}
         self.caption_row = np.array([row_of[caption] for caption in split.captions])
+        self.captions = len(distinct)  # rows of ids; each one's swapped version comes as many rows later
+        self.has_swapped = np.array([caption is not None for caption in swapped])
         lengths = np.array([len(ids) for ids in kept])
         self.ids = np.full((len(kept), lengths.max()), 1, np.int64)  # padding
         for row, ids in enumerate(kept):
@@ -192,13 +202,13 @@ class _Batches:
         filled = [*sorted(chosen), *(int(i) for i in rest if int(i) not in chosen)][: self.size]
         return np.sort(self.rows[filled])
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, 3, s, s) uint8, token ids (2B, L) of two captions each, their mask, and which pairs are no
-        negatives of each other (B, B)."""
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Images (B, 3, s, s) uint8; token ids (3B, L) of two captions each and of the first with words swapped; their
+        mask; which pairs are no negatives of each other (B, B); which swapped rows count (B,)."""
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
-        ids = self.ids[np.concatenate([one, two])]
+        ids = self.ids[np.concatenate([one, two, one + self.captions])]
         ids = ids[:, : int((ids != 1).sum(1).max())]
         mask = ids != 1
         dropped = (self.rng.random(ids.shape) < WORD_DROPOUT) & (ids > 3)
@@ -206,7 +216,8 @@ class _Batches:
         species = self.species[photos]
         same = (species[:, None] == species[None]) | (one[:, None] == one[None])
         images = self._crops(np.asarray(self.split.images[photos]))
-        return images, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(same)
+        has = self.has_swapped[one]
+        return (images, *(torch.from_numpy(array) for array in (ids, mask, same, has)))
 
     def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
         pictures = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
@@ -240,15 +251,15 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
     shown = torch.zeros(2)
     with tqdm(total=settings.steps, desc="caption encoder", disable=not progress) as bar:
         for step in range(settings.steps):
-            images, ids, mask, same = (tensor.to(device) for tensor in batches.draw())
+            images, ids, mask, same, has = (tensor.to(device) for tensor in batches.draw())
             pictures = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 vectors = halves.image(pictures)
                 text = halves.text(ids, mask)
-            one, two = halves.norm(halves.pooled(text, mask)).chunk(2)
+            one, two, swapped = halves.norm(halves.pooled(text, mask)).chunk(3)
             scale = halves.log_scale.exp()
-            loss, found = contrastive_loss(one, vectors, scale, same)
-            loss = loss + contrastive_loss(one, two, scale, same)[0]
+            loss, found = contrastive_loss(one, vectors, scale, same, swapped, has)
+            loss = loss + contrastive_loss(one, two, scale, same, swapped, has)[0]
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(halves.parameters(), 1.0)

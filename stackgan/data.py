@@ -36,7 +36,10 @@ class Sampler:
         embeddings: (captions of the split, T) float32, or None for unconditional training.
         size: side of the crops in pixels, at most the split's load side.
         mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
-        hard: the share of wrong pairs that are drawn among pictures whose captions use the same words.
+        hard: the share of wrong pairs that use the same words: half of them the picture's own caption with two words
+            swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
+        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
+            caption's own has no swap.
 
     Raises:
         ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
@@ -53,6 +56,7 @@ class Sampler:
         seed: int,
         mismatch: str = "caption",
         hard: float = 0.0,
+        swapped: NDArray[np.float32] | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
         self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
@@ -70,7 +74,7 @@ class Sampler:
                     f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
                     "add captions or train with text.encoder=none"
                 )
-        self.hard = hard
+        self.hard, self.swapped = hard, swapped
         if embeddings is not None and hard:
             self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
 
@@ -82,10 +86,16 @@ class Sampler:
         if self.embeddings is None:
             return Batch(real)
         others = self._other_species(chosen, draws)
-        embedding = self._captions(chosen, draws)
+        captions = self._captions(chosen, draws)
+        embedding = _rows(self.embeddings, captions)
         if self.mismatch == "photo":
             return Batch(real, embedding, wrong=self._crops(others, draws))
-        return Batch(real, embedding, wrong_embedding=self._captions(others, draws))
+        wrong = _rows(self.embeddings, self._captions(others, draws))
+        if self.swapped is not None:
+            own = _rows(self.swapped, captions)
+            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != embedding).any(1)
+            wrong = torch.where(use[:, None], own, wrong)
+        return Batch(real, embedding, wrong_embedding=wrong)
 
     def _indices(self, step: int) -> NDArray[np.int64]:
         """The next batch_size places of the endless concatenation of permutations."""
@@ -99,15 +109,15 @@ class Sampler:
         while (same := self.species[others] == self.species[chosen]).any():
             others[same] = draws.integers(len(self.split), size=int(same.sum()))
         if self.hard:
-            for row in np.flatnonzero(draws.random(len(chosen)) < self.hard):
+            share = self.hard if self.swapped is None else self.hard / (2 - self.hard)  # of those not swapped
+            for row in np.flatnonzero(draws.random(len(chosen)) < share):
                 near = self.near[chosen[row]]
                 others[row] = near[draws.integers(len(near))]
         return others
 
-    def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
-        assert self.embeddings is not None
-        starts, ends = self.split.offsets[chosen], self.split.offsets[chosen + 1]
-        return torch.from_numpy(np.asarray(self.embeddings[draws.integers(starts, ends)], dtype=np.float32))
+    def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
+        """One of each picture's captions, by its place in the split."""
+        return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
         margin = self.split.images.shape[1] - self.size
@@ -118,6 +128,10 @@ class Sampler:
             crop: NDArray[Any] = self.split.images[index, y : y + self.size, x : x + self.size]
             out[i] = crop[:, ::-1] if flip else crop
         return torch.from_numpy(out)
+
+
+def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.asarray(embeddings[places], dtype=np.float32))
 
 
 def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:

@@ -36,6 +36,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.swaps import swapped_captions
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -143,17 +145,18 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
 
 
 def caption_embeddings(
-    split: PreparedSplit, encoder: TextEncoder, *, progress: bool = True, batch: int = 512
+    split: PreparedSplit, encoder: TextEncoder, *, swapped: bool = False, progress: bool = True, batch: int = 512
 ) -> NDArray[np.float32]:
     """Embeddings of all captions of a split, (captions, T): read from its cache, or computed and kept there.
 
-    Equal captions are encoded once. The cache is keyed by the encoder's identity.
+    Equal captions are encoded once. The cache is keyed by the encoder's identity. With ``swapped``, of the captions
+    with two words swapped (:mod:`stackgan.swaps`); where nothing can be swapped, of the caption itself.
 
     Raises:
         FileNotFoundError: precomputed embeddings that the split does not hold.
         ValueError: stored embeddings whose length is not the encoder's.
     """
-    name = encoder.identity
+    name = encoder.identity + ("-swapped" if swapped else "")
     if isinstance(encoder, PrecomputedEmbeddings):
         encoder.dim = int(split.embeddings(name).shape[1])
     if name in split.embedding_names() or isinstance(encoder, PrecomputedEmbeddings):
@@ -166,15 +169,21 @@ def caption_embeddings(
         return stored
     from tqdm import tqdm
 
-    distinct = sorted(dict.fromkeys(split.captions), key=len)  # alike in length, little padding
+    captions: Sequence[str] = split.captions
+    if swapped:
+        pairs = zip(captions, swapped_captions(captions, seed=0), strict=True)
+        captions = [other or caption for caption, other in pairs]
+    distinct = sorted(dict.fromkeys(captions), key=len)  # alike in length, little padding
     row_of = {caption: row for row, caption in enumerate(distinct)}
     rows = np.empty((len(distinct), encoder.dim), np.float32)
-    with tqdm(total=len(distinct), desc=f"embedding {split.name} captions", disable=not progress) as bar:
+    with tqdm(
+        total=len(distinct), desc=f"embedding {'swapped ' * swapped}{split.name} captions", disable=not progress
+    ) as bar:
         for start in range(0, len(distinct), batch):
             chunk = distinct[start : start + batch]
             rows[start : start + len(chunk)] = encoder.encode(chunk).cpu().numpy()
             bar.update(len(chunk))
-    array = rows[[row_of[caption] for caption in split.captions]]
+    array = rows[[row_of[caption] for caption in captions]]
     try:
         split.store_embeddings(name, array)
     except OSError as error:  # a prepared folder somebody else owns is no reason not to train

@@ -165,6 +165,7 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
         seed=config.train.seed,
         mismatch=config.loss.mismatch,
         hard=config.loss.mismatch_hard,
+        swapped=_swapped_embeddings(split, encoder, config),
     )
     run = Run.start(config, where)
     if config.loss.contrast:
@@ -424,6 +425,15 @@ def prepare_text(
     if config.text.dim not in (0, dim):
         raise ValueError(f"text.dim is {config.text.dim}, but {name} gives {dim} dimensions: leave it at 0")
     return encoder, embeddings, replace(config, text=replace(config.text, dim=dim))
+
+
+def _swapped_embeddings(
+    split: PreparedSplit, encoder: TextEncoder | None, config: Config
+) -> NDArray[np.float32] | None:
+    """Embeddings of captions with two words swapped, where the run has a use for them and an encoder."""
+    if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
+        return None
+    return caption_embeddings(split, encoder, swapped=True)
 
 
 def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> Config:

@@ -131,27 +131,38 @@ def test_a_handful_of_photos_is_enough_to_run(tmp_path: Path) -> None:
 
 def test_contrastive_loss_by_hand() -> None:
     generator = torch.Generator().manual_seed(0)
-    captions, images = torch.randn(2, 3, 4, generator=generator)
+    captions, images, swapped = torch.randn(3, 3, 4, generator=generator)
     scale = torch.tensor(5.0)
     cosine = torch.stack([F.cosine_similarity(caption, images) for caption in captions]) * 5
     # Photo 2 might be meant by caption 0, and the other way round: neither counts against the other.
     same = torch.eye(3, dtype=torch.bool)
     same[0, 2] = same[2, 0] = True
     by_caption = [cosine[0, [0, 1]], cosine[1, [1, 0, 2]], cosine[2, [2, 1]]]
-    by_photo = [cosine[[0, 1], 0], cosine[[1, 0, 2], 1], cosine[[2, 1], 2]]
+    # Captions 0 and 2 have a version with words swapped, which their photos should not show.
+    has = torch.tensor([True, False, True])
+    wrong = F.cosine_similarity(swapped, images)[:, None] * 5
+    by_photo = [
+        torch.cat((cosine[[0, 1], 0], wrong[0])),
+        cosine[[1, 0, 2], 1],
+        torch.cat((cosine[[2, 1], 2], wrong[2])),
+    ]
     expected = sum(row.logsumexp(0) - row[0] for row in by_caption + by_photo) / 6
-    loss, found = contrastive_loss(captions, images, scale, same)
+    loss, found = contrastive_loss(captions, images, scale, same, swapped, has)
     torch.testing.assert_close(loss, expected)
     assert found == np.mean([bool(row.argmax() == 0) for row in by_caption])
 
 
-def test_batches_do_not_set_a_species_against_itself(tmp_path: Path) -> None:
+def test_batches_do_not_set_a_species_against_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackgan.caption_contrast.WORD_DROPOUT", 0.0)
     split = make_split(tmp_path / "data", 64, species=True)  # 16 species, 4 photos each
     tokenizer = train_tokenizer(split.captions, 200)
     batches = _Batches(split, np.arange(64), tokenizer, SETTINGS, seed=0)
-    images, ids, mask, same = batches.draw()
+    images, ids, mask, same, has = batches.draw()
     assert images.shape == (32, 3, 16, 16) and images.dtype == torch.uint8
-    assert ids.shape == mask.shape and len(ids) == 64 and mask.any(1).all() and len(same) == 32
+    assert ids.shape == mask.shape and len(ids) == 96 and mask.any(1).all() and len(same) == len(has) == 32
+    # Swapped rows hold the words of their captions; only those that could be swapped count.
+    for own, other, swapped in zip(ids[:32], ids[64:], has, strict=True):
+        assert not swapped or sorted(own.tolist()) == sorted(other.tolist())
     # 32 photos of 16 species: pairs of one species must be there, and be marked, both ways round.
     assert same.diagonal().all() and torch.equal(same, same.T) and same.sum() > 32
     photos = batches._photos()

@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"prepared"},
-    {"config", "allocator", "grid", "bags"},
+    {"config", "allocator", "grid", "bags", "swaps"},
     {"layers", "losses", "augment", "ema"},
-    {"text", "caption_contrast", "latent", "latent.distributions", "latent.conditioning", "latent.priors",
+    {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning", "latent.priors",
      "generator", "discriminator", "data"},
     {"model"},
     {"checkpoint"},

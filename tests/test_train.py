@@ -93,6 +93,24 @@ def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
                 assert other % 4 == 1 - own % 4
 
 
+def test_half_of_the_hard_wrong_captions_are_swapped_ones(tmp_path: Path) -> None:
+    split = _write(tmp_path / "p", [None] * 16).splits["train"]
+    rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
+    swapped = np.where(rows % 4 == 0, rows, rows + 1000)  # every fourth caption has no swap
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0, swapped=swapped)
+    own, other = [], []
+    for step in range(50):
+        batch = sampler.batch(step)
+        assert batch.embedding is not None and batch.wrong_embedding is not None
+        own.append(batch.embedding[:, 0])
+        other.append(batch.wrong_embedding[:, 0])
+    have, given = torch.cat(own), torch.cat(other)
+    used = given >= 1000
+    assert torch.equal(given[used], have[used] + 1000)  # its own caption's swap, nobody else's
+    assert not used[have % 4 == 0].any() and not (given == have).any()
+    assert 0.4 < used[have % 4 != 0].float().mean() < 0.6
+
+
 def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     sampler = Sampler(split, None, size=64, batch_size=6, seed=3)

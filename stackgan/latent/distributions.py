@@ -1,12 +1,43 @@
-"""Distributions that latent modules return, and their divergences."""
+"""Distributions that latent modules return, and their divergences. Everything is in nats."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["DiagonalGaussian"]
+__all__ = [
+    "DiagonalGaussian",
+    "Distribution",
+    "FullGaussian",
+    "kl_discrete",
+    "kl_full_gaussians",
+    "kl_gaussians",
+    "kl_monte_carlo",
+    "standard_normal",
+]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Distribution(Protocol):
+    """What the rest of the program asks of a distribution over rows (B, D)."""
+
+    def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        """One point (B, D) a row, reparameterised; ``noise`` (B, D) is the base space's N(0, I), drawn if absent."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density (B,) at x (B, D)."""
+        ...
+
+    @property
+    def mode(self) -> Tensor:
+        """The point (B, D) that belongs to noise 0."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,14 +66,174 @@ class DiagonalGaussian:
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """mu + std · noise (B, D), reparameterised (arXiv:1312.6114, section 2.4); noise is N(0, I) if absent."""
         if noise is None:
-            noise = torch.randn(self.mu.shape, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
+            noise = _noise_like(self.mu, generator)
         return self.mu + self.std * noise
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of x (B, D)."""
         squares = (x - self.mu).square() * torch.exp(-self.logvar)
-        return -0.5 * (squares + self.logvar + math.log(2 * math.pi)).sum(-1)
+        return -0.5 * (squares + self.logvar + LOG_2PI).sum(-1)
 
-    def kl(self) -> Tensor:
-        """KL(self ‖ N(0, I)) in nats, (B,): ½ Σ (mu² + exp(logvar) − logvar − 1) (arXiv:1312.6114, appendix B)."""
-        return 0.5 * (self.mu.square() + self.logvar.exp() - self.logvar - 1).sum(-1)
+    def entropy(self) -> Tensor:
+        """½ Σ (logvar + log 2π + 1), (B,)."""
+        return 0.5 * (self.logvar + LOG_2PI + 1).sum(-1)
+
+    def kl(self, other: DiagonalGaussian | None = None) -> Tensor:
+        """KL(self ‖ other) in nats, (B,); against N(0, I) if absent:
+
+        ½ Σ (mu² + exp(logvar) − logvar − 1) (arXiv:1312.6114, appendix B).
+        """
+        return self.kl_per_dimension(other).sum(-1)
+
+    def kl_per_dimension(self, other: DiagonalGaussian | None = None) -> Tensor:
+        """The terms (B, D) whose sum is :meth:`kl`: which dimensions carry information."""
+        if other is not None:
+            return kl_gaussians(self.mu, self.logvar, other.mu, other.logvar)
+        mean, variance = self._kl_terms()
+        return mean + variance
+
+    def kl_split(self) -> tuple[Tensor, Tensor]:
+        """KL(self ‖ N(0, I)) as its mean part ½ Σ mu² and its variance part ½ Σ (σ² − log σ² − 1), each (B,)."""
+        mean, variance = self._kl_terms()
+        return mean.sum(-1), variance.sum(-1)
+
+    def _kl_terms(self) -> tuple[Tensor, Tensor]:
+        return 0.5 * self.mu.square(), 0.5 * (self.logvar.exp() - self.logvar - 1)
+
+
+@dataclass(frozen=True)
+class FullGaussian:
+    """N(mean, L Lᵀ) over rows (B, D), by its Cholesky factor; no matrix is inverted anywhere.
+
+    Args:
+        mean: (D,) or (B, D).
+        factor: (D, D) or (B, D, D), lower triangular with a positive diagonal.
+
+    >>> p = FullGaussian(torch.zeros(2), torch.eye(2))
+    >>> round(float(p.log_prob(torch.zeros(1, 2))), 4)
+    -1.8379
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def fit(cls, x: Tensor, ridge: float = 0.0) -> FullGaussian:
+        """The maximum-likelihood Gaussian of points (N, D), ``ridge`` added to every variance.
+
+        Raises:
+            ValueError: the points span fewer than D dimensions and the ridge is 0.
+        """
+        mean = x.mean(0)
+        centred = x - mean
+        covariance = centred.T @ centred / len(x) + ridge * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if int(failed):
+            raise ValueError(f"the covariance of {len(x)} points in {x.shape[1]} dimensions is singular: add a ridge")
+        return cls(mean, factor)
+
+    @property
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
+        """mean + L · noise, shaped as ``noise`` (B, D), or as the mean if that is absent."""
+        if noise is None:
+            noise = _noise_like(self.mean, generator)
+        return self.mean + (self.factor @ noise[..., None])[..., 0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density (B,) of x (B, D), the Mahalanobis term by one triangular solve."""
+        offset = (x - self.mean)[..., None]
+        factor = self.factor.expand(*offset.shape[:-2], *self.factor.shape[-2:])
+        whitened = torch.linalg.solve_triangular(factor, offset, upper=False)[..., 0]
+        return -0.5 * (whitened.square().sum(-1) + x.shape[-1] * LOG_2PI) - _half_log_det(self.factor)
+
+    def entropy(self) -> Tensor:
+        """½ D (log 2π + 1) + log |L|."""
+        return 0.5 * self.mean.shape[-1] * (LOG_2PI + 1) + _half_log_det(self.factor)
+
+
+def standard_normal(like: Tensor, dim: int) -> DiagonalGaussian:
+    """N(0, I) over (B, dim), B rows, device and dtype as in ``like`` (B, …).
+
+    >>> standard_normal(torch.zeros(3, 7), 2).mu.shape
+    torch.Size([3, 2])
+    """
+    zeros = torch.zeros(len(like), dim, device=like.device, dtype=like.dtype)
+    return DiagonalGaussian(zeros, zeros)
+
+
+def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
+    """Σ p log(p / q) over the last dimension; 0 log 0 = 0, and infinite where q = 0 < p. Not symmetric.
+
+    Raises:
+        ValueError: negative entries, or rows that do not sum to 1 (within 1e-4).
+
+    >>> round(float(kl_discrete(torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1]))), 4)
+    0.5108
+    >>> round(float(kl_discrete(torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.5]))), 4)
+    0.3681
+    """
+    for name, values in (("p", p), ("q", q)):
+        if (values < 0).any() or ((values.sum(-1) - 1).abs() > 1e-4).any():
+            raise ValueError(f"{name} is no distribution: entries must be at least 0 and each row sum to 1")
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
+
+
+def kl_gaussians(mu: Tensor, logvar: Tensor, other_mu: Tensor | float, other_logvar: Tensor | float) -> Tensor:
+    """KL(N(mu, exp logvar) ‖ N(other_mu, exp other_logvar)), element by element:
+
+    ½ (log σ₂² − log σ₁² + (σ₁² + (mu₁ − mu₂)²) / σ₂² − 1).
+
+    >>> one = torch.ones(())
+    >>> float(kl_gaussians(one, 0 * one, 0.0, 0.0))
+    0.5
+    """
+    other_mu, other_logvar = torch.as_tensor(other_mu).to(mu), torch.as_tensor(other_logvar).to(mu)
+    ratio = torch.exp(logvar - other_logvar)
+    distance = (mu - other_mu).square() * torch.exp(-other_logvar)
+    return 0.5 * (other_logvar - logvar + ratio + distance - 1)
+
+
+def kl_full_gaussians(p: FullGaussian, q: FullGaussian) -> Tensor:
+    """KL(p ‖ q) of two full-covariance Gaussians, through their Cholesky factors:
+
+    ½ (tr(Σ_q⁻¹ Σ_p) + (m_q − m_p)ᵀ Σ_q⁻¹ (m_q − m_p) − D + log |Σ_q| − log |Σ_p|)
+
+    with tr(Σ_q⁻¹ Σ_p) = ‖L_q⁻¹ L_p‖² and the Mahalanobis term ‖L_q⁻¹ (m_q − m_p)‖².
+    """
+    dim = p.mean.shape[-1]
+    trace = torch.linalg.solve_triangular(q.factor, p.factor, upper=False).square().sum((-2, -1))
+    offset = torch.linalg.solve_triangular(q.factor, (q.mean - p.mean)[..., None], upper=False)
+    distance = offset.square().sum((-2, -1))
+    return 0.5 * (trace + distance - dim) + _half_log_det(q.factor) - _half_log_det(p.factor)
+
+
+def kl_monte_carlo(
+    p: Distribution, q: Distribution, count: int, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q) = E_p[log p(x) − log q(x)] from ``count`` draws, and the standard error of that mean.
+
+    Both are (B,), or () where the distributions are not batched. Gradients flow through reparameterised draws.
+
+    Raises:
+        ValueError: fewer than 2 draws leave no standard error.
+    """
+    if count < 2:
+        raise ValueError(f"count is {count}: a standard error needs 2 draws or more")
+    draws = []
+    for _ in range(count):
+        x = p.sample(generator)
+        draws.append(p.log_prob(x) - q.log_prob(x))
+    values = torch.stack(draws)
+    return values.mean(0), values.std(0) / math.sqrt(count)
+
+
+def _half_log_det(factor: Tensor) -> Tensor:
+    """log |L| = ½ log |L Lᵀ|."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _noise_like(x: Tensor, generator: Generator | None) -> Tensor:
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
