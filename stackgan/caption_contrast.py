@@ -10,8 +10,9 @@ words) are no negatives.
 
 Which photos meet in a batch decides what is learned. Among random ones, a caption finds its photo by the bag of its
 words, and the encoder never learns which colour belongs to which part. Batches are therefore made of groups of
-photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words), and every photo and caption is set against its own
-caption with two words swapped (NegCLIP, arXiv:2210.01936): only who has what tells them apart.
+photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words), and every photo
+and caption is set against its own caption with two words swapped (NegCLIP, arXiv:2210.01936): only who has what tells
+them apart.
 """
 
 from __future__ import annotations
@@ -203,8 +204,8 @@ class _Batches:
         return np.sort(self.rows[filled])
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, 3, s, s) uint8; token ids (3B, L) of two captions each and of the first with words swapped; their
-        mask; which pairs are no negatives of each other (B, B); which swapped rows count (B,)."""
+        """Images (B, 3, s, s) uint8; token ids (3B, L) of two captions each and of the first with words swapped;
+        their mask; which pairs are no negatives of each other (B, B); which swapped rows count (B,)."""
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))

@@ -22,8 +22,50 @@ FEWEST_USES = 5  # of a word whose neighbours are to be known
 
 # Words that carry no attribute: swapped, they make nonsense or the same sentence.
 FUNCTION_WORDS = frozenset(
-    "a an the this that these those there it its is are was were be been being has have had having with and or but of "
-    "in on by to as at for from very quite also both all which who while".split()
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "it",
+        "its",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "has",
+        "have",
+        "had",
+        "having",
+        "with",
+        "and",
+        "or",
+        "but",
+        "of",
+        "in",
+        "on",
+        "by",
+        "to",
+        "as",
+        "at",
+        "for",
+        "from",
+        "very",
+        "quite",
+        "also",
+        "both",
+        "all",
+        "which",
+        "who",
+        "while",
+    ]
 )
 
 
