@@ -171,12 +171,12 @@ class LossConfig:
 
     ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
     (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
-    caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty on (real photo, true caption), applied every
-    ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2,
-    power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which is a mean over batch and dimensions (at 1, codes keep two thirds of a
-    caption's colours; at 0.05, nearly all).
-    ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image half
-    (``text.encoder=compact``). ``colour``: weight of the colour consistency between stages.
+    caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty
+    on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
+    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
+    is a mean over batch and dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all).
+    ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image
+    half (``text.encoder=compact``). ``colour``: weight of the colour consistency between stages.
     """
 
     adversarial: str = "hinge"

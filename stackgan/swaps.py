@@ -1,8 +1,8 @@
 """Captions with two words swapped: the same words, another picture.
 
 "a red bird with black wings" and "a black bird with red wings" are told apart by no bag of words. As negatives such
-pairs teach who has what (NegCLIP, arXiv:2210.01936, section 4). Which words may be swapped is learned from the captions
-themselves, without a tagger: two words are of a kind when they stand between the same neighbours (Harris'
+pairs teach who has what (NegCLIP, arXiv:2210.01936, section 4). Which words may be swapped is learned from the
+captions themselves, without a tagger: two words are of a kind when they stand between the same neighbours (Harris'
 distributional hypothesis), as colours do, and parts, and sizes.
 """
 
@@ -22,51 +22,12 @@ FEWEST_USES = 5  # of a word whose neighbours are to be known
 
 # Words that carry no attribute: swapped, they make nonsense or the same sentence.
 FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "it",
-        "its",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "has",
-        "have",
-        "had",
-        "having",
-        "with",
-        "and",
-        "or",
-        "but",
-        "of",
-        "in",
-        "on",
-        "by",
-        "to",
-        "as",
-        "at",
-        "for",
-        "from",
-        "very",
-        "quite",
-        "also",
-        "both",
-        "all",
-        "which",
-        "who",
-        "while",
-    ]
-)
+    (
+        "a", "an", "the", "this", "that", "these", "those", "there", "it", "its", "is", "are", "was", "were", "be",
+        "been", "being", "has", "have", "had", "having", "with", "and", "or", "but", "of", "in", "on", "by", "to",
+        "as", "at", "for", "from", "very", "quite", "also", "both", "all", "which", "who", "while",
+    )
+)  # fmt: skip
 
 
 class WordSwaps:

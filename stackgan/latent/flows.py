@@ -4,8 +4,8 @@ Every :class:`Bijection` maps data x to base u and back, both with the log-deter
 
     u, log |det ∂u/∂x| = f(x, c)              x, log |det ∂x/∂u| = f.inverse(u, c)
 
-so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) where a map says
-so; c (B, context) is optional everywhere. A new map starts at, or close to, the identity.
+so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) where a map
+says so; c (B, context) is optional everywhere. A new map starts at, or close to, the identity.
 """
 
 from __future__ import annotations
@@ -274,7 +274,10 @@ class Scaling(Bijection):
 
 
 class ActNorm(Bijection):
-    """u = (x + b) · exp(s) by channel; the first training batch sets zero mean and unit variance (arXiv:1807.03039)."""
+    """u = (x + b) · exp(s) by channel (arXiv:1807.03039, section 3.1).
+
+    The first training batch sets b and s to zero mean and unit variance.
+    """
 
     initialised: Tensor
 
@@ -402,7 +405,7 @@ class _MaskedLinear(nn.Linear):
 
 
 class MaskedAutoregressive(Bijection):
-    """MAF: u_i = x_i · exp(s_i) + t_i with (s_i, t_i) read from x_1 … x_{i−1} and c by a MADE (arXiv:1705.07057, eq. 4).
+    """MAF: u_i = x_i · exp(s_i) + t_i, (s_i, t_i) read from x_1 … x_{i−1} and c by a MADE (arXiv:1705.07057, eq. 4).
 
     One pass from data to base, D passes back; :class:`Inverted` turns it round (IAF, arXiv:1606.04934).
     """
@@ -467,7 +470,7 @@ class Squeeze(Bijection):
 
 
 class _FactorOut(Bijection):
-    """Multi-scale: half of the channels is done here, ``rest`` goes on with the other half (arXiv:1605.08803, eq. 13–16).
+    """Multi-scale: half of the channels is done here, ``rest`` goes on with the other (arXiv:1605.08803, eq. 13–16).
 
     (B, C, H, W) -> (B, C·H·W): what ``rest`` makes of the first half, then the second half, flat.
     """
@@ -638,7 +641,7 @@ def image_flow(
     """
     if family not in _IMAGE_STEPS:
         raise ValueError(f"no image flow of family {family!r}: choose from {', '.join(_IMAGE_STEPS)}")
-    channels, height, width = shape
+    _, height, width = shape
     if levels < 1 or height % 2**levels or width % 2**levels:
         raise ValueError(f"images of {height} × {width} cannot be squeezed {levels} times")
     return Flow([_level(family, shape, context, levels, steps, hidden)], math.prod(shape))
