@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
+FLOW_FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")  # latent/flows.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
 
@@ -118,14 +119,48 @@ class CompactConfig:
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """The latent z: its prior and dimension Z."""
+    """The latent modules: z, the picture's style, and c's marginal, what captions look like.
+
+    ``z``: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder)
+    or ``flow`` (the same, and the prior p(z | c) is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``,
+    ``standard`` or ``learned`` N(m(c), s(c)). ``c``: ``gaussian`` or ``flow``, p(c) for pictures without text and
+    for the density of captions. ``family``, ``steps``, ``hidden``: the flows. ``width``: of q(z | x, c). ``beta``:
+    weight of KL(q ‖ p), which is a mean over batch and dimensions, reached after the first ``warm_up`` (a share) of
+    the run; ``free_bits``: nats a dimension below which it costs nothing. ``reconstruction``, ``features``: weights
+    of the mean absolute error of pictures, and of the discriminators' features.
+    """
 
     z: str = "gaussian"
     dim: int = 100
+    prior: str = "standard"
+    c: str = "gaussian"
+    family: str = "glow"
+    steps: int = 6
+    hidden: int = 128
+    width: int = 32
+    beta: float = 0.5
+    warm_up: float = 0.1
+    free_bits: float = 0.02
+    reconstruction: float = 10.0
+    features: float = 2.0
 
     def __post_init__(self) -> None:
-        _check(self.z in ("gaussian",), "latent.z", self.z, "gaussian")
-        _check(self.dim >= 1, "latent.dim", self.dim, "1 or more")
+        _check(self.z in ("gaussian", "vae", "flow"), "latent.z", self.z, "gaussian, vae or flow")
+        _check(self.c in ("gaussian", "flow"), "latent.c", self.c, "gaussian or flow")
+        _check(self.prior in ("standard", "learned"), "latent.prior", self.prior, "standard or learned")
+        _check(self.family in FLOW_FAMILIES, "latent.family", self.family, "one of " + ", ".join(FLOW_FAMILIES))
+        least = 2 if self.z == "flow" else 1
+        _check(self.dim >= least, "latent.dim", self.dim, f"{least} or more")
+        for name in ("steps", "hidden", "width"):
+            _check(getattr(self, name) >= 1, f"latent.{name}", getattr(self, name), "1 or more")
+        for name in ("beta", "free_bits", "reconstruction", "features"):
+            _check(getattr(self, name) >= 0, f"latent.{name}", getattr(self, name), "0 or more")
+        _check(0 <= self.warm_up <= 1, "latent.warm_up", self.warm_up, "between 0 and 1")
+
+    @property
+    def encodes(self) -> bool:
+        """Whether there is a posterior q(z | x, c)."""
+        return self.z != "gaussian"
 
 
 @dataclass(frozen=True)

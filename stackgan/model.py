@@ -7,19 +7,20 @@ from stackgan.config import Config
 from stackgan.discriminator import Discriminator
 from stackgan.generator import Generator
 from stackgan.latent.conditioning import CANet, Standardise
-from stackgan.latent.distributions import DiagonalGaussian
-from stackgan.latent.priors import GaussianPrior
+from stackgan.latent.distributions import DiagonalGaussian, Distribution
+from stackgan.latent.encoder import PosteriorEncoder
+from stackgan.latent.priors import CODE_PRIORS, PRIORS
 
 __all__ = ["StackGAN", "build_discriminators"]
 
-PRIORS = {"gaussian": GaussianPrior}
+QUANTILES = 101  # of the training captions' log densities under p(c), kept in the checkpoint
 
 
 class StackGAN(nn.Module):
-    """Everything that sampling needs: standardisation, CA_NET, the prior of z, the generator tree.
+    """Everything that sampling needs: standardisation, CA_NET, the priors, the generator tree, and q(z | x, c).
 
-    p(image | e): c ~ q(c | e), z ~ p(z | c), images = G(z, c). Unconditional models (text.encoder=none) have no
-    CA_NET and a code of dimension 0.
+    p(image | e): c ~ q(c | e), z ~ p(z | c), images = G(z, c). Without text c ~ p(c). Unconditional models
+    (text.encoder=none) have no CA_NET and a code of dimension 0. ``posterior`` is None for latent.z=gaussian.
 
     Raises:
         ValueError: text.dim is still 0 in a conditional configuration.
@@ -39,12 +40,29 @@ class StackGAN(nn.Module):
                 raise ValueError("text.dim is 0: set it to the dimension of the text encoder's embeddings")
             self.standardise = Standardise(config.text.dim)
             self.ca_net = CANet(config.text.dim, config.text.code_dim)
-        self.prior = PRIORS[config.latent.z](config.latent.dim)
+            self.code_prior = CODE_PRIORS[config.latent.c](config.latent, self.code_dim)
+            if config.latent.c != "gaussian":
+                self.register_buffer("code_quantiles", torch.zeros(QUANTILES))
+        self.prior = PRIORS[config.latent.z](config.latent, self.code_dim)
+        self.posterior: PosteriorEncoder | None = None
+        if config.latent.encodes:
+            size, latent = config.tree.sizes[-1], config.latent
+            self.posterior = PosteriorEncoder(size, latent.dim, self.code_dim, latent.width)
         self.generator = Generator(config.generator, config.tree.stages, config.latent.dim, self.code_dim)
 
     def condition(self, e: Tensor) -> DiagonalGaussian:
         """q(c | e) for raw embeddings e (B, T)."""
         return self.ca_net(self.standardise(e))
+
+    def codes(self, count: int) -> Distribution:
+        """p(c), ``count`` rows: what captions' codes look like."""
+        like = next(self.generator.parameters())
+        return self.code_prior(like.new_empty(count, self.code_dim, dtype=torch.float32))
+
+    @property
+    def has_code_flow(self) -> bool:
+        """Whether p(c) is a flow, trained with the model."""
+        return self.config.text.conditional and self.config.latent.c == "flow"
 
     def no_code(self, count: int) -> Tensor:
         """The empty code (count, 0) that an unconditional generator takes."""

@@ -33,6 +33,7 @@ from stackgan.data import Batch, Sampler, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
+from stackgan.latent.encoder import ACTIVE, Style, infer_style
 from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty, text_contrast
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, chosen_device
@@ -232,11 +233,17 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     e = batch.embedding.to(run.device) if batch.embedding is not None else None
     e_wrong = batch.wrong_embedding.to(run.device) if batch.wrong_embedding is not None else None
 
-    # fakes of every stage, made once for both players
+    # fakes of every stage, made once for both players; with a posterior, reconstructions beside them
     with _autocast(run):
         q = run.model.condition(e) if e is not None else None
         c = q.sample() if q is not None else run.model.no_code(count)
-        fakes = run.model.generator(run.model.prior(c).sample(), c)
+        posterior = run.model.posterior
+        style = infer_style(posterior, run.model.prior, real[-1], c) if posterior is not None else None
+        if style is None:
+            fakes, rebuilt = run.model.generator(run.model.prior(c).sample(), c), None
+        else:
+            both = run.model.generator(torch.cat((style.drawn, style.z)), torch.cat((c, c)))
+            fakes, rebuilt = [list(half) for half in zip(*(image.chunk(2) for image in both), strict=True)]
     condition = _condition(run, e)
     wrong_condition = _condition(run, e_wrong)
 
@@ -300,6 +307,17 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         total = total + adversarial
         if stage and config.loss.colour:
             total = total + config.loss.colour * colour_consistency(fakes[stage].float(), fakes[stage - 1].float())
+    if style is not None and rebuilt is not None:
+        with _autocast(run):
+            features = [
+                (net.features(ours).float(), net.features(theirs).detach().float())
+                for net, ours, theirs in zip(run.nets, rebuilt, real, strict=True)
+            ]
+        total = total + _variational(run, style, rebuilt, real, features, scalars)
+    if run.model.has_code_flow and q is not None:
+        density = -run.model.codes(count).log_prob(c.detach().float()).mean() / c.shape[1]
+        scalars["g/code_nll"] = density.detach()
+        total = total + density
     if run.reader is not None and e is not None:
         contrast = text_contrast(run.reader.encode_images(fakes[-1].float()), e, e_wrong)
         scalars["g/contrast"] = contrast.detach()
@@ -316,6 +334,32 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     decay = average_decay(config.optim.average, run.progress.step, config.optim.average_ramp)
     update_average(run.average, run.model, decay)
     return scalars
+
+
+def _variational(
+    run: Run,
+    style: Style,
+    rebuilt: list[Tensor],
+    real: list[Tensor],
+    features: list[tuple[Tensor, Tensor]],
+    scalars: dict[str, Tensor],
+) -> Tensor:
+    """Reconstruction in pictures and in discriminator features, and β · KL(q ‖ p) with free bits.
+
+    −ELBO with G as the decoder (arXiv:1312.6114, eq. 2; features as in VAE-GAN, arXiv:1512.09300, eq. 7–8).
+    """
+    latent = run.config.latent
+    pixels = torch.stack([(a.float() - b).abs().mean() for a, b in zip(rebuilt, real, strict=True)]).mean()
+    seen = torch.stack([(a - b).abs().mean() for a, b in features]).mean()
+    kl = style.kl(latent.free_bits)
+    warm = min(1.0, run.progress.fraction(run.config) / latent.warm_up) if latent.warm_up else 1.0
+    with torch.no_grad():
+        per_dimension = style.q.kl_per_dimension().mean(0)
+        scalars["vae/pixels"], scalars["vae/features"] = pixels.detach(), seen.detach()
+        scalars["vae/kl"] = style.plain_kl().mean().detach()
+        scalars["vae/kl_most"], scalars["vae/kl_least"] = per_dimension.max(), per_dimension.min()
+        scalars["vae/active_units"] = (style.q.mu.var(0) > ACTIVE).float().sum()
+    return latent.reconstruction * pixels + latent.features * seen + warm * latent.beta * kl + style.prior_nll()
 
 
 def _float(logits: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

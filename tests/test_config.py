@@ -77,3 +77,10 @@ def test_json_is_strict(change, word: str) -> None:  # type: ignore[no-untyped-d
     change(values)
     with pytest.raises(ValueError, match=word):
         Config.from_dict(values)
+
+
+def test_flow_families_are_those_that_exist() -> None:
+    from stackgan.config import FLOW_FAMILIES
+    from stackgan.latent.flows import FAMILIES
+
+    assert set(FLOW_FAMILIES) == set(FAMILIES)

@@ -14,7 +14,7 @@ LAYERS = [
     {"config", "allocator", "grid", "bags", "swaps"},
     {"layers", "losses", "augment", "ema"},
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
-     "latent.priors", "generator", "discriminator", "data"},
+     "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
     {"model"},
     {"checkpoint"},
     {"pipeline", "convert"},

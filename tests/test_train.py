@@ -16,6 +16,7 @@ from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_state
 from stackgan.config import Config, preset
 from stackgan.data import Sampler, to_stages
+from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedWriter, Record
 from stackgan.train import Run, train, train_step
@@ -23,6 +24,7 @@ from stackgan.train import Run, train, train_step
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
+    "latent.width=4", "latent.hidden=8", "loss.contrast=0",
     "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
     "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
 ]  # fmt: skip
@@ -159,6 +161,10 @@ def test_stages_are_means_of_the_finest() -> None:
         ["discriminator.unconditional=false"],
         ["tree.stages=2", "loss.colour=5.0"],
         ["text.encoder=none"],
+        ["latent.c=flow"],
+        ["latent.z=vae", "latent.warm_up=0", "tree.stages=2"],
+        ["latent.z=vae", "latent.warm_up=0", "latent.prior=learned", "text.encoder=none"],
+        *(["latent.z=flow", "latent.warm_up=0", "latent.steps=2", f"latent.family={name}"] for name in FAMILIES),
     ],
     ids=lambda o: ",".join(o) or "quickstart",
 )
@@ -189,10 +195,12 @@ def _check_step(config: Config) -> None:
     )
     before = {f"m.{k}": v.clone() for k, v in run.model.named_parameters()}
     before |= {f"d.{k}": v.clone() for k, v in run.discriminators.named_parameters()}
-    scalars = train_step(run, batch)
+    for _ in range(2):  # networks whose last layer starts at zero move from the second step on
+        scalars = train_step(run, batch)
     assert all(torch.isfinite(value) for value in scalars.values())
     if config.loss.penalty:
         assert any(name.endswith("penalty") for name in scalars)
+    assert config.latent.encodes == ("vae/active_units" in scalars)
     after = {f"m.{k}": v for k, v in run.model.named_parameters()}
     after |= {f"d.{k}": v for k, v in run.discriminators.named_parameters()}
     # inside its margins, hinge pushes a logit's bias up as much as down

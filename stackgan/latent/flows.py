@@ -520,18 +520,20 @@ class Flow(Bijection):
         self.maps, self.dim = nn.ModuleList(maps), dim
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = x.new_zeros(len(x))
-        for part in self.maps:
-            x, log_det = part(x, c)
-            total = total + log_det
+        with torch.autocast(x.device.type, enabled=False):  # half precision has no exact inverse
+            total = x.new_zeros(len(x))
+            for part in self.maps:
+                x, log_det = part(x, c)
+                total = total + log_det
         return x, total
 
     def inverse(self, u: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        total = u.new_zeros(len(u))
-        for part in reversed(self.maps):
-            assert isinstance(part, Bijection)
-            u, log_det = part.inverse(u, c)
-            total = total + log_det
+        with torch.autocast(u.device.type, enabled=False):
+            total = u.new_zeros(len(u))
+            for part in reversed(self.maps):
+                assert isinstance(part, Bijection)
+                u, log_det = part.inverse(u, c)
+                total = total + log_det
         return u, total
 
     def given(self, c: Tensor | None = None, count: int | None = None) -> FlowDistribution:

@@ -1,11 +1,17 @@
-"""Priors p(z | c) of the picture's style. Each is a module that returns a distribution."""
+"""Priors p(z | c) of the picture's style and p(c) of captions' codes: modules that return distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from stackgan.latent.distributions import DiagonalGaussian
+from stackgan.config import LatentConfig
+from stackgan.latent.distributions import DiagonalGaussian, Distribution, standard_normal
+from stackgan.latent.flows import FlowDistribution, flow
 
-__all__ = ["GaussianPrior"]
+__all__ = ["CODE_PRIORS", "PRIORS", "FlowPrior", "GaussianPrior", "LearnedGaussianPrior", "to_noise"]
 
 
 class GaussianPrior(nn.Module):
@@ -17,5 +23,65 @@ class GaussianPrior(nn.Module):
 
     def forward(self, c: Tensor) -> DiagonalGaussian:
         """c (B, C) -> N(0, I) over z (B, Z)."""
-        zeros = torch.zeros(len(c), self.dim, device=c.device)
-        return DiagonalGaussian(zeros, zeros)
+        return standard_normal(c, self.dim)
+
+
+class LearnedGaussianPrior(nn.Module):
+    """p(z | c) = N(m(c), diag s²(c)), both linear in c; N(0, I) at the start."""
+
+    def __init__(self, dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(dim * 2))
+        self.linear = nn.Linear(code_dim, dim * 2, bias=False) if code_dim else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
+
+    def forward(self, c: Tensor) -> DiagonalGaussian:
+        raw = self.bias.expand(len(c), -1)
+        if self.linear is not None:
+            raw = raw + self.linear(c).float()
+        mu, logvar = raw.chunk(2, 1)
+        return DiagonalGaussian(mu, logvar.clamp(-8, 8))
+
+
+class FlowPrior(nn.Module):
+    """p(z | c) as a normalizing flow with c as its context: exact density, one pass to sample."""
+
+    def __init__(self, dim: int, context: int, config: LatentConfig) -> None:
+        super().__init__()
+        self.context = context
+        self.flow = flow(config.family, dim, context, steps=config.steps, hidden=config.hidden)
+
+    def forward(self, c: Tensor) -> FlowDistribution:
+        """c (B, C) -> p(z | c) over z (B, Z); without a context one row for each of c's."""
+        return self.flow.given(c.float() if self.context else None, len(c))
+
+
+def to_noise(p: Distribution, x: Tensor) -> Tensor:
+    """The base-space point (B, D) that ``p.sample(noise=…)`` turns into x (B, D).
+
+    >>> p = DiagonalGaussian(torch.ones(1, 2), torch.zeros(1, 2))
+    >>> to_noise(p, torch.tensor([[1.0, 3.0]]))
+    tensor([[0., 2.]])
+    """
+    if isinstance(p, FlowDistribution):
+        return p.to_noise(x)
+    if isinstance(p, DiagonalGaussian):
+        return (x - p.mu) / p.std
+    raise TypeError(f"{type(p).__name__} has no base space")
+
+
+def _vae_prior(config: LatentConfig, code_dim: int) -> nn.Module:
+    return LearnedGaussianPrior(config.dim, code_dim) if config.prior == "learned" else GaussianPrior(config.dim)
+
+
+# p(z | c) by name of config key latent.z, and p(c) by latent.c.
+PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
+    "gaussian": lambda config, code_dim: GaussianPrior(config.dim),
+    "vae": _vae_prior,
+    "flow": lambda config, code_dim: FlowPrior(config.dim, code_dim, config),
+}
+CODE_PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
+    "gaussian": lambda config, code_dim: GaussianPrior(code_dim),
+    "flow": lambda config, code_dim: FlowPrior(code_dim, 0, config),
+}
