@@ -35,7 +35,7 @@ from stackgan.checkpoint import write_atomic
 from stackgan.grid import caption_sheet
 from stackgan.pipeline import StackGANPipeline, check_sampling
 
-__all__ = ["batch", "generate", "picture_seed", "slug"]
+__all__ = ["batch", "generate", "make_folder", "picture_seed", "say_notices", "slug", "write_png"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 1
@@ -82,10 +82,10 @@ def generate(
         if not texts:
             raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
         pipe.encode(texts)  # no text encoder, empty caption: said before a folder is made
-        _say_notices(pipe, texts)
+        say_notices(pipe, texts)
     elif texts:
         raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
-    _make_folder(out)
+    make_folder(out)
     jobs = [(text, seed) for text in texts or [""] for seed in dict.fromkeys(seeds)]
     files: list[Path] = []
     with tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar:
@@ -106,7 +106,7 @@ def _name_of(caption: str, seed: int) -> str:
     return f"{words}_seed-{seed}.png" if words else f"seed-{seed}.png"
 
 
-def _say_notices(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
+def say_notices(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
     if pipe.text_encoder is not None:
         for notice in pipe.text_encoder.notices(captions):
             print(f'"{captions[notice.index]}": {notice.message}', file=sys.stderr)
@@ -306,7 +306,7 @@ def _write_grid(out: Path) -> None:
     rows = [(group[0]["caption"], [Image.open(out / record["file"]) for record in group]) for group in cells]
     columns = max(1, GRID_COLUMNS // len(cells[0]))
     sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=GRID_SIDE)
-    _write_png(out / GRID, sheet, {"Software": f"stackgan {stackgan.__version__}"})
+    write_png(out / GRID, sheet, {"Software": f"stackgan {stackgan.__version__}"})
 
 
 # --- the folder ---------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
 
     The number of threads, which decides roundings, is the one the job began with while this lasts.
     """
-    _make_folder(out)
+    make_folder(out)
     threads = torch.get_num_threads()
     handle = os.open(out, os.O_RDONLY) if os.name == "posix" else None
     try:
@@ -374,7 +374,7 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
     return max(1, threads)
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -435,10 +435,10 @@ def _facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -
 
 
 def _save(file: Path, image: Image.Image, facts: dict[str, Any]) -> None:
-    _write_png(file, image, {"Software": f"stackgan {stackgan.__version__}"} | facts)
+    write_png(file, image, {"Software": f"stackgan {stackgan.__version__}"} | facts)
 
 
-def _write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
+def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
     """A PNG with text chunks (tEXt, or iTXt where Latin-1 does not do), whole or not at all."""
     info, content = PngInfo(), BytesIO()
     for key, value in texts.items():

@@ -1,4 +1,4 @@
-"""The command line: prepare | train | generate | batch | evaluate | convert.
+"""The command line: prepare | train | generate | batch | edit | sample | walk | evaluate | study | convert.
 
 Wrong input ends with one line on stderr and exit code 2; Ctrl-C with 130.
 """
@@ -67,10 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train, or go on training, on a prepared folder")
     command.add_argument("overrides", nargs="*", metavar="section.key=value", help="change one key of the preset")
     command.add_argument("--data", required=True, type=Path, help="prepared folder")
-    command.add_argument("--run", required=True, type=Path, dest="run_folder", metavar="RUN", help="run folder")
+    command.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder")
     command.add_argument("--preset", default="cpu-64", help="legacy, quickstart, cpu-64 (default: %(default)s)")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.add_argument("--dry-run", action="store_true", help="check everything, print the configuration, stop")
+    fit = command.add_argument_group("fit flow priors to a finished checkpoint, without touching its pictures")
+    fit.add_argument("--fit-prior", action="store_true", help="needs --checkpoint and --out in place of --run")
+    fit.add_argument("--checkpoint", type=Path, help="published checkpoint to start from")
+    fit.add_argument("--out", type=Path, help="folder of the checkpoint to write")
+    fit.add_argument("--steps", type=int, default=3000, help="steps for each flow (default: %(default)s)")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("generate", help="paint captions given on the command line")
@@ -91,6 +96,33 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sampling(command)
     command.add_argument("--size", type=int, help="side of the stage to save (default: the finest)")
     command.set_defaults(run=_batch)
+
+    command = commands.add_parser("edit", help="paint your own photo with other words")
+    command.add_argument("photo", type=Path, help="a picture; the square of its middle is used")
+    command.add_argument("caption", help="what the photo shows")
+    command.add_argument("new_captions", nargs="*", metavar="NEW", help="what it is to show; none: reconstruct it")
+    _add_checkpoint(command)
+    command.add_argument("--out", type=Path, default=Path("out"), help="folder for the PNGs (default: %(default)s)")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.set_defaults(run=_edit)
+
+    command = commands.add_parser("sample", help="paint without any words")
+    _add_checkpoint(command)
+    command.add_argument("--out", type=Path, default=Path("out"), help="folder for the PNGs (default: %(default)s)")
+    command.add_argument("--seeds", default="0-7", help="such as 0-7 or 1,5,9 (default: %(default)s)")
+    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.set_defaults(run=_sample)
+
+    command = commands.add_parser("walk", help="film the way from one caption or seed to another")
+    command.add_argument("captions", nargs=2, metavar="CAPTION", help="from, to")
+    _add_checkpoint(command)
+    command.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .mp4 (default: %(default)s)")
+    command.add_argument("--seeds", default="0,0", help="from,to (default: %(default)s)")
+    command.add_argument("--frames", type=int, default=24, help="default: %(default)s")
+    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.set_defaults(run=_walk)
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on a prepared folder")
     _add_checkpoint(command)
@@ -137,6 +169,18 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     from stackgan.config import preset
 
+    fitting = {"--checkpoint": args.checkpoint, "--out": args.out}
+    if args.fit_prior:
+        missing = [name for name, value in fitting.items() if value is None]
+        if missing or args.run_folder is not None:
+            raise ValueError("--fit-prior takes --checkpoint and --out, and no --run")
+        from stackgan.fit_prior import fit_prior
+
+        return fit_prior(args.checkpoint, args.data, args.out, args.overrides, steps=args.steps, device=args.device)
+    if args.run_folder is None:
+        raise ValueError("--run is missing: name the run folder")
+    if any(fitting.values()):
+        raise ValueError("--checkpoint and --out go with --fit-prior")
     config = preset(args.preset, args.overrides)
     from stackgan.train import train
 
@@ -175,6 +219,44 @@ def _batch(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         device=args.device,
     )
+
+
+def _edit(args: argparse.Namespace) -> int:
+    from stackgan.edit import edit
+
+    files = edit(
+        args.photo, args.caption, args.new_captions, checkpoint=args.checkpoint, out=args.out, device=args.device
+    )
+    print(f"{len(files)} pictures in {args.out}")
+    return 0
+
+
+def _sample(args: argparse.Namespace) -> int:
+    seeds = parse_seeds(args.seeds)
+    from stackgan.edit import sample
+
+    files = sample(seeds, checkpoint=args.checkpoint, out=args.out, truncation=args.truncation, device=args.device)
+    print(f"{len(files)} pictures in {args.out}")
+    return 0
+
+
+def _walk(args: argparse.Namespace) -> int:
+    seeds = parse_seeds(args.seeds)
+    if len(seeds) != 2:
+        raise ValueError(f"--seeds {args.seeds!r}: a walk goes from one seed to one other, such as 3,8")
+    from stackgan.edit import walk
+
+    files = walk(
+        (args.captions[0], args.captions[1]),
+        (seeds[0], seeds[1]),
+        checkpoint=args.checkpoint,
+        out=args.out,
+        frames=args.frames,
+        truncation=args.truncation,
+        device=args.device,
+    )
+    print(", ".join(map(str, files)))
+    return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -211,7 +211,9 @@ class LossConfig:
     E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
     is a mean over batch and dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all).
     ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image
-    half (``text.encoder=compact``). ``colour``: weight of the colour consistency between stages.
+    half (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption,
+    until they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``:
+    weight of the colour consistency between stages.
     """
 
     adversarial: str = "hinge"
@@ -222,6 +224,8 @@ class LossConfig:
     penalty_every: int = 8
     kl: float = 0.05
     contrast: float = 0.0
+    diversity: float = 0.0
+    diversity_share: float = 0.5
     colour: float = 0.0
 
     def __post_init__(self) -> None:
@@ -233,6 +237,8 @@ class LossConfig:
         _check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
         _check(self.kl >= 0, "loss.kl", self.kl, "0 or more")
         _check(self.contrast >= 0, "loss.contrast", self.contrast, "0 or more")
+        _check(self.diversity >= 0, "loss.diversity", self.diversity, "0 or more")
+        _check(0 < self.diversity_share <= 1, "loss.diversity_share", self.diversity_share, "above 0, at most 1")
         _check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "generator_loss",
     "gradient_penalty",
     "hinge",
+    "mode_seeking",
     "text_contrast",
 ]
 
@@ -119,6 +120,27 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
     mean, covariance = colour_statistics(fine)
     wanted_mean, wanted_covariance = (statistic.detach() for statistic in colour_statistics(coarse))
     return F.mse_loss(mean, wanted_mean) + 5.0 * F.mse_loss(covariance, wanted_covariance)
+
+
+def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float, side: int = 16) -> Tensor:
+    """How far two pictures of one caption fall short of differing as real pictures do: max(0, log(share · r / d)).
+
+    d = mean |one − two|, r = mean distance of real pictures to others of the batch, all averaged down to ``side`` px,
+    where pose, place and background show and texture does not. MSGAN's ratio of distances (arXiv:1903.05628, eq. 3)
+    with a scale and an end: what is varied enough is left alone.
+
+    Args:
+        one, two: (B, 3, s, s) painted from the same codes and different styles.
+        real: (N, 3, s, s), N at least 2.
+        share: of r that d is to reach.
+
+    >>> a, b = torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64)
+    >>> float(mode_seeking(a, b, torch.cat((a, b)), share=0.5))
+    0.0
+    """
+    one, two, real = (F.adaptive_avg_pool2d(images.float(), side) for images in (one, two, real))
+    wanted = share * (real - real.roll(len(real) // 2, 0)).abs().mean()
+    return F.relu(torch.log((wanted + 1e-6) / ((one - two).abs().mean() + 1e-6)))
 
 
 def text_contrast(pictures: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:

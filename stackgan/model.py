@@ -31,6 +31,8 @@ class StackGAN(nn.Module):
     torch.Size([2, 128])
     """
 
+    code_quantiles: Tensor
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -58,6 +60,12 @@ class StackGAN(nn.Module):
         """p(c), ``count`` rows: what captions' codes look like."""
         like = next(self.generator.parameters())
         return self.code_prior(like.new_empty(count, self.code_dim, dtype=torch.float32))
+
+    @torch.no_grad()
+    def measure_codes(self, e: Tensor) -> None:
+        """Keep the quantiles of log p(c) over training captions with embeddings e (N, T), c = mu(e)."""
+        density = self.codes(len(e)).log_prob(self.condition(e).mu)
+        self.code_quantiles.copy_(density.quantile(torch.linspace(0, 1, QUANTILES, device=density.device)))
 
     @property
     def has_code_flow(self) -> bool:

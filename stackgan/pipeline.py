@@ -1,10 +1,16 @@
 """StackGANPipeline: captions in, pictures out. Thin, for inference only.
 
 caption → embedding → c ~ CA_NET → z ~ prior → images = G(z, c) → PIL
+
+Checkpoints with a posterior q(z | x, c) (latent.z=vae or flow) also read the style of a photo: reconstruct it, or
+paint it with other words. Every random draw happens in base space, as noise N(0, I) that the model's distributions
+turn into codes and styles; that is what truncation scales, what is carried from one caption to another, and what a
+walk goes through.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from stackgan.checkpoint import Published, load_published, publish
 from stackgan.config import Config
+from stackgan.latent.distributions import DiagonalGaussian
+from stackgan.latent.encoder import PosteriorEncoder
+from stackgan.latent.priors import to_noise
 from stackgan.model import StackGAN
 from stackgan.text import Notice, TextEncoder, load_text_encoder
 
@@ -25,15 +34,19 @@ if TYPE_CHECKING:
     from stackgan.generator import Generator
 
 __all__ = [
+    "CaptionDensity",
     "PipelineOutput",
     "StackGANPipeline",
     "check_sampling",
     "chosen_device",
     "default_device",
+    "slerp",
     "to_pil",
+    "to_tensor",
 ]
 
 MAX_SEED = 2**63 - 1
+UNLIKELY = 0.01  # share of the training captions: a caption less likely than all but these is warned of
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,21 @@ class PipelineOutput:
     @property
     def images(self) -> list[Image.Image]:
         return self.stages[-1]
+
+
+@dataclass(frozen=True)
+class CaptionDensity:
+    """How likely a caption is under p(c).
+
+    Attributes:
+        log_prob: log p(c) in nats at c = mu(e).
+        share: of the training captions that are no more likely, 0 to 1; None for checkpoints without a flow p(c).
+        warning: plain words where the caption is out of the model's world, else None.
+    """
+
+    log_prob: float
+    share: float | None
+    warning: str | None
 
 
 def default_device() -> torch.device:
@@ -87,6 +115,36 @@ def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [−1, 1] -> PIL images."""
     levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return [Image.fromarray(np.ascontiguousarray(a)) for a in levels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def to_tensor(image: Image.Image, side: int) -> Tensor:
+    """A photo as the model saw photos in training: (3, side, side) in [−1, 1].
+
+    Turned as its EXIF says; the largest square of its middle, scaled to 76/64 of ``side``; of that the middle.
+    """
+    load = side * 76 // 64
+    square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (load, load), Image.Resampling.LANCZOS)
+    edge = (load - side) // 2
+    pixels = np.asarray(square.crop((edge, edge, edge + side, edge + side)))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """From a (D,) to b (D,) along a great circle, the length going from |a| to |b| (Shoemake 1985).
+
+    A straight line between two normal draws would pass close to 0, where no draw ever lies.
+
+    >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5)
+    tensor([0.7071, 0.7071])
+    """
+    lengths = a.norm(), b.norm()
+    if min(lengths) < 1e-6:
+        return torch.lerp(a, b, t)
+    angle = torch.arccos((a @ b / (lengths[0] * lengths[1])).clamp(-1, 1))
+    if angle < 1e-4 or math.pi - angle < 1e-4:
+        return torch.lerp(a, b, t)
+    path = (torch.sin((1 - t) * angle) * a / lengths[0] + torch.sin(t * angle) * b / lengths[1]) / torch.sin(angle)
+    return path * torch.lerp(lengths[0], lengths[1], t)
 
 
 class StackGANPipeline:
@@ -239,6 +297,131 @@ class StackGANPipeline:
             rows.append(torch.randn(z_dim + c_dim, generator=torch.Generator().manual_seed(seed)))
         z, c = torch.stack(rows).to(self.device).split([z_dim, c_dim], dim=1)
         return z, c
+
+    # --- photos, and pictures without words ---
+
+    @torch.inference_mode()
+    def read_style(self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]) -> Tensor:
+        """What the posterior sees in photos besides their captions: base noise (B, Z), the mean of q(z | x, c).
+
+        Raises:
+            ValueError: a checkpoint without a posterior, or counts that do not pair up.
+        """
+        photos = [images] if isinstance(images, Image.Image) else list(images)
+        texts = [captions] if isinstance(captions, str) else list(captions)
+        if len(photos) != len(texts) or not photos:
+            raise ValueError(f"{len(photos)} photos and {len(texts)} captions do not pair up: give a caption a photo")
+        posterior, c = self._posterior(), self.model.condition(self.encode(texts).to(self.device)).mu
+        x = torch.stack([to_tensor(photo, self.sizes[-1]) for photo in photos]).to(self.device)
+        return to_noise(self.model.prior(c), posterior(x, c).mode)
+
+    def reconstruct(
+        self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]
+    ) -> PipelineOutput:
+        """Photos as the model paints them: encoded with their captions, decoded again."""
+        return self.edit(images, captions, captions)
+
+    def edit(
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        captions: str | Sequence[str],
+        new_captions: str | Sequence[str],
+    ) -> PipelineOutput:
+        """Photos with other words: the style (pose, size, place) is read with the old caption, painted with the new.
+
+        One photo and caption serve for all new captions.
+
+        Raises:
+            ValueError: a checkpoint without a posterior, or counts that do not pair up.
+        """
+        texts = [new_captions] if isinstance(new_captions, str) else list(new_captions)
+        noise = self.read_style(images, captions)
+        if len(noise) == 1:
+            noise = noise.expand(len(texts), -1)
+        if len(noise) != len(texts):
+            raise ValueError(f"{len(noise)} photos and {len(texts)} new captions do not pair up: give one for each")
+        return self._decode(self.model.condition(self.encode(texts).to(self.device)).mu, noise, texts)
+
+    @torch.inference_mode()
+    def sample(self, seeds: int | Sequence[int], *, truncation: float = 1.0) -> PipelineOutput:
+        """Pictures without text: c ~ p(c), z ~ p(z | c), one for each seed.
+
+        Raises:
+            ValueError: no seed, a negative one, a truncation out of [0, 2].
+        """
+        chosen = [seeds] if isinstance(seeds, int) else list(seeds)
+        check_sampling(chosen, truncation)
+        z_noise, c_noise = self.noise(chosen)
+        if not self.conditional:
+            return self._decode(self.model.no_code(len(chosen)), truncation * z_noise, None, chosen)
+        c = self.model.codes(len(chosen)).sample(noise=truncation * c_noise)
+        return self._decode(c, truncation * z_noise, None, chosen)
+
+    @torch.inference_mode()
+    def walk(
+        self, captions: tuple[str, str], seeds: tuple[int, int], *, frames: int = 24, truncation: float = 1.0
+    ) -> PipelineOutput:
+        """From one caption and seed to another in ``frames`` pictures; both ends are what the pipeline paints there.
+
+        CA_NET's distribution goes straight from caption to caption, the noise on a great circle (:func:`slerp`).
+
+        Raises:
+            ValueError: fewer than 2 frames, an empty caption, a negative seed, a truncation out of [0, 2].
+        """
+        if frames < 2:
+            raise ValueError(f"frames is {frames}: a walk needs 2 or more")
+        check_sampling(list(seeds), truncation)
+        q = self.model.condition(self.encode(list(captions)).to(self.device))
+        z_noise, c_noise = (truncation * noise for noise in self.noise(seeds))
+        codes, styles = [], []
+        for t in torch.linspace(0, 1, frames).tolist():
+            between = DiagonalGaussian(torch.lerp(q.mu[:1], q.mu[1:], t), torch.lerp(q.logvar[:1], q.logvar[1:], t))
+            codes.append(between.sample(noise=slerp(c_noise[0], c_noise[1], t)[None]))
+            styles.append(slerp(z_noise[0], z_noise[1], t)[None])
+        return self._decode(torch.cat(codes), torch.cat(styles), list(captions))
+
+    @torch.inference_mode()
+    def caption_log_prob(self, captions: str | Sequence[str]) -> list[CaptionDensity]:
+        """How likely captions are under p(c), and a warning for those out of the model's world.
+
+        log p(c) is exact for a flow (latent.c=flow); it is compared with that of the training captions. Checkpoints
+        without one answer with N(0, I) and never warn.
+        """
+        texts = [captions] if isinstance(captions, str) else list(captions)
+        c = self.model.condition(self.encode(texts).to(self.device)).mu
+        found = []
+        for value in self.model.codes(len(texts)).log_prob(c):
+            if not self.model.has_code_flow:
+                found.append(CaptionDensity(float(value), None, None))
+                continue
+            share = float((self.model.code_quantiles <= value).float().mean())
+            warning = None
+            if share < UNLIKELY:
+                warning = "this caption is unlike anything in the training captions: the picture may not follow it"
+            found.append(CaptionDensity(float(value), share, warning))
+        return found
+
+    def _posterior(self) -> PosteriorEncoder:
+        if self.model.posterior is None:
+            raise ValueError(
+                "this checkpoint cannot read photos: it has no posterior (latent.z=gaussian); "
+                "use one that was trained with latent.z=vae or latent.z=flow"
+            )
+        return self.model.posterior
+
+    @torch.inference_mode()
+    def _decode(
+        self, c: Tensor, noise: Tensor, texts: list[str] | None, seeds: Sequence[int] = (), batch_size: int = 16
+    ) -> PipelineOutput:
+        """Codes (B, C) and base noise (B, Z) -> pictures."""
+        stages: list[list[Image.Image]] = [[] for _ in self.sizes]
+        for start in range(0, len(c), batch_size):
+            part = c[start : start + batch_size]
+            z = self.model.prior(part).sample(noise=noise[start : start + batch_size])
+            for stage, images in zip(stages, self.generator(z, part), strict=True):
+                stage.extend(to_pil(images))
+        notices = self.text_encoder.notices(texts) if texts and self.text_encoder else []
+        return PipelineOutput(stages, list(seeds), notices)
 
     def _check(self, texts: list[str] | None, embeddings: Tensor | None) -> None:
         if texts is not None and embeddings is not None:

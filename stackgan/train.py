@@ -34,7 +34,14 @@ from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
 from stackgan.latent.encoder import ACTIVE, Style, infer_style
-from stackgan.losses import colour_consistency, discriminator_loss, generator_loss, gradient_penalty, text_contrast
+from stackgan.losses import (
+    colour_consistency,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    mode_seeking,
+    text_contrast,
+)
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, chosen_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
@@ -43,6 +50,7 @@ from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_
 __all__ = ["train"]
 
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
+CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint remembers the quantiles of
 
 # Keys that may differ when a run is resumed: how long and how often, not what is trained.
 FREE_ON_RESUME = (
@@ -185,6 +193,9 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
 
     def save() -> None:
         save_state(state_file, run.state())
+        if run.model.has_code_flow and embeddings is not None:
+            some = np.linspace(0, len(embeddings) - 1, min(len(embeddings), CODES_MEASURED)).astype(int)
+            run.average.measure_codes(torch.from_numpy(np.array(embeddings[some])).to(where))
         publisher(run)
 
     with _interruptible() as stop, log, _progress_bar(run) as bar:
@@ -233,17 +244,22 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     e = batch.embedding.to(run.device) if batch.embedding is not None else None
     e_wrong = batch.wrong_embedding.to(run.device) if batch.wrong_embedding is not None else None
 
-    # fakes of every stage, made once for both players; with a posterior, reconstructions beside them
+    # fakes of every stage, made once for both players; beside them, in the same pass, reconstructions (with a
+    # posterior) and second pictures of some captions (for diversity)
     with _autocast(run):
         q = run.model.condition(e) if e is not None else None
         c = q.sample() if q is not None else run.model.no_code(count)
         posterior = run.model.posterior
         style = infer_style(posterior, run.model.prior, real[-1], c) if posterior is not None else None
-        if style is None:
-            fakes, rebuilt = run.model.generator(run.model.prior(c).sample(), c), None
-        else:
-            both = run.model.generator(torch.cat((style.drawn, style.z)), torch.cat((c, c)))
-            fakes, rebuilt = [list(half) for half in zip(*(image.chunk(2) for image in both), strict=True)]
+        again = max(count // 4, 1) if config.loss.diversity else 0
+        styles = [style.drawn, style.z] if style is not None else [run.model.prior(c).sample()]
+        codes = [c] * len(styles)
+        if again:
+            styles.append(run.model.prior(c[:again]).sample().detach())
+            codes.append(c[:again])
+        painted = run.model.generator(torch.cat(styles), torch.cat(codes))
+    fakes = [images[:count] for images in painted]
+    rebuilt = [images[count : 2 * count] for images in painted] if style is not None else None
     condition = _condition(run, e)
     wrong_condition = _condition(run, e_wrong)
 
@@ -314,6 +330,10 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 for net, ours, theirs in zip(run.nets, rebuilt, real, strict=True)
             ]
         total = total + _variational(run, style, rebuilt, real, features, scalars)
+    if config.loss.diversity:
+        diversity = mode_seeking(fakes[-1][:again], painted[-1][-again:], real[-1], config.loss.diversity_share)
+        scalars["g/diversity"] = diversity.detach()
+        total = total + config.loss.diversity * diversity
     if run.model.has_code_flow and q is not None:
         density = -run.model.codes(count).log_prob(c.detach().float()).mean() / c.shape[1]
         scalars["g/code_nll"] = density.detach()

@@ -161,7 +161,7 @@ def test_stages_are_means_of_the_finest() -> None:
         ["discriminator.unconditional=false"],
         ["tree.stages=2", "loss.colour=5.0"],
         ["text.encoder=none"],
-        ["latent.c=flow"],
+        ["latent.c=flow", "loss.diversity=1.0"],
         ["latent.z=vae", "latent.warm_up=0", "tree.stages=2"],
         ["latent.z=vae", "latent.warm_up=0", "latent.prior=learned", "text.encoder=none"],
         *(["latent.z=flow", "latent.warm_up=0", "latent.steps=2", f"latent.family={name}"] for name in FAMILIES),
