@@ -14,6 +14,7 @@ from stackgan.losses import (
     generator_loss,
     gradient_penalty,
     hinge,
+    mode_seeking,
     text_contrast,
 )
 
@@ -111,3 +112,19 @@ def test_text_contrast_prefers_the_own_caption_and_pushes_off_the_wrong_one() ->
     pictures = torch.randn(5, 8, requires_grad=True)
     text_contrast(pictures, texts, wrong=texts.roll(1, 0)).backward()
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
+
+
+def test_mode_seeking_pushes_pictures_of_one_caption_apart_and_stops() -> None:
+    torch.manual_seed(0)
+    real = torch.rand(8, 3, 64, 64).round() * 2 - 1
+    real = F.interpolate(F.avg_pool2d(real, 16), 64)  # differences that 16 px show
+    wanted = 0.5 * (F.avg_pool2d(real, 4) - F.avg_pool2d(real, 4).roll(4, 0)).abs().mean()
+    one = torch.zeros(2, 3, 64, 64, requires_grad=True)
+    two = torch.full((2, 3, 64, 64), float(wanted) / 4)
+    loss = mode_seeking(one, two, real, share=0.5)
+    assert loss.item() == pytest.approx(math.log(4), abs=1e-3)
+    loss.backward()
+    assert one.grad is not None and (one.grad > 0).all()  # away from the other picture
+    assert float(mode_seeking(one.detach(), two * 8, real, share=0.5)) == 0
+    noise = torch.randn(2, 3, 64, 64) * 0.05  # texture that averages out is no variety
+    assert float(mode_seeking(one.detach(), noise, real, share=0.5)) > 1
