@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -42,15 +42,18 @@ __all__ = [
     "Picture",
     "build",
     "choose_seed",
+    "edit_photo",
     "main",
     "opening",
     "paint",
     "png_bytes",
     "theme",
+    "walk_files",
 ]
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "painted-64"
 MAX_COUNT = 16
+MAX_FRAMES = 48
 MAX_SEED = 2**53 - 1  # a browser holds whole numbers exactly up to here
 MAX_CAPTION = 2000  # characters; a caption is a sentence or two
 OPENING = 8  # pictures that greet a visitor
@@ -64,10 +67,13 @@ os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: ``stages`` are its images, coarsest first; ``caption`` is empty where there is no text."""
+    """One picture: ``stages`` are its images, coarsest first; ``caption`` is empty where there is no text.
+
+    ``seed`` is None for a picture whose style was read from a photo.
+    """
 
     caption: str
-    seed: int
+    seed: int | None
     stages: list[Image.Image]
 
     @property
@@ -75,7 +81,8 @@ class Picture:
         """Start of its file name: the caption's words and the seed."""
         from stackgan.batch import slug
 
-        return f"{slug(self.caption) or 'picture'}_seed-{self.seed}"
+        origin = "from-photo" if self.seed is None else f"seed-{self.seed}"
+        return f"{slug(self.caption) or 'picture'}_{origin}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Painting:
     notices: list[str]
     seconds: float
     checkpoint: str
+    reusable: bool = True  # whether the paint tab can paint these seeds again
 
 
 def paint(
@@ -118,6 +126,8 @@ def paint(
     seconds = time.perf_counter() - start
     pictures = _pictures([text] * number, seeds, out.stages)
     notices = [_sentence(notice) for notice in out.notices]
+    if pipe.model.has_code_flow and (warning := pipe.caption_log_prob(text)[0].warning):
+        notices.append(f"{warning[:1].upper()}{warning[1:]}.")
     return Painting(pictures, float(truncation), notices, seconds, pipe.fingerprint)
 
 
@@ -137,7 +147,7 @@ def opening(pipe: "StackGANPipeline") -> Painting | None:
     return Painting(_pictures(captions, seeds, out.stages), 1.0, [], seconds, pipe.fingerprint)
 
 
-def _pictures(captions: list[str], seeds: list[int], stages: list[list[Image.Image]]) -> list[Picture]:
+def _pictures(captions: list[str], seeds: Sequence[int | None], stages: list[list[Image.Image]]) -> list[Picture]:
     trees = [list(tree) for tree in zip(*stages, strict=True)]
     return [Picture(*parts) for parts in zip(captions, seeds, trees, strict=True)]
 
@@ -160,7 +170,7 @@ def png_bytes(picture: Picture, stage: int, truncation: float, checkpoint: str) 
     """A stage of a picture as PNG; its text chunks say how to paint it again."""
     info, buffer = PngInfo(), io.BytesIO()
     facts: dict[str, Any] = {"Software": f"stackgan {stackgan.__version__}"}  # the keys of stackgan batch
-    facts |= {"caption": picture.caption, "seed": picture.seed}
+    facts |= {"caption": picture.caption, "seed": picture.seed if picture.seed is not None else "read from a photo"}
     facts |= {"truncation": truncation, "checkpoint": checkpoint}
     for key, value in facts.items():
         info.add_text(key, str(value))
@@ -210,7 +220,9 @@ def _present(painting: Painting, title: str, detail: str) -> dict[str, Any]:
                 "label": picture.caption or "Picture",
                 "caption_html": _html_text(picture.caption),
                 "label_html": _html_text(picture.caption or "Picture"),
-                "seed": str(picture.seed),  # as text: the template takes the number 0 for nothing
+                # as text: the template takes the number 0 for nothing
+                "seed": str(picture.seed) if picture.seed is not None else "",
+                "reuse": painting.reusable and picture.seed is not None,
                 "final": stages[-1],
                 "stages": stages,
                 "tree": len(stages) > 1,
@@ -288,7 +300,8 @@ GALLERY = """
   <ul class="cards">
   {{#each value.pictures}}
     <li class="card">
-      <button class="open" data-picture="{{@index}}" aria-label="Enlarge: {{{label_html}}}, seed {{seed}}">
+      <button class="open" data-picture="{{@index}}"
+              aria-label="Enlarge: {{{label_html}}}{{#if seed}}, seed {{seed}}{{/if}}">
         <img src="{{final.file.url}}" alt="{{{label_html}}}" width="{{final.size}}" height="{{final.size}}">
       </button>
       {{#if tree}}
@@ -302,8 +315,10 @@ GALLERY = """
       {{/if}}
       {{#if caption}}<p class="caption" title="{{{caption_html}}}">{{{caption_html}}}</p>{{/if}}
       <div class="row">
-        <span class="seed">seed {{seed}}</span>
+        {{#if seed}}<span class="seed">seed {{seed}}</span>{{/if}}
+        {{#if reuse}}
         <button class="link" data-reuse="{{@index}}" title="Paint with this seed again">reuse</button>
+        {{/if}}
         <a class="link save" href="{{final.file.url}}" download="{{final.name}}">save</a>
       </div>
     </li>
@@ -320,15 +335,31 @@ GALLERY = """
 </section>
 """
 
+WALK = """
+<section class="results" aria-live="polite">
+{{#if value.empty}}
+  <p class="empty">The walk will appear here.</p>
+{{else}}
+  <img class="film" src="{{value.film.url}}" alt="The walk as a film">
+  <img class="strip" src="{{value.strip.url}}" alt="The walk as a strip">
+  <div class="row">
+    <a class="link save" href="{{value.film.url}}" download="walk.gif">save film</a>
+    <a class="link save" href="{{value.strip.url}}" download="walk.png">save strip</a>
+  </div>
+{{/if}}
+</section>
+"""
+
 GALLERY_JS = """
 const show = (picture, stage) => {
   const dialog = element.querySelector('dialog');
   const shown = picture.stages[stage];
   const image = dialog.querySelector('img.large');
   image.src = shown.file.url;
-  image.alt = picture.label + ', seed ' + picture.seed;
+  const seed = picture.seed === '' ? '' : 'seed ' + picture.seed;
+  image.alt = [picture.label, seed].filter(Boolean).join(', ');
   dialog.querySelector('.caption').textContent = picture.caption;
-  dialog.querySelector('.seed').textContent = 'seed ' + picture.seed + ' · ' + shown.size + ' px';
+  dialog.querySelector('.seed').textContent = [seed, shown.size + ' px'].filter(Boolean).join(' · ');
   const link = dialog.querySelector('a.save');
   link.href = shown.file.url;
   link.download = shown.name;
@@ -411,89 +442,265 @@ def build(pipe: "StackGANPipeline", card: str = "") -> "gr.Blocks":
         delete_cache=(3600, KEEP_SECONDS),
     ) as page:
         _html(_heading(pipe))
-        caption: gr.Textbox | gr.State = gr.State("")
-        chips: gr.HTML | None = None
-        with gr.Row(elem_id="studio", equal_height=False):
-            with gr.Column(elem_id="ask", elem_classes="words" if pipe.conditional else "wordless"):
-                if pipe.conditional:
-                    caption = gr.Textbox(
-                        label="Caption",
-                        placeholder="What should the picture show?",
-                        container=False,
-                        lines=1,  # so that Enter submits; it grows with its text all the same
-                        max_lines=5,
-                        elem_id="caption",
-                    )
-                button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
-                if pipe.conditional and pipe.examples:
-                    chips = _html(
-                        [_html_text(example) for example in pipe.examples[:CHIPS_SHOWN]],
-                        html_template=CHIPS,
-                        js_on_load=CHIPS_JS,
-                        elem_id="examples",
-                    )
-            with gr.Column(elem_id="output"):
-                shown = _present_opening(opening(pipe), pipe.conditional)
-                gallery = _html(shown, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="gallery")
-            with gr.Column(elem_id="settings"):
-                count = gr.Slider(1, MAX_COUNT, value=4, step=1, label="Pictures", elem_id="count")
-                with gr.Row(elem_id="seeds"):
-                    seed = gr.Number(FIRST_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
-                    dice = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
-                keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
-                _html(KEEP_HINT)
-                truncation = gr.Slider(
-                    0, 1.5, value=1.0, step=0.05, label="Variety (truncation)", elem_id="truncation"
-                )
-                _html(TRUNCATION_HINT)
+        tabs = _tabs(pipe)
+        if len(tabs) == 1:
+            _paint_tab(pipe)
+        else:
+            with gr.Tabs(elem_id="tabs"):
+                for title, fill in tabs.items():
+                    with gr.Tab(title):
+                        fill(pipe)
         with gr.Accordion("About this checkpoint", open=False, elem_id="about"):
             gr.Markdown(_about(pipe, card))
-        spent = gr.State(None)
-
-        def on_paint(
-            caption: str,
-            count: float | None,
-            seed: float | None,
-            truncation: float | None,
-            keep: bool,
-            spent: int | None,
-        ) -> tuple[Any, ...]:
-            try:
-                painting = paint(pipe, caption, count, choose_seed(seed, keep, spent), truncation)
-                first = painting.pictures[0].seed
-                return _present_new(painting), first, first
-            except ValueError as error:
-                gr.Warning(escape(str(error)))
-            except Exception:
-                logging.exception("painting failed")
-                gr.Warning("Something went wrong while painting; the terminal that runs the app says what.")
-            return gr.skip(), gr.skip(), gr.skip()
-
-        # Gradio goes by the annotation of these, so it has to be the class itself and no string.
-        def on_choose(event: gr.EventData) -> str:
-            return str(event.caption)
-
-        def on_reuse(event: gr.EventData) -> tuple[Any, ...]:
-            return event.seed, True, event.caption if pipe.conditional else ""
-
-        inputs = [caption, count, seed, truncation, keep, spent]
-        outputs = [gallery, seed, spent]
-        presses = [button.click, caption.submit] if isinstance(caption, gr.Textbox) else [button.click]
-        slow: dict[str, Any] = {
-            "concurrency_id": "paint",
-            "concurrency_limit": 1,
-            "show_progress_on": gallery,
-        }
-        quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        gr.on(presses, on_paint, inputs, outputs, api_name="paint", **slow)
-        if chips is not None:
-            chosen = chips.choose(on_choose, None, caption, **quick)
-            chosen.then(on_paint, inputs, outputs, api_visibility="private", **slow)
-        gallery.reuse(on_reuse, None, [seed, keep, caption], **quick)
-        dice.click(None, None, seed, js=DICE_JS, **quick)
-        seed.input(None, None, keep, js="() => true", **quick)  # who types a seed means it
     page.queue(default_concurrency_limit=1, max_size=64)
     return page
+
+
+def _tabs(pipe: "StackGANPipeline") -> dict[str, "Callable[[StackGANPipeline], None]"]:
+    """What this checkpoint can do, by the title of its tab."""
+    tabs: dict[str, Callable[[StackGANPipeline], None]] = {"Paint": _paint_tab}
+    if pipe.model.posterior is not None and pipe.conditional:
+        tabs["Photo"] = _photo_tab
+    if pipe.conditional:
+        tabs["Walk"] = _walk_tab
+    if pipe.model.has_code_flow:
+        tabs["No words"] = _wordless_tab
+    return tabs
+
+
+def _paint_tab(pipe: "StackGANPipeline") -> None:
+    """Caption, seeds, gallery: what most visitors come for."""
+    import gradio as gr
+
+    caption: gr.Textbox | gr.State = gr.State("")
+    chips: gr.HTML | None = None
+    with gr.Row(elem_id="studio", equal_height=False):
+        with gr.Column(elem_id="ask", elem_classes="words" if pipe.conditional else "wordless"):
+            if pipe.conditional:
+                caption = gr.Textbox(
+                    label="Caption",
+                    placeholder="What should the picture show?",
+                    container=False,
+                    lines=1,  # so that Enter submits; it grows with its text all the same
+                    max_lines=5,
+                    elem_id="caption",
+                )
+            button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
+            if pipe.conditional and pipe.examples:
+                chips = _html(
+                    [_html_text(example) for example in pipe.examples[:CHIPS_SHOWN]],
+                    html_template=CHIPS,
+                    js_on_load=CHIPS_JS,
+                    elem_id="examples",
+                )
+        with gr.Column(elem_id="output"):
+            shown = _present_opening(opening(pipe), pipe.conditional)
+            gallery = _html(shown, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="gallery")
+        with gr.Column(elem_id="settings"):
+            count = gr.Slider(1, MAX_COUNT, value=4, step=1, label="Pictures", elem_id="count")
+            with gr.Row(elem_id="seeds"):
+                seed = gr.Number(FIRST_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
+                dice = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
+            keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
+            _html(KEEP_HINT)
+            truncation = gr.Slider(0, 1.5, value=1.0, step=0.05, label="Variety (truncation)", elem_id="truncation")
+            _html(TRUNCATION_HINT)
+    spent = gr.State(None)
+
+    def on_paint(
+        caption: str,
+        count: float | None,
+        seed: float | None,
+        truncation: float | None,
+        keep: bool,
+        spent: int | None,
+    ) -> tuple[Any, ...]:
+        def work() -> tuple[Any, ...]:
+            painting = paint(pipe, caption, count, choose_seed(seed, keep, spent), truncation)
+            first = painting.pictures[0].seed
+            return _present_new(painting), first, first
+
+        return _guarded(work, (gr.skip(), gr.skip(), gr.skip()))
+
+    # Gradio goes by the annotation of these, so it has to be the class itself and no string.
+    def on_choose(event: gr.EventData) -> str:
+        return str(event.caption)
+
+    def on_reuse(event: gr.EventData) -> tuple[Any, ...]:
+        return event.seed, True, event.caption if pipe.conditional else ""
+
+    inputs = [caption, count, seed, truncation, keep, spent]
+    outputs = [gallery, seed, spent]
+    presses = [button.click, caption.submit] if isinstance(caption, gr.Textbox) else [button.click]
+    slow: dict[str, Any] = {
+        "concurrency_id": "paint",
+        "concurrency_limit": 1,
+        "show_progress_on": gallery,
+    }
+    quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    gr.on(presses, on_paint, inputs, outputs, api_name="paint", **slow)
+    if chips is not None:
+        chosen = chips.choose(on_choose, None, caption, **quick)
+        chosen.then(on_paint, inputs, outputs, api_visibility="private", **slow)
+    gallery.reuse(on_reuse, None, [seed, keep, caption], **quick)
+    dice.click(None, None, seed, js=DICE_JS, **quick)
+    seed.input(None, None, keep, js="() => true", **quick)  # who types a seed means it
+
+
+def _guarded(work: Callable[[], Any], otherwise: Any) -> Any:
+    """What ``work`` gives, or ``otherwise`` and a sentence on the page that says what is wrong."""
+    import gradio as gr
+
+    try:
+        return work()
+    except ValueError as error:
+        gr.Warning(escape(str(error)))
+    except Exception:
+        logging.exception("painting failed")
+        gr.Warning("Something went wrong while painting; the terminal that runs the app says what.")
+    return otherwise
+
+
+def edit_photo(pipe: "StackGANPipeline", photo: Image.Image | None, caption: str, new_caption: str) -> Painting:
+    """The photo as the model paints it, and with the new caption.
+
+    Raises:
+        ValueError: a photo or a caption is missing, in a sentence meant for the page.
+    """
+    if photo is None:
+        raise ValueError("Choose a photo first.")
+    old, new = (" ".join((text or "").split()) for text in (caption, new_caption))
+    if not old:
+        raise ValueError("Say what the photo shows: its style is read with these words.")
+    texts = [old, new] if new else [old]
+    start = time.perf_counter()
+    out = pipe.edit(photo, old, texts)
+    seconds = time.perf_counter() - start
+    pictures = _pictures(texts, [None] * len(texts), out.stages)
+    notices = [_sentence(notice) for notice in out.notices]
+    return Painting(pictures, 1.0, notices, seconds, pipe.fingerprint, reusable=False)
+
+
+def _photo_tab(pipe: "StackGANPipeline") -> None:
+    import gradio as gr
+
+    with gr.Row(elem_classes="pair", equal_height=False):
+        with gr.Column():
+            photo = gr.Image(
+                label="Photo", type="filepath", sources=["upload", "clipboard"], height=260, elem_id="photo"
+            )
+            old = gr.Textbox(label="What it shows", elem_id="photo-caption", max_lines=4)
+            new = gr.Textbox(label="What it is to show (may stay empty)", elem_id="photo-new", max_lines=4)
+            button = gr.Button("Paint it", variant="primary", elem_id="photo-paint")
+        with gr.Column():
+            result = _html({"empty": True}, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="photo-gallery")
+
+    def on_edit(photo: str | None, old: str, new: str) -> Any:
+        from stackgan.edit import open_photo
+
+        def work() -> Any:
+            painting = edit_photo(pipe, open_photo(Path(photo)) if photo else None, old, new)
+            title = "As the model sees it, and with your words" if new.strip() else "As the model sees it"
+            return _present(painting, title, "The middle square of the photo; pose and place are kept.")
+
+        return _guarded(work, gr.skip())
+
+    gr.on(
+        [button.click, new.submit], on_edit, [photo, old, new], result, api_name="edit", show_progress_on=result,
+        concurrency_id="paint", concurrency_limit=1,
+    )  # fmt: skip
+
+
+def _walk_tab(pipe: "StackGANPipeline") -> None:
+    import gradio as gr
+
+    examples = [*pipe.examples[:2], "", ""]
+    with gr.Row(elem_classes="pair", equal_height=False):
+        with gr.Column():
+            start = gr.Textbox(examples[0], label="From", elem_id="walk-from", max_lines=4)
+            first = gr.Number(FIRST_SEED, label="Seed", precision=0, elem_id="walk-first")
+            end = gr.Textbox(examples[1], label="To", elem_id="walk-to", max_lines=4)
+            last = gr.Number(FIRST_SEED, label="Seed", precision=0, elem_id="walk-last")
+            frames = gr.Slider(2, MAX_FRAMES, value=24, step=1, label="Pictures on the way", elem_id="walk-frames")
+            button = gr.Button("Walk", variant="primary", elem_id="walk")
+        with gr.Column():
+            result = _html({"empty": True}, html_template=WALK, elem_id="walk-result")
+
+    def on_walk(start: str, first: float | None, end: str, last: float | None, frames: float) -> Any:
+        def work() -> Any:
+            film, strip = walk_files(pipe, (start, end), (first, last), int(frames))
+            return {"film": gr.FileData(path=film).model_dump(), "strip": gr.FileData(path=strip).model_dump()}
+
+        return _guarded(work, gr.skip())
+
+    gr.on(
+        [button.click, end.submit], on_walk, [start, first, end, last, frames], result, api_name="walk",
+        show_progress_on=result, concurrency_id="paint", concurrency_limit=1,
+    )  # fmt: skip
+
+
+def walk_files(
+    pipe: "StackGANPipeline",
+    captions: tuple[str, str],
+    seeds: tuple[float | None, float | None],
+    frames: int,
+) -> tuple[str, str]:
+    """Paint a walk; the paths of its film (GIF) and its strip (PNG) among the files that Gradio serves.
+
+    Raises:
+        ValueError: a caption or a seed is missing, in a sentence meant for the page.
+    """
+    from gradio.processing_utils import save_bytes_to_cache
+    from gradio.utils import get_upload_folder
+
+    from stackgan.animate import save_film, strip
+
+    texts = [" ".join((caption or "").split()) for caption in captions]
+    if not all(texts):
+        raise ValueError("Write both captions: where the walk begins, and where it ends.")
+    ends = [_whole("The seed", seed, 0, MAX_SEED) for seed in seeds]
+    images = pipe.walk((texts[0], texts[1]), (ends[0], ends[1]), frames=frames).images
+    content = io.BytesIO()
+    strip(images).save(content, "PNG")
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "walk.gif"
+        save_film(images, film)
+        served = get_upload_folder()
+        return (
+            save_bytes_to_cache(film.read_bytes(), "walk.gif", served),
+            save_bytes_to_cache(content.getvalue(), "walk.png", served),
+        )
+
+
+def _wordless_tab(pipe: "StackGANPipeline") -> None:
+    import gradio as gr
+
+    with gr.Row(elem_classes="pair", equal_height=False):
+        with gr.Column():
+            count = gr.Slider(1, MAX_COUNT, value=8, step=1, label="Pictures", elem_id="free-count")
+            seed = gr.Number(FIRST_SEED, label="First seed", precision=0, elem_id="free-seed")
+            truncation = gr.Slider(0, 1.5, value=1.0, step=0.05, label="Variety", elem_id="free-truncation")
+            button = gr.Button("Paint", variant="primary", elem_id="free-paint")
+        with gr.Column():
+            result = _html({"empty": True}, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="free-gallery")
+
+    def on_sample(count: float, seed: float | None, truncation: float) -> Any:
+        def work() -> Any:
+            first = _whole("The seed", seed, 0, MAX_SEED - MAX_COUNT)
+            seeds = list(range(first, first + _whole("The number of pictures", count, 1, MAX_COUNT)))
+            start = time.perf_counter()
+            out = pipe.sample(seeds, truncation=float(truncation))
+            seconds = time.perf_counter() - start
+            pictures = _pictures([""] * len(seeds), seeds, out.stages)
+            painting = Painting(pictures, float(truncation), [], seconds, pipe.fingerprint, reusable=False)
+            return _present_new(painting)
+
+        return _guarded(work, gr.skip())
+
+    gr.on(
+        [button.click], on_sample, [count, seed, truncation], result, api_name="sample", show_progress_on=result,
+        concurrency_id="paint", concurrency_limit=1,
+    )  # fmt: skip
 
 
 def _html(value: Any, **options: Any) -> "gr.HTML":
@@ -589,6 +796,9 @@ CSS = """
   grid-template-areas: "ask ask" "settings output";
 }
 #studio > .column { min-width: 0 !important; }
+.results img.film { display: block; width: min(320px, 100%); border-radius: 12px; }
+.results img.strip { display: block; width: 100%; margin: 12px 0; border-radius: 8px; }
+.pair > .column { min-width: min(320px, 100%) !important; }
 #ask { grid-area: ask; display: grid; gap: 14px; align-items: start; }
 #ask.words { grid-template-columns: minmax(0, 1fr) 150px; }
 #ask.wordless { grid-template-columns: minmax(0, 270px); }

@@ -126,13 +126,21 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", help="measure a checkpoint on a prepared folder")
     _add_checkpoint(command)
-    command.add_argument("--data", required=True, type=Path, help="prepared folder of painted birds")
+    command.add_argument("--data", required=True, type=Path, help="prepared folder")
+    command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
+    command.add_argument("--features", type=Path, help="folder of a feature network, for distances to real pictures")
     command.add_argument("--split", default="test", help="default: %(default)s")
     command.add_argument("--num", type=int, default=1000, help="captions to paint (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     command.add_argument("--out", type=Path, help="write the figures as JSON")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("study", help="the mathematics of the latent modules on small data, with figures")
+    command.add_argument("name", help="kl, vae-digits, flow-digits or flow-2d")
+    command.add_argument("--out", type=Path, help="folder for figures and numbers.json (default: study/NAME)")
+    command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    command.set_defaults(run=_study)
 
     command = commands.add_parser("convert", help="import the published StackGAN-v2 weights")
     command.add_argument("netg", type=Path, help="netG_<count>.pth (or the ZIP around it)")
@@ -268,9 +276,20 @@ def _evaluate(args: argparse.Namespace) -> int:
         split=args.split,
         count=args.num,
         seed=args.seed,
+        features=args.features,
+        unlike=args.unlike,
         out=args.out,
         device=args.device,
     )
+
+
+def _study(args: argparse.Namespace) -> int:
+    from stackgan.study import study
+
+    out = args.out if args.out is not None else Path("study") / args.name
+    study(args.name, out, args.seed)
+    print(f"figures and numbers.json in {out}")
+    return 0
 
 
 def _convert(args: argparse.Namespace) -> int:

@@ -1,24 +1,34 @@
-"""Measure a checkpoint. On painted birds, whose truth is known: are the colours that a caption names on the bird?"""
+"""Measure a checkpoint: colours named and found (painted birds), distances to real pictures, latent modules."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from data_prep.painted import caption_colours, held_out_combinations
 from stackgan.checkpoint import write_atomic
+from stackgan.features import Features, load_features
+from stackgan.latent_figures import diversity, posterior_figures, real_pictures, seconds_to_sample, text_free
+from stackgan.metrics import area_under_curve, kernel_distance
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.reader import PARTS, SIDE, PaintedReader, centre_crops, load_or_train_reader
 
 __all__ = ["ColourAgreement", "colour_agreement", "evaluate", "full_captions"]
+
+DIVERSITY_CAPTIONS = 40
+REAL_LEAST = 1000  # real pictures that distances are taken to, where there are as many
 
 
 @dataclass(frozen=True)
@@ -89,48 +99,122 @@ def evaluate(
     split: str = "test",
     count: int = 1000,
     seed: int = 0,
+    features: Path | None = None,
+    unlike: Path | None = None,
     out: Path | None = None,
     device: str | None = None,
 ) -> int:
-    """Paint ``count`` captions of the split, read the birds' colours, print and store the figures.
+    """Paint ``count`` captions of the split, measure, print and store the figures.
+
+    Painted birds, whose truth is known: the shares of named colours found. With a feature network: kernel distances
+    to the split's pictures. Always: diversity, seconds to sample, and what the latent modules do.
+
+    Args:
+        features: folder of a feature network (:func:`stackgan.features.load_features`).
+        unlike: a text file of sentences that are no captions, one a line: how well log p(c) tells captions from them.
 
     Raises:
-        ValueError: not a folder of painted birds, no such split, fewer captions than asked for.
+        ValueError: no such split, fewer captions than asked for, no flow p(c) to tell sentences apart with.
     """
     prepared = PreparedFolder.open(data)
-    if prepared.kind != "painted":
-        raise ValueError(f"{data}: is a {prepared.kind} folder; colours by part are known for painted birds only")
     if split not in prepared.splits:
         raise ValueError(f"{data}: has no split {split!r}; it has {', '.join(prepared.splits)}")
     if count < 2:
         raise ValueError(f"--num {count}: it must be 2 or more")
-    captions, named = full_captions(prepared.splits[split], count)
+    network = load_features(features) if features is not None else None
+    part = prepared.splits[split]
+    painted = prepared.kind == "painted"
+    captions, named = full_captions(part, count) if painted else (first_captions(part, count), None)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
-    reader = load_or_train_reader(prepared.path / "reader.safetensors")
+    sentences = _sentences(unlike, pipe) if unlike is not None else []
+    pictures = paint_all(pipe, captions, seed)
+    real = real_pictures(part, max(count, REAL_LEAST), pipe.sizes[-1])
 
-    painted = []
-    for start in tqdm(range(0, count, 50), desc="painting", unit="batch"):
-        part = captions[start : start + 50]
-        with torch.inference_mode():
-            images = pipe.paint(pipe.encode(part), range(seed + start, seed + start + len(part)))[-1]
-        painted.append(F.interpolate(images.float(), (SIDE, SIDE), mode="area").cpu())
-    found = reader.read(torch.cat(painted))
-    result = {
+    result: dict[str, Any] = {
         "checkpoint": pipe.fingerprint,
         "data": prepared.identity,
         "split": split,
         "seed": seed,
-        "reader_on_real": asdict(read_real(reader, prepared.splits[split])),
-        "generated": asdict(colour_agreement(found, named)),
-        "shuffled_control": asdict(colour_agreement(found, np.roll(named, 1, axis=0))),
-        "chance": chance(named),
+        "pictures": count,
     }
+    if named is not None:
+        reader = load_or_train_reader(prepared.path / "reader.safetensors")
+        found = reader.read(F.interpolate(pictures, (SIDE, SIDE), mode="area"))
+        result["reader_on_real"] = asdict(read_real(reader, part))
+        result["generated"] = asdict(colour_agreement(found, named))
+        result["shuffled_control"] = asdict(colour_agreement(found, np.roll(named, 1, axis=0)))
+        result["chance"] = chance(named)
+    if network is not None:
+        result["distance"] = _distances(pipe, network, pictures, real)
+    if sentences:
+        inside, outside = (
+            torch.tensor([density.log_prob for density in pipe.caption_log_prob(texts)])
+            for texts in (captions, sentences)
+        )
+        result["captions_against_sentences"] = {
+            "captions": len(captions),
+            "sentences": len(sentences),
+            "area_under_curve": area_under_curve(inside, outside),
+        }
+    result["diversity"] = diversity(pipe, captions[:DIVERSITY_CAPTIONS], real)
+    result["seconds_to_sample_64"] = seconds_to_sample(pipe, captions[0])
+    if pipe.model.posterior is not None:
+        result["posterior"] = posterior_figures(pipe, part)
     text = json.dumps(result, indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, text.encode())
     print(text, end="")
     return 0
+
+
+def _sentences(file: Path, pipe: StackGANPipeline) -> list[str]:
+    if not pipe.model.has_code_flow:
+        raise ValueError("--unlike needs a checkpoint with a flow p(c): train with latent.c=flow, or use --fit-prior")
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: is not UTF-8 text") from None
+    if not any(lines):
+        raise ValueError(f"{file}: holds no sentence")
+    return [line for line in lines if line]
+
+
+def first_captions(split: PreparedSplit, count: int) -> list[str]:
+    """``count`` captions of the split: every picture's first, then every picture's second, …
+
+    Raises:
+        ValueError: the split has fewer.
+    """
+    if len(split.captions) < count:
+        raise ValueError(f"{split.path}: {len(split.captions)} captions; --num asks for {count}")
+    most = max(len(record.captions) for record in split.records)
+    turns = (r.captions[turn] for turn in range(most) for r in split.records if turn < len(r.captions))
+    return list(islice(turns, count))
+
+
+@torch.inference_mode()
+def paint_all(pipe: StackGANPipeline, captions: Sequence[str], seed: int) -> Tensor:
+    """Pictures (N, 3, s, s) in [−1, 1] of all captions, with seeds seed, seed + 1, …"""
+    painted = []
+    for start in tqdm(range(0, len(captions), 50), desc="painting", unit="batch"):
+        part = captions[start : start + 50]
+        painted.append(pipe.paint(pipe.encode(part), range(seed + start, seed + start + len(part)))[-1].float().cpu())
+    return torch.cat(painted)
+
+
+def _distances(pipe: StackGANPipeline, network: Features, pictures: Tensor, real: Tensor) -> dict[str, Any]:
+    """Kernel distances to real pictures: of the captions' pictures, and without text where p(c) is a flow."""
+    truth = network(real)
+    found: dict[str, Any] = {
+        "features": network.name,
+        "real_pictures": len(real),
+        "captions": asdict(kernel_distance(network(pictures), truth)),
+    }
+    if pipe.model.has_code_flow:
+        for name, plain in (("text_free", False), ("text_free_from_standard_normal", True)):
+            found[name] = asdict(kernel_distance(network(text_free(pipe, len(pictures), plain=plain)), truth))
+    return found
 
 
 def read_real(reader: PaintedReader, split: PreparedSplit) -> ColourAgreement:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -277,7 +278,7 @@ class Visitor:
         self.page: Page = self.context.new_page()
         self.trouble: list[str] = []
         say = self.trouble.append
-        self.page.on("console", lambda m: say(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        self.page.on("console", lambda m: say(f"console: {m.text}") if self._matters(m) else None)
         self.page.on("pageerror", lambda error: say(f"exception: {error}"))
         self.page.on("dialog", lambda dialog: (say(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.on("requestfailed", self._look_why)
@@ -285,6 +286,11 @@ class Visitor:
         self.page.on("request", self._look_where)
         self.page.goto(url)
         expect(self.page.locator(".card").first).to_be_visible()
+
+    @staticmethod
+    def _matters(message: Any) -> bool:
+        ours = message.text != "Method not implemented."  # Gradio's own words at every upload, which goes well
+        return message.type in ("error", "warning") and ours
 
     def _look_where(self, request: Any) -> None:
         parts = urlsplit(request.url)
@@ -484,8 +490,10 @@ def test_browser_tells_about_the_checkpoint(desktop: Visitor, site: Site) -> Non
     expect(about).to_contain_text(site.fingerprint)
 
 
-def test_browser_paints_without_text(chromium: Browser) -> None:
-    page = app.build(tiny_pipeline(stages=1, text=False))
+@contextmanager
+def launched(pipe: StackGANPipeline) -> Iterator[str]:
+    """The page of a pipeline, served from this process; yields its address."""
+    page = app.build(pipe)
     _, url, _ = page.launch(
         server_name="127.0.0.1",
         server_port=_free_port(),
@@ -497,6 +505,13 @@ def test_browser_paints_without_text(chromium: Browser) -> None:
         prevent_thread_lock=True,
     )
     try:
+        yield url
+    finally:
+        page.close(verbose=False)
+
+
+def test_browser_paints_without_text(chromium: Browser) -> None:
+    with launched(tiny_pipeline(stages=1, text=False)) as url:
         visitor = Visitor(chromium, url, PHONE)
         expect(visitor.page.locator(".card")).to_have_count(app.OPENING)
         assert visitor.page.locator("#caption").count() == visitor.page.locator(".chip").count() == 0
@@ -505,5 +520,86 @@ def test_browser_paints_without_text(chromium: Browser) -> None:
         assert visitor.texts(".card .seed")[0] == "seed 1" and visitor.texts(".card .stages") == []
         assert visitor.fits()
         visitor.close()
+
+
+# --- tabs of what latent modules can do ---------------------------------------------------------------------
+
+LATENT = ("latent.z=flow", "latent.c=flow")
+
+
+@pytest.fixture(scope="module")
+def able() -> StackGANPipeline:
+    return tiny_pipeline(stages=1, latent=LATENT)
+
+
+def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
+    assert list(app._tabs(pipe)) == ["Paint", "Walk"]
+    assert list(app._tabs(able)) == ["Paint", "Photo", "Walk", "No words"]
+    assert list(app._tabs(tiny_pipeline(stages=1, text=False))) == ["Paint"]
+
+
+def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
+    photo = Image.linear_gradient("L").convert("RGB")
+    painting = app.edit_photo(able, photo, CAPTIONS[0], f" {CAPTIONS[1]} ")
+    expected = able.edit(photo, CAPTIONS[0], [CAPTIONS[0], CAPTIONS[1]]).images
+    assert [picture.stages[-1].tobytes() for picture in painting.pictures] == [image.tobytes() for image in expected]
+    assert not painting.reusable and all(picture.seed is None for picture in painting.pictures)
+    assert len(app.edit_photo(able, photo, CAPTIONS[0], "").pictures) == 1
+    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Say what")):
+        with pytest.raises(ValueError, match=message):
+            app.edit_photo(able, *arguments)
+
+
+def test_a_walk_leaves_a_film_and_a_strip(able: StackGANPipeline) -> None:
+    film, strip = app.walk_files(able, (CAPTIONS[0], CAPTIONS[1]), (1, 2), 5)
+    with Image.open(film) as shown:
+        assert shown.format == "GIF" and shown.n_frames == 8
+    with Image.open(strip) as shown:
+        assert shown.size == (5 * 66 - 2, 64)
+    for captions, seeds, message in (
+        ((CAPTIONS[0], " "), (1, 2), "Write both captions"),
+        (CAPTIONS[:2], (None, 2), "The seed is missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            app.walk_files(able, captions, seeds, 5)
+
+
+def test_unlikely_captions_are_warned_of(able: StackGANPipeline) -> None:
+    usual = max(CAPTIONS, key=lambda caption: able.caption_log_prob(caption)[0].log_prob)
+    assert not app.paint(able, usual, 1, 0, 1).notices
+    before = able.model.code_quantiles.clone()
+    able.model.code_quantiles += 1e6
+    try:
+        notices = app.paint(able, usual, 1, 0, 1).notices
     finally:
-        page.close(verbose=False)
+        able.model.code_quantiles.copy_(before)
+    assert notices == ["This caption is unlike anything in the training captions: the picture may not follow it."]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_browser_edits_a_photo_walks_and_paints_without_words(
+    chromium: Browser, able: StackGANPipeline, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").convert("RGB").save(photo)
+    with launched(able) as url:
+        visitor = Visitor(chromium, url, size)
+        page = visitor.page
+        page.get_by_role("tab", name="Photo").click()
+        page.locator("#photo input[type=file]").set_input_files(str(photo))
+        page.get_by_label("What it shows").fill(CAPTIONS[0])
+        page.get_by_label("What it is to show").fill(CAPTIONS[1])
+        page.locator("#photo-paint").click()
+        cards = page.locator("#photo-gallery .card")
+        expect(cards).to_have_count(2)
+        expect(cards.nth(1)).to_contain_text(CAPTIONS[1])
+        expect(page.locator("#photo-gallery [data-reuse]")).to_have_count(0)
+        page.get_by_role("tab", name="Walk").click()
+        page.locator("#walk").click()
+        expect(page.locator("#walk-result img.film")).to_be_visible()
+        page.wait_for_function("[...document.querySelectorAll('#walk-result img')].every(i => i.naturalWidth > 64)")
+        page.get_by_role("tab", name="No words").click()
+        page.locator("#free-paint").click()
+        expect(page.locator("#free-gallery .card")).to_have_count(8)
+        assert visitor.fits()
+        visitor.close()

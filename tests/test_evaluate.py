@@ -10,9 +10,11 @@ import torch
 from data_prep.painted import COLOURS, draw, prepare_painted, random_painting
 from stackgan.cli import main
 from stackgan.evaluate import chance, colour_agreement, full_captions, read_real
+from stackgan.latent_figures import diversity, real_pictures
+from stackgan.metrics import kernel_distance
 from stackgan.prepared import PreparedFolder
 from stackgan.reader import PARTS, PaintedReader, centre_crops, load_or_train_reader, train_reader
-from tests.tiny import save_tiny_checkpoint
+from tests.tiny import save_tiny_checkpoint, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -94,5 +96,93 @@ def test_evaluate_prints_and_writes_the_figures(
     assert printed["generated"]["pictures"] == 60
     assert 0 <= printed["generated"]["named"] < 0.4 and 0 <= printed["shuffled_control"]["named"] < 0.4
 
+    assert printed["pictures"] == 60 and printed["seconds_to_sample_64"] > 0 and printed["diversity"] >= 0
+    assert "distance" not in printed and "posterior" not in printed
+
     assert main([*command, "--split", "nosuch"]) == 2
     assert "no split 'nosuch'; it has train, test" in capsys.readouterr().err
+
+
+# --- distances and latent modules ---------------------------------------------------------------------------
+
+NET = """
+import torch
+
+class FeatureNet(torch.nn.Module):
+    def __init__(self, path):
+        super().__init__()
+        assert path.suffix == ".safetensors"
+
+    def forward(self, images):
+        assert images.dtype == torch.uint8
+        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1), None
+"""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features")
+    (folder / "feature_net.py").write_text(NET)
+    (folder / "tiny.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_kernel_distance_is_the_unbiased_mmd() -> None:
+    """Against the definition written out, pair by pair, on all rows."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(7, 3, generator=generator).double(), torch.randn(7, 3, generator=generator).double() + 1
+
+    def k(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a @ b / 3 + 1) ** 3)
+
+    pairs = [(i, j) for i in range(7) for j in range(7)]
+    within = sum(k(s[i], s[j]) for s in (x, y) for i, j in pairs if i != j) / 42
+    between = sum(k(x[i], y[j]) for i, j in pairs) / 49
+    found = kernel_distance(x, y, subsets=3, size=7)
+    assert found.value == pytest.approx(within - 2 * between, rel=1e-9) and found.error < 1e-9
+
+
+def test_kernel_distance_orders_and_its_error_shrinks() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, same, near, far = (torch.randn(1500, 16, generator=generator) + shift for shift in (0, 0, 0.3, 1.0))
+    distances = [kernel_distance(x, other, size=300) for other in (same, near, far)]
+    assert abs(distances[0].value) < 4 * distances[0].error < distances[1].value < distances[2].value
+    assert (
+        kernel_distance(x, near, size=300, subsets=100).error < kernel_distance(x, near, size=300, subsets=10).error
+    )
+    for a, b in ((x, x[:, :3]), (x[:1], x)):
+        with pytest.raises(ValueError, match="must be"):
+            kernel_distance(a, b)
+
+
+def test_evaluate_measures_distances_and_latent_modules(
+    painted: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1, latent=("latent.z=flow", "latent.c=flow"))
+    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
+    assert main([*command, "--features", str(network), "--unlike", str(sentences)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    distance = printed["distance"]
+    assert distance["features"] == "tiny" and distance["real_pictures"] == 60
+    for name in ("captions", "text_free", "text_free_from_standard_normal"):
+        assert np.isfinite(distance[name]["value"]) and distance[name]["error"] >= 0
+    told = printed["captions_against_sentences"]
+    assert told["sentences"] == 2 and told["captions"] == 60 and 0 <= told["area_under_curve"] <= 1
+    posterior = printed["posterior"]
+    assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
+    assert np.isfinite(posterior["kl"])
+
+    assert main([*command, "--features", str(tmp_path / "none")]) == 2
+    assert "feature_net.py and its weights" in capsys.readouterr().err
+
+
+def test_diversity_knows_a_generator_that_ignores_its_seed(painted: Path) -> None:
+    pipe = tiny_pipeline(stages=1)
+    real = real_pictures(PreparedFolder.open(painted).splits["test"], 60, 64)
+    assert diversity(pipe, ["a red bird", "a bird"], real) > 0
+    paint = pipe.paint
+    pipe.paint = lambda e, seeds, truncation=1.0: paint(e, [0] * len(seeds), truncation)  # type: ignore[method-assign]
+    assert diversity(pipe, ["a red bird", "a bird"], real) == pytest.approx(0, abs=1e-6)

@@ -12,13 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"prepared"},
     {"config", "allocator", "grid", "animate", "bags", "swaps"},
-    {"layers", "losses", "augment", "ema"},
+    {"layers", "losses", "metrics", "augment", "ema"},
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
     {"model"},
     {"checkpoint"},
     {"pipeline", "convert"},
-    {"reader", "caption_file"},
+    {"reader", "caption_file", "features", "latent_figures"},
     {"train", "fit_prior", "evaluate", "batch", "edit"},
     {"cli"},
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Tiny published checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,19 +36,25 @@ def tiny_encoder(seed: int = 0) -> CompactEncoder:
     return CompactEncoder(network, projection, tokenizer, sorted(words), config, image_half=half)
 
 
-def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True) -> StackGANPipeline:
-    """A pipeline of a few thousand weights for 64 px, 128 px, …; ``text=False`` for one without captions."""
+def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True, latent: Sequence[str] = ()) -> StackGANPipeline:
+    """A pipeline of a few thousand weights for 64 px, 128 px, …; ``text=False`` for one without captions.
+
+    ``latent``: overrides such as ``latent.z=flow``.
+    """
     encoder = tiny_encoder(seed) if text else None
     dim = encoder.dim if encoder else 0
     config = preset(
         "quickstart",
         [f"tree.stages={stages}", f"text.dim={dim}", "text.code_dim=6", "latent.dim=8", "generator.width=4"]
+        + ["latent.width=4", "latent.hidden=8", "latent.steps=2", *latent]
         + ([] if text else ["text.encoder=none"]),
     )
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = StackGAN(config)
         _calibrate(model)
+        if model.has_code_flow and encoder is not None:
+            model.eval().measure_codes(encoder.encode(CAPTIONS))
     return StackGANPipeline(model, encoder, facts={"examples": list(CAPTIONS[:2]) if text else []})
 
 
@@ -62,7 +69,9 @@ def _calibrate(model: StackGAN) -> None:
         head.conv.weight.mul_(0.3)
 
 
-def save_tiny_checkpoint(folder: Path, seed: int = 0, stages: int = 2, text: bool = True) -> Path:
+def save_tiny_checkpoint(
+    folder: Path, seed: int = 0, stages: int = 2, text: bool = True, latent: Sequence[str] = ()
+) -> Path:
     """Write :func:`tiny_pipeline` as a published checkpoint; returns ``folder``."""
-    tiny_pipeline(seed, stages, text).save_pretrained(folder, card="# tiny, for tests\n")
+    tiny_pipeline(seed, stages, text, latent).save_pretrained(folder, card="# tiny, for tests\n")
     return folder
