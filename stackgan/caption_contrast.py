@@ -218,7 +218,8 @@ class _Batches:
         same = (species[:, None] == species[None]) | (one[:, None] == one[None])
         images = self._crops(np.asarray(self.split.images[photos]))
         has = self.has_swapped[one]
-        return (images, *(torch.from_numpy(array) for array in (ids, mask, same, has)))
+        ids, mask, same, has = (torch.from_numpy(array) for array in (ids, mask, same, has))
+        return images, ids, mask, same, has
 
     def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
         pictures = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)

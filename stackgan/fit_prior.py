@@ -121,7 +121,9 @@ def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None
                 captions = draws.integers(split.offsets[rows], split.offsets[rows + 1])
                 c = model.condition(embeddings[captions].to(device)).sample()
             q = model.posterior(shown, c)
-            mus.append(q.mu), logvars.append(q.logvar), codes.append(c)
+            mus.append(q.mu)
+            logvars.append(q.logvar)
+            codes.append(c)
     return _Styles(DiagonalGaussian(torch.cat(mus), torch.cat(logvars)), torch.cat(codes))
 
 
@@ -172,8 +174,8 @@ def _warm_cosine(steps: int) -> Callable[[int], float]:
 def _average(average: Flow, flow: Flow, decay: float) -> None:
     for mean, value in zip(average.parameters(), flow.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for mean, value in zip(average.buffers(), flow.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, now in zip(average.buffers(), flow.buffers(), strict=True):
+        kept.copy_(now)
 
 
 def _flow_of(prior: nn.Module) -> Flow:

@@ -1,0 +1,165 @@
+"""What every study needs: the optional packages, one look for all figures, atomic files, tables on the screen."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stackgan.checkpoint import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "DIGIT_COLOURS",
+    "GRID",
+    "INK",
+    "Clock",
+    "blank",
+    "dress",
+    "new_figure",
+    "optional",
+    "print_table",
+    "save_figure",
+    "tiles",
+    "write_numbers",
+]
+
+INK, GRID = "#22313F", "#E4E8EC"
+COLOURS = {
+    "data": "#22313F",
+    "gaussian": "#98A2AD",
+    "nice": "#D9A62E",
+    "realnvp": "#DD6E42",
+    "glow": "#3E9C78",
+    "maf": "#8A5FA8",
+    "nsf": "#3B6FB6",
+    "vae": "#3B6FB6",
+    "ae": "#DD6E42",
+    "p": "#3B6FB6",
+    "q": "#DD6E42",
+    "other": "#3E9C78",
+}
+DIGIT_COLOURS = (
+    "#3B6FB6", "#DD6E42", "#3E9C78", "#C0444E", "#8A5FA8", "#8C6248", "#D678B0", "#7A828A", "#B5B12C", "#3BB3C2",
+)  # fmt: skip
+
+
+def optional(module: str) -> Any:
+    """Import a module of the ``study`` extra.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
+        raise ValueError(f'studies need {package}, which is not installed: pip install "stackgan[study]"') from None
+
+
+def new_figure(
+    rows: int, columns: int, size: tuple[float, float], title: str = "", **options: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure of ``size`` inches and its axes (rows, columns), without pyplot's global state.
+
+    Args:
+        options: handed to ``Figure.subplots`` (``sharex``, ``width_ratios``, …).
+    """
+    figure: Figure = optional("matplotlib.figure").Figure(figsize=size, dpi=110, layout="constrained")
+    axes: NDArray[Any] = figure.subplots(rows, columns, squeeze=False, **options)
+    if title:
+        figure.suptitle(title, fontsize=13, color=INK, fontweight="bold")
+    return figure, axes
+
+
+def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = "y") -> Axes:
+    """Title and labels in the studies' look; ``grid`` is ``x``, ``y``, ``both`` or empty for none."""
+    axes.set_title(title, fontsize=10.5, color=INK)
+    axes.set_xlabel(x, fontsize=9.5, color=INK)
+    axes.set_ylabel(y, fontsize=9.5, color=INK)
+    axes.tick_params(colors=INK, labelsize=8.5, length=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#A9B2BB")
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
+    return axes
+
+
+def blank(axes: Axes, title: str = "", y: str = "") -> Axes:
+    """A panel for a picture: no ticks, no frame."""
+    dress(axes, title, "", y, grid="")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def tiles(images: Tensor, columns: int) -> NDArray[np.float32]:
+    """Pictures (N, H, W) in [0, 1] -> one sheet with a margin of 1 pixel between them; N is a multiple of columns."""
+    count, height, width = images.shape
+    padded = np.full((count, height + 1, width + 1), 0.12, np.float32)
+    padded[:, :height, :width] = images.detach().clamp(0, 1).numpy()
+    sheet = padded.reshape(count // columns, columns, height + 1, width + 1).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(sheet.reshape(count // columns * (height + 1), columns * (width + 1))[:-1, :-1])
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a PNG, whole or not at all; its folder is made."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", facecolor="white", metadata={"Software": None})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, content.getvalue())
+
+
+def write_numbers(out: Path, numbers: Mapping[str, Any]) -> None:
+    """Write ``numbers.json`` into ``out``, whole or not at all.
+
+    Raises:
+        ValueError: a number is infinite or not a number.
+    """
+    text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "numbers.json", text.encode())
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
+    """A table with right-aligned numbers.
+
+    >>> print_table("lengths", ["what", "m"], [["rope", 2.5], ["ladder", 10.0]])
+    lengths
+      what         m
+      rope     2.500
+      ladder  10.000
+    """
+    cells = [list(header)] + [
+        [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    print(title)
+    for row in cells:
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        print("  " + "  ".join([row[0].ljust(widths[0]), *rest]).rstrip())
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self.start, 1)

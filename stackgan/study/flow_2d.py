@@ -1,0 +1,295 @@
+"""Five normalizing flows on five densities of the plane, beside zuko's of the same size where zuko is installed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from stackgan.latent.flows import SPLINE_BINS, Flow, flow
+from stackgan.study.figures import (
+    COLOURS,
+    GRID,
+    INK,
+    Clock,
+    blank,
+    dress,
+    new_figure,
+    optional,
+    print_table,
+    save_figure,
+    write_numbers,
+)
+
+__all__ = ["FAMILIES", "SHAPES", "Shape", "draw_shape", "fit", "run"]
+
+FAMILIES = {"nice": "NICE", "realnvp": "RealNVP", "glow": "Glow", "maf": "MAF", "nsf": "NSF"}
+COMPARED = ("realnvp", "maf", "nsf")
+UPDATES, BATCH, LEARNING_RATE = 1000, 256, 3e-3
+TRANSFORMS, HIDDEN = 6, 64  # of every flow, ours and zuko's: two hidden layers of this width
+TRAINING, HELD_OUT = 50_000, 5_000
+
+
+def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]:
+    """Train every family on every density, measure on held-out points, draw densities and samples, print.
+
+    Args:
+        out: folder of the figures and ``numbers.json``.
+        seed: decides the points, the weights, the batches and the samples.
+        steps: of each training; None for 1,000.
+    """
+    clock, steps = Clock(), UPDATES if steps is None else steps
+    with_zuko = find_spec("zuko") is not None
+    numbers: dict[str, Any] = {
+        "seed": seed,
+        "updates": steps,
+        "settings": {"transforms": TRANSFORMS, "hidden": HIDDEN, "batch": BATCH, "learning_rate": LEARNING_RATE},
+        "held_out_nats": {},
+        "zuko": {} if with_zuko else None,
+    }
+    pictures = {}
+    for name in SHAPES:
+        shape = draw_shape(name, seed)
+        models = {family: fit(_ours(family, seed), shape, seed, steps) for family in FAMILIES}
+        numbers["held_out_nats"][name] = {
+            "gaussian": _gaussian_nats(shape), **{family: _held_out(model, shape) for family, model in models.items()}
+        }  # fmt: skip
+        if with_zuko:
+            numbers["zuko"][name] = {
+                family: _held_out(fit(_theirs(family, seed), shape, seed, steps), shape) for family in COMPARED
+            }
+        pictures[name] = _pictures(shape, models, seed)
+    _draw_grid(out / "densities.png", pictures, numbers, "Densities: p(x) of every flow", samples=False)
+    _draw_grid(out / "samples.png", pictures, numbers, "Samples of every flow", samples=True)
+    numbers["parameters"] = {family: _count(_ours(family, seed)) for family in FAMILIES}
+    if with_zuko:
+        numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in COMPARED}
+        _draw_comparison(out / "zuko.png", numbers)
+    numbers["seconds"] = clock.seconds
+    write_numbers(out, numbers)
+    _report(numbers)
+    return numbers
+
+
+# --- points -------------------------------------------------------------------------------------------------
+
+
+def _moons(count: int, generator: Generator) -> Tensor:
+    """Two half circles that reach into each other, noise 0.1."""
+    angle = math.pi * torch.rand(count, generator=generator)
+    upper = torch.stack((angle.cos(), angle.sin()), 1)
+    lower = torch.stack((1 - angle.cos(), 0.5 - angle.sin()), 1)
+    points = torch.where(torch.rand(count, 1, generator=generator) < 0.5, upper, lower)
+    return points + 0.1 * torch.randn(count, 2, generator=generator)
+
+
+def _eight_gaussians(count: int, generator: Generator) -> Tensor:
+    """Equal Gaussians, standard deviation 0.2, on a circle of radius 2."""
+    angle = 2 * math.pi / 8 * torch.randint(8, (count,), generator=generator)
+    return 2 * torch.stack((angle.cos(), angle.sin()), 1) + 0.2 * torch.randn(count, 2, generator=generator)
+
+
+def _pinwheel(count: int, generator: Generator) -> Tensor:
+    """Five arms, thin and bent the more the farther out."""
+    arm = torch.randint(5, (count,), generator=generator)
+    noise = torch.randn(count, 2, generator=generator)
+    along, across = 1 + 0.3 * noise[:, 0], 0.1 * noise[:, 1]
+    angle = 2 * math.pi / 5 * arm + 0.25 * along.exp()
+    return torch.stack((along * angle.cos() - across * angle.sin(), along * angle.sin() + across * angle.cos()), 1)
+
+
+def _spirals(count: int, generator: Generator) -> Tensor:
+    """Two spirals of one and a half turns, noise 0.1."""
+    angle = 3 * math.pi * torch.rand(count, generator=generator).sqrt()
+    side = 1 - 2.0 * torch.randint(2, (count,), generator=generator)
+    curve = torch.stack((-angle.cos(), angle.sin()), 1) * (side * angle / 3)[:, None]
+    return curve + 0.1 * torch.randn(count, 2, generator=generator)
+
+
+def _rings(count: int, generator: Generator) -> Tensor:
+    """Three circles around one centre, noise 0.08."""
+    radius = 0.5 + 0.75 * torch.randint(3, (count,), generator=generator)
+    angle = 2 * math.pi * torch.rand(count, generator=generator)
+    circle = radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
+    return circle + 0.08 * torch.randn(count, 2, generator=generator)
+
+
+SHAPES: dict[str, Callable[[int, Generator], Tensor]] = {
+    "moons": _moons,
+    "eight gaussians": _eight_gaussians,
+    "pinwheel": _pinwheel,
+    "spirals": _spirals,
+    "rings": _rings,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Points (N, 2) of one density, mean 0 and standard deviation 1 in both directions on the training points."""
+
+    training: Tensor
+    held_out: Tensor
+
+
+def draw_shape(name: str, seed: int, training: int = TRAINING, held_out: int = HELD_OUT) -> Shape:
+    """Draw and standardise; log-likelihoods of all models are those of the standardised points."""
+    points = SHAPES[name](training + held_out, Generator().manual_seed(seed))
+    mean, std = points[:training].mean(0), points[:training].std(0)
+    points = (points - mean) / std
+    return Shape(points[:training], points[training:])
+
+
+# --- models -------------------------------------------------------------------------------------------------
+
+
+class _Zuko(nn.Module):
+    """A flow of zuko, its log-density called as :func:`fit` does."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        density: Tensor = self.inner().log_prob(x)
+        return density
+
+
+class _Own(nn.Module):
+    def __init__(self, inner: Flow) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.inner.given(count=len(x)).log_prob(x)
+
+
+def _ours(family: str, seed: int) -> _Own:
+    """Our flow, its last layers at PyTorch's random start instead of zero.
+
+    Zero, the identity, is where a prior of a latent should start. For densities with the symmetries of these it is
+    close to a saddle of the likelihood, which additive couplings leave slowly or never.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _Own(flow(family, 2, steps=TRANSFORMS, hidden=HIDDEN))
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear) and not layer.weight.any():
+                layer.reset_parameters()
+    return model
+
+
+def _theirs(family: str, seed: int) -> _Zuko:
+    """zuko's flow of that name: as many transforms, the same networks, the same number of bins."""
+    flows = optional("zuko.flows")
+    options: dict[str, Any] = {"transforms": TRANSFORMS, "hidden_features": (HIDDEN, HIDDEN), "activation": nn.SiLU}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if family == "realnvp":
+            return _Zuko(flows.RealNVP(2, **options))
+        if family == "maf":
+            return _Zuko(flows.MAF(2, **options))
+        return _Zuko(flows.NSF(2, bins=SPLINE_BINS, **options))
+
+
+def fit(model: Any, shape: Shape, seed: int, updates: int) -> Any:
+    """Maximum likelihood with Adam, a cosine schedule and the same batches for every model; returns the model."""
+    generator = Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / updates)))
+    model.train()
+    for _ in range(updates):
+        rows = torch.randint(len(shape.training), (BATCH,), generator=generator)
+        optimizer.zero_grad()
+        (-model.log_prob(shape.training[rows]).mean()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def _held_out(model: Any, shape: Shape) -> float:
+    """Mean log-likelihood of the held-out points, nats a point."""
+    return float(model.log_prob(shape.held_out).mean())
+
+
+def _gaussian_nats(shape: Shape) -> float:
+    """The same for the full-covariance Gaussian of the training points."""
+    gaussian = torch.distributions.MultivariateNormal(shape.training.mean(0), shape.training.T.cov())
+    return float(gaussian.log_prob(shape.held_out).mean())
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+REACH, SIDE, DOTS = 2.6, 161, 3000
+
+
+@torch.no_grad()
+def _pictures(shape: Shape, models: dict[str, _Own], seed: int) -> dict[str, tuple[Tensor | None, Tensor]]:
+    """Density (SIDE, SIDE) over the square of half side REACH, rows upwards, and points (DOTS, 2), by model."""
+    line = torch.linspace(-REACH, REACH, SIDE)
+    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
+    pictures: dict[str, tuple[Tensor | None, Tensor]] = {"data": (None, shape.held_out[:DOTS])}
+    for family, model in models.items():
+        points = model.inner.given(count=DOTS).sample(Generator().manual_seed(seed))
+        pictures[family] = (model.log_prob(places).exp().view(SIDE, SIDE), points)
+    return pictures
+
+
+def _draw_grid(file: Path, pictures: dict[str, Any], numbers: dict[str, Any], title: str, *, samples: bool) -> None:
+    """One row a density, one column a family; the data on the left."""
+    figure, axes = new_figure(len(pictures), len(FAMILIES) + 1, (12, 10.2), title)
+    frame = (-REACH, REACH, -REACH, REACH)
+    for row, (name, found) in enumerate(pictures.items()):
+        brightest = max(float(density.max()) for density, _ in found.values() if density is not None)
+        brightest = min(brightest, 1.5 * float(found["nsf"][0].max()))
+        for column, (family, (density, points)) in enumerate(found.items()):
+            nats = "" if family == "data" else f"{numbers['held_out_nats'][name][family]:.2f} nats"
+            head = FAMILIES.get(family, "held-out points")
+            panel = blank(axes[row, column], (f"{head}\n{nats}" if row == 0 else nats).strip())
+            if density is None or samples:
+                panel.scatter(points[:, 0], points[:, 1], s=1.2, lw=0, alpha=0.55, color=COLOURS[family])
+                panel.set(xlim=frame[:2], ylim=frame[2:], aspect="equal", facecolor="white")
+            else:
+                panel.imshow(density, origin="lower", extent=frame, cmap="magma", vmin=0, vmax=brightest)
+            if column == 0:
+                panel.set_ylabel(name, fontsize=11, color=INK)
+    save_figure(figure, file)
+
+
+def _draw_comparison(file: Path, numbers: dict[str, Any]) -> None:
+    """Ours minus zuko's, held-out nats, by density and family."""
+    figure, axes = new_figure(1, 1, (8, 3.8))
+    panel = dress(axes[0, 0], "Same size, same batches: our flows minus zuko's, held-out points", "", "nats a point")
+    for i, family in enumerate(COMPARED):
+        values = [numbers["held_out_nats"][name][family] - numbers["zuko"][name][family] for name in SHAPES]
+        places = [at + 0.26 * (i - 1) for at in range(len(SHAPES))]
+        panel.bar(places, values, 0.24, color=COLOURS[family], label=FAMILIES[family])
+    panel.axhline(0, color=INK, lw=1)
+    panel.axhspan(-0.05, 0.05, color=GRID, zorder=0)
+    panel.set_xticks(range(len(SHAPES)), list(SHAPES))
+    panel.legend(frameon=False, fontsize=9, ncols=3)
+    save_figure(figure, file)
+
+
+def _report(numbers: dict[str, Any]) -> None:
+    rows: list[list[str | float]] = [[name, *found.values()] for name, found in numbers["held_out_nats"].items()]
+    print_table("Held-out log-likelihood, nats a point", ["density", "Gaussian", *FAMILIES.values()], rows)
+    if numbers["zuko"] is None:
+        print("zuko is not installed: no comparison")
+        return
+    rows = []
+    for name, theirs in numbers["zuko"].items():
+        ours = numbers["held_out_nats"][name]
+        rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in COMPARED)])
+    print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in COMPARED)], rows)
