@@ -495,10 +495,10 @@ def test_download_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree that takes several seconds: the same large photo under many names."""
+    """A tree that takes many seconds: the same large photo under many names."""
     src = make_cub(tmp_path_factory.mktemp("slow") / "src")
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
-    names = [f"001.Wren/Many_{i:04d}" for i in range(400)]
+    names = [f"001.Wren/Many_{i:04d}" for i in range(2000)]
     first = src / "CUB_200_2011" / "images" / f"{names[0]}.jpg"
     Image.fromarray(noise).save(first, quality=95)
     for i, name in enumerate(names):
