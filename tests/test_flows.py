@@ -22,6 +22,7 @@ from stackgan.latent.flows import (
     Scaling,
     SplineCoupling,
     Squeeze,
+    _fixed_shuffle,
     flow,
     image_flow,
     rational_quadratic_spline,
@@ -215,6 +216,16 @@ def test_scaling_trains_to_the_data_variance() -> None:
     optimizer.step(loss)  # type: ignore[arg-type]
     fitted = (-next(f.parameters())).exp().square()
     torch.testing.assert_close(fitted, x.square().mean(0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4, 7, 64])
+def test_couplings_in_a_row_map_other_channels(channels: int) -> None:
+    """A shuffle that left the kept half where it is would waste the next coupling."""
+    kept = channels // 2
+    for step in range(20):
+        order = _fixed_shuffle(channels, step).order
+        assert sorted(order.tolist()) == list(range(channels))
+        assert 2 * int((order[:kept] < kept).sum()) <= kept
 
 
 def test_actnorm_starts_from_its_first_training_batch() -> None:

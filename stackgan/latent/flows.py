@@ -594,7 +594,12 @@ FAMILIES: dict[str, Callable[[int, int, int, int], list[Bijection]]] = {
 
 
 def _fixed_shuffle(channels: int, seed: int) -> Permutation:
-    return shuffle(channels, torch.Generator().manual_seed(seed))
+    """A random order in which at least half of what a coupling keeps moves to the side that it maps."""
+    generator, kept = torch.Generator().manual_seed(seed), channels // 2
+    while True:
+        mixed = shuffle(channels, generator)
+        if 2 * int((mixed.order[:kept] < kept).sum()) <= kept:
+            return mixed
 
 
 def flow(family: str, dim: int, context: int = 0, *, steps: int = 6, hidden: int = 64) -> Flow:
