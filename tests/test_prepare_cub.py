@@ -516,7 +516,14 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_interrupted_in_the_middle(number: int, code: int, slow: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "stackgan.cli", "prepare", "cub", str(slow), str(out), "--workers", "2"]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background job, as the tests may be one, would hand down a SIGINT that is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
+    )
     deadline = time.monotonic() + 60
     while not any(p.stat().st_size > 100_000 for p in tmp_path.glob("out.partial-*/train/images.npy")):
         assert process.poll() is None and time.monotonic() < deadline
