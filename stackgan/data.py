@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.bags import bags_of_words, nearest_others
+from stackgan.config import BASE_SIZE
 from stackgan.prepared import PreparedSplit
 
-__all__ = ["Batch", "Sampler", "to_stages"]
+__all__ = ["Batch", "Sampler", "centre_crops", "to_stages"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,13 @@ class Sampler:
 
 def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.asarray(embeddings[places], dtype=np.float32))
+
+
+def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
+    """The middles of stored pictures (N, L, L, 3) uint8 -> (N, 3, side, side) in [−1, 1]."""
+    edge = (images.shape[1] - side) // 2
+    pixels = np.array(images[:, edge : edge + side, edge : edge + side])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:

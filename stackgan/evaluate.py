@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from data_prep.painted import caption_colours, held_out_combinations
 from stackgan.checkpoint import write_atomic
+from stackgan.data import centre_crops
 from stackgan.features import Features, load_features
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures, seconds_to_sample, text_free
 from stackgan.metrics import area_under_curve, kernel_distance
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
-from stackgan.reader import PARTS, SIDE, PaintedReader, centre_crops, load_or_train_reader
+from stackgan.reader import PARTS, SIDE, PaintedReader, load_or_train_reader
 
 __all__ = ["ColourAgreement", "colour_agreement", "evaluate", "full_captions"]
 

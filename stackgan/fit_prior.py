@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import publish
 from stackgan.config import Config, with_overrides
+from stackgan.ema import average_decay, update_average
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.encoder import ACTIVE
 from stackgan.latent.flows import Flow
@@ -153,7 +154,7 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
             nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            _average(average, flow, min(AVERAGE, (1 + step) / (10 + step)))
+            update_average(average, flow, average_decay(AVERAGE, step, ramp=True))
             bar.update()
             if step % 50 == 0:
                 bar.set_postfix(nats=f"{float(loss.detach()):.3f}", refresh=False)
@@ -168,14 +169,6 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
 def _warm_cosine(steps: int) -> Callable[[int], float]:
     warm = max(1, steps // 50)
     return lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
-
-
-@torch.no_grad()
-def _average(average: Flow, flow: Flow, decay: float) -> None:
-    for mean, value in zip(average.parameters(), flow.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
-    for kept, now in zip(average.buffers(), flow.buffers(), strict=True):
-        kept.copy_(now)
 
 
 def _flow_of(prior: nn.Module) -> Flow:

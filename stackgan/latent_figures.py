@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stackgan.latent.distributions import DiagonalGaussian
-from stackgan.latent.encoder import ACTIVE
+from stackgan.data import centre_crops
+from stackgan.latent.encoder import ACTIVE, kl_to_prior
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedSplit
 
@@ -56,7 +55,7 @@ def posterior_figures(pipe: StackGANPipeline, split: PreparedSplit, count: int =
         q, p = model.posterior(x, c), model.prior(c)
         errors.append((pipe.generator(q.mode, c)[-1].float() - x).abs().mean((1, 2, 3)))
         z = q.sample(noise=torch.randn(q.mu.shape, generator=generator).to(pipe.device))
-        kls.append(q.kl(p) if isinstance(p, DiagonalGaussian) else q.log_prob(z) - p.log_prob(z))
+        kls.append(kl_to_prior(q, p, z))
         mus.append(q.mu)
     return {
         "reconstruction": float(torch.cat(errors).mean() * 127.5),
@@ -93,9 +92,7 @@ def text_free(pipe: StackGANPipeline, count: int, *, plain: bool = False) -> Ten
 
 def real_pictures(split: PreparedSplit, count: int, side: int) -> Tensor:
     """The middles of the split's first pictures, (count, 3, side, side) in [−1, 1]."""
-    edge = (split.images.shape[1] - side) // 2
-    pixels: Any = split.images[: min(count, len(split)), edge : edge + side, edge : edge + side]
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return centre_crops(split.images[:count], side)
 
 
 def _coarse(images: Tensor) -> Tensor:

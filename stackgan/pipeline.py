@@ -26,7 +26,6 @@ from stackgan.checkpoint import Published, load_published, publish
 from stackgan.config import Config
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.encoder import PosteriorEncoder
-from stackgan.latent.priors import to_noise
 from stackgan.model import StackGAN
 from stackgan.text import Notice, TextEncoder, load_text_encoder
 
@@ -313,7 +312,7 @@ class StackGANPipeline:
             raise ValueError(f"{len(photos)} photos and {len(texts)} captions do not pair up: give a caption a photo")
         posterior, c = self._posterior(), self.model.condition(self.encode(texts).to(self.device)).mu
         x = torch.stack([to_tensor(photo, self.sizes[-1]) for photo in photos]).to(self.device)
-        return to_noise(self.model.prior(c), posterior(x, c).mode)
+        return self.model.prior(c).to_noise(posterior(x, c).mode)
 
     def reconstruct(
         self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]

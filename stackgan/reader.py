@@ -8,7 +8,6 @@ measured each time and stated with whatever it is used for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +119,3 @@ def load_or_train_reader(cache: Path, **training: int) -> PaintedReader:
     save_file(weights, partial, metadata={"version": VERSION})
     partial.replace(cache)
     return reader
-
-
-def centre_crops(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
-    """Stored pictures (N, 76, 76, 3) uint8 -> their middles (N, 3, 64, 64) in [−1, 1]."""
-    stacked = np.ascontiguousarray(np.asarray(images)[:, 6:70, 6:70])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -376,7 +376,7 @@ def _variational(
     with torch.no_grad():
         per_dimension = style.q.kl_per_dimension().mean(0)
         scalars["vae/pixels"], scalars["vae/features"] = pixels.detach(), seen.detach()
-        scalars["vae/kl"] = style.plain_kl().mean().detach()
+        scalars["vae/kl"] = style.plain_kl.mean().detach()
         scalars["vae/kl_most"], scalars["vae/kl_least"] = per_dimension.max(), per_dimension.min()
         scalars["vae/active_units"] = (style.q.mu.var(0) > ACTIVE).float().sum()
     return latent.reconstruction * pixels + latent.features * seen + warm * latent.beta * kl + style.prior_nll()

@@ -9,11 +9,12 @@ import torch
 
 from data_prep.painted import COLOURS, draw, prepare_painted, random_painting
 from stackgan.cli import main
+from stackgan.data import centre_crops
 from stackgan.evaluate import chance, colour_agreement, full_captions, read_real
 from stackgan.latent_figures import diversity, real_pictures
 from stackgan.metrics import kernel_distance
 from stackgan.prepared import PreparedFolder
-from stackgan.reader import PARTS, PaintedReader, centre_crops, load_or_train_reader, train_reader
+from stackgan.reader import PARTS, PaintedReader, load_or_train_reader, train_reader
 from tests.tiny import save_tiny_checkpoint, tiny_pipeline
 
 

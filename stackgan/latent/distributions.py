@@ -34,6 +34,10 @@ class Distribution(Protocol):
         """Log density (B,) at x (B, D)."""
         ...
 
+    def to_noise(self, x: Tensor) -> Tensor:
+        """The base-space point (B, D) that ``sample(noise=…)`` turns into x (B, D)."""
+        ...
+
     @property
     def mode(self) -> Tensor:
         """The point (B, D) that belongs to noise 0."""
@@ -68,6 +72,15 @@ class DiagonalGaussian:
         if noise is None:
             noise = _noise_like(self.mu, generator)
         return self.mu + self.std * noise
+
+    def to_noise(self, x: Tensor) -> Tensor:
+        """(x − mu) / std, (B, D): what :meth:`sample` turns into x.
+
+        >>> p = DiagonalGaussian(torch.ones(1, 2), torch.zeros(1, 2))
+        >>> p.to_noise(torch.tensor([[1.0, 3.0]]))
+        tensor([[0., 2.]])
+        """
+        return (x - self.mu) / self.std
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of x (B, D)."""
@@ -142,12 +155,15 @@ class FullGaussian:
             noise = _noise_like(self.mean, generator)
         return self.mean + (self.factor @ noise[..., None])[..., 0]
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density (B,) of x (B, D), the Mahalanobis term by one triangular solve."""
+    def to_noise(self, x: Tensor) -> Tensor:
+        """L⁻¹ (x − mean), (B, D), by one triangular solve: what :meth:`sample` turns into x."""
         offset = (x - self.mean)[..., None]
         factor = self.factor.expand(*offset.shape[:-2], *self.factor.shape[-2:])
-        whitened = torch.linalg.solve_triangular(factor, offset, upper=False)[..., 0]
-        return -0.5 * (whitened.square().sum(-1) + x.shape[-1] * LOG_2PI) - _half_log_det(self.factor)
+        return torch.linalg.solve_triangular(factor, offset, upper=False)[..., 0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density (B,) of x (B, D), the Mahalanobis term from the whitened points."""
+        return -0.5 * (self.to_noise(x).square().sum(-1) + x.shape[-1] * LOG_2PI) - _half_log_det(self.factor)
 
     def entropy(self) -> Tensor:
         """½ D (log 2π + 1) + log |L|."""

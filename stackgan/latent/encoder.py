@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.latent.distributions import DiagonalGaussian, Distribution
-from stackgan.latent.priors import to_noise
 from stackgan.layers import ResidualDown, kaiming_init
 
-__all__ = ["ACTIVE", "PosteriorEncoder", "Style", "infer_style"]
+__all__ = ["ACTIVE", "PosteriorEncoder", "Style", "infer_style", "kl_to_prior"]
 
 ACTIVE = 0.01  # variance of a dimension's mean over pictures from which it counts as used (arXiv:1509.00519, 5.1)
 
@@ -65,6 +65,11 @@ class PosteriorEncoder(nn.Module):
         return DiagonalGaussian(mu, MOST_LOGVAR * torch.tanh((raw + START_LOGVAR) / MOST_LOGVAR))
 
 
+def kl_to_prior(q: DiagonalGaussian, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q ‖ p), (B,): in closed form between Gaussians, else at the one draw z (B, Z) of q."""
+    return q.kl(p) if isinstance(p, DiagonalGaussian) else q.log_prob(z) - p.log_prob(z)
+
+
 @dataclass(frozen=True)
 class Style:
     """What a batch of pictures says about its styles.
@@ -81,11 +86,10 @@ class Style:
     z: Tensor
     drawn: Tensor
 
+    @cached_property  # a flow's density is the dear part of it
     def plain_kl(self) -> Tensor:
-        """KL(q ‖ p), (B,): in closed form between Gaussians, else at the one draw z."""
-        if isinstance(self.p, DiagonalGaussian):
-            return self.q.kl(self.p)
-        return self.q.log_prob(self.z) - self.p.log_prob(self.z)
+        """KL(q ‖ p), (B,), see :func:`kl_to_prior`."""
+        return kl_to_prior(self.q, self.p, self.z)
 
     def kl(self, free_bits: float) -> Tensor:
         """KL(q ‖ p), mean over batch and dimensions, free below ``free_bits`` nats a dimension.
@@ -95,7 +99,7 @@ class Style:
         """
         if isinstance(self.p, DiagonalGaussian):
             return self.q.kl_per_dimension(self.p).mean(0).clamp_min(free_bits).mean()
-        return (self.plain_kl().mean() / self.z.shape[1]).clamp_min(free_bits)
+        return (self.plain_kl.mean() / self.z.shape[1]).clamp_min(free_bits)
 
     def prior_nll(self) -> Tensor:
         """−log p(z) a dimension, for the prior alone: it goes on learning where free bits or warm-up hold KL back."""
@@ -110,6 +114,6 @@ def infer_style(posterior: PosteriorEncoder, prior: nn.Module, x: Tensor, c: Ten
     with torch.no_grad():
         half = len(x) // 2
         noise = torch.randn_like(z)
-        noise[:half] = to_noise(p, z).roll(1, 0)[:half]
+        noise[:half] = p.to_noise(z).roll(1, 0)[:half]
         drawn = p.sample(noise=noise)
     return Style(q, p, z, drawn)

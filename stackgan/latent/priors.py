@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from stackgan.config import LatentConfig
-from stackgan.latent.distributions import DiagonalGaussian, Distribution, standard_normal
+from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import FlowDistribution, flow
 
-__all__ = ["CODE_PRIORS", "PRIORS", "FlowPrior", "GaussianPrior", "LearnedGaussianPrior", "to_noise"]
+__all__ = ["CODE_PRIORS", "PRIORS", "FlowPrior", "GaussianPrior", "LearnedGaussianPrior"]
 
 
 class GaussianPrior(nn.Module):
@@ -55,20 +55,6 @@ class FlowPrior(nn.Module):
     def forward(self, c: Tensor) -> FlowDistribution:
         """c (B, C) -> p(z | c) over z (B, Z); without a context one row for each of c's."""
         return self.flow.given(c.float() if self.context else None, len(c))
-
-
-def to_noise(p: Distribution, x: Tensor) -> Tensor:
-    """The base-space point (B, D) that ``p.sample(noise=…)`` turns into x (B, D).
-
-    >>> p = DiagonalGaussian(torch.ones(1, 2), torch.zeros(1, 2))
-    >>> to_noise(p, torch.tensor([[1.0, 3.0]]))
-    tensor([[0., 2.]])
-    """
-    if isinstance(p, FlowDistribution):
-        return p.to_noise(x)
-    if isinstance(p, DiagonalGaussian):
-        return (x - p.mu) / p.std
-    raise TypeError(f"{type(p).__name__} has no base space")
 
 
 def _vae_prior(config: LatentConfig, code_dim: int) -> nn.Module:

@@ -241,6 +241,9 @@ class Behind:
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         return self.before.inverse(self.base.sample(generator, noise))[0]
 
+    def to_noise(self, x: Tensor) -> Tensor:
+        return self.base.to_noise(self.before(x)[0])
+
     def log_prob(self, x: Tensor) -> Tensor:
         u, log_det = self.before(x)
         return self.base.log_prob(u) + log_det
