@@ -13,31 +13,35 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.painted_captions import caption_colours, captions
+from data_prep.painted_captions import caption_colours, captions, recoloured
 from data_prep.painted_draw import (
     BACKGROUND_POSES,
     BEAK_SHAPES,
     COLOURS,
     CROWN_SHAPES,
     PALETTE,
-    POSES,
     RGB,
-    SIZES,
     TAIL_SHAPES,
     Painting,
     Part,
     draw,
 )
+from data_prep.painted_draw import POSES as _TILTS
+from data_prep.painted_draw import SIZES as _SCALES
 from stackgan.prepared import PreparedWriter, Record, load_side
 
 __all__ = [
+    "BACKGROUNDS",
     "COLOURS",
     "HELD_OUT",
     "PALETTE",
+    "POSES",
+    "SIZES",
     "Painting",
     "Part",
     "Report",
@@ -46,9 +50,15 @@ __all__ = [
     "draw",
     "held_out_combinations",
     "paint_bird",
+    "painting_of",
     "prepare_painted",
     "random_painting",
+    "recoloured",
 ]
+
+BACKGROUNDS: tuple[str, ...] = tuple(BACKGROUND_POSES)
+POSES: tuple[str, ...] = tuple(_TILTS)
+SIZES: tuple[str, ...] = tuple(_SCALES)
 
 Combination = tuple[tuple[str, str], tuple[str, str]]
 
@@ -126,9 +136,9 @@ def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
         colours = _colours(rng)
     colours |= {"beak": one(_BEAK_COLOURS), "legs": one(_LEG_COLOURS)}
     parts = {part: Part(colour, _shade_of(colour, rng)) for part, colour in colours.items()}
-    background = one(tuple(BACKGROUND_POSES))
+    background = one(BACKGROUNDS)
     pose = one(BACKGROUND_POSES[background])
-    size = one(tuple(SIZES))
+    size = one(SIZES)
 
     def between(low: float, high: float) -> float:
         return round(float(rng.uniform(low, high)), 4)
@@ -142,10 +152,10 @@ def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
         eye_ring=bool(rng.random() < 0.25),
         facing=one(("left", "right")),
         pose=pose,
-        tilt=between(*POSES[pose]),
+        tilt=between(*_TILTS[pose]),
         head_tilt=between(-26.0, -14.0) if pose == "pecking" else between(-7.0, 9.0),
         size=size,
-        scale=between(*SIZES[size]),
+        scale=between(*_SCALES[size]),
         plumpness=between(0.74, 0.82),
         head=between(0.60, 0.66),
         tail_length=between(0.88, 1.12),
@@ -162,6 +172,23 @@ def paint_bird(seed: int, split: str, index: int) -> tuple[Painting, tuple[str, 
     rng = np.random.default_rng([seed, ("train", "test").index(split), index])
     painting = random_painting(rng, held_out=split == "test")
     return painting, captions(painting, rng)
+
+
+def painting_of(parameters: Mapping[str, object] | None) -> Painting:
+    """The painting that a record's ``parameters`` describe.
+
+    Raises:
+        ValueError: they describe none.
+    """
+    values: dict[str, Any] = dict(parameters or {})
+    try:
+        for part, value in values.items():
+            if isinstance(value, dict):
+                r, g, b = value["rgb"]
+                values[part] = Part(value["colour"], (r, g, b))
+        return Painting(**values)
+    except (TypeError, ValueError, KeyError):
+        raise ValueError("a record of painted birds does not say how its bird was drawn: prepare again") from None
 
 
 def _paint_chunk(task: _Task) -> list[_Bird]:

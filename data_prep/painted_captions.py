@@ -289,3 +289,23 @@ def caption_colours(caption: str) -> dict[str, str]:
                 found.setdefault(part, match.group(2))
     named = {part: found[part] for part in ("crown", "breast", "wing") if part in found}
     return {part: _NAMED.get(colour, colour) for part, colour in named.items()}
+
+
+def recoloured(caption: str, part: str, colour: str) -> str | None:
+    """The caption with one colour word changed so that it gives ``part`` another colour and no other part.
+
+    None where no single word does that.
+
+    >>> recoloured("a small red bird with black wings.", "wing", "yellow")
+    'a small red bird with yellow wings.'
+    >>> recoloured("a small red bird with black wings.", "crown", "yellow")
+    >>> recoloured("this bird has a black crown", "crown", "orange")
+    'this bird has an orange crown'
+    """
+    wanted = caption_colours(caption) | {part: colour}
+    for match in re.finditer(rf"\b(an? )?({_COLOUR})\b", caption, re.IGNORECASE):
+        article = match.group(1) and ("an " if colour[0] in "aeio" else "a ")
+        changed = f"{caption[: match.start()]}{article or ''}{colour}{caption[match.end() :]}"
+        if caption_colours(changed) == wanted and changed != caption:
+            return changed
+    return None

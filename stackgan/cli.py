@@ -68,7 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="section.key=value", help="change one key of the preset")
     command.add_argument("--data", required=True, type=Path, help="prepared folder")
     command.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder")
-    command.add_argument("--preset", default="cpu-64", help="legacy, quickstart, cpu-64 (default: %(default)s)")
+    command.add_argument("--preset", help="legacy, quickstart, cpu-64 (default: cpu-64)")
+    command.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="FOLDER",
+        help="run folder or checkpoint whose weights and keys to begin with",
+    )
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.add_argument("--dry-run", action="store_true", help="check everything, print the configuration, stop")
     fit = command.add_argument_group("fit flow priors to a finished checkpoint, without touching its pictures")
@@ -175,7 +181,7 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from stackgan.config import preset
+    from stackgan.config import preset, with_overrides
 
     fitting = {"--checkpoint": args.checkpoint, "--out": args.out}
     if args.fit_prior:
@@ -189,10 +195,19 @@ def _train(args: argparse.Namespace) -> int:
         raise ValueError("--run is missing: name the run folder")
     if any(fitting.values()):
         raise ValueError("--checkpoint and --out go with --fit-prior")
-    config = preset(args.preset, args.overrides)
-    from stackgan.train import train
+    if args.start_from is None:
+        from stackgan.train import train
 
-    return train(args.data, args.run_folder, config, dry_run=args.dry_run, device=args.device)
+        config = preset(args.preset or "cpu-64", args.overrides)
+        return train(args.data, args.run_folder, config, dry_run=args.dry_run, device=args.device)
+    if args.preset is not None:
+        raise ValueError("--start-from brings its own keys: change single ones (section.key=value), give no --preset")
+    from stackgan.train import train
+    from stackgan.warm_start import open_start
+
+    start = open_start(args.start_from)
+    config = with_overrides(start.config, args.overrides)
+    return train(args.data, args.run_folder, config, start=start, dry_run=args.dry_run, device=args.device)
 
 
 def _generate(args: argparse.Namespace) -> int:

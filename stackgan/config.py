@@ -122,32 +122,36 @@ class LatentConfig:
     """The latent modules: z, the picture's style, and c's marginal, what captions look like.
 
     ``z``: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder)
-    or ``flow`` (the same, and the prior p(z | c) is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``,
-    ``standard`` or ``learned`` N(m(c), s(c)). ``c``: ``gaussian`` or ``flow``, p(c) for pictures without text and
-    for the density of captions. ``family``, ``steps``, ``hidden``: the flows. ``width``: of q(z | x, c). ``beta``:
-    weight of KL(q ‖ p), which is a mean over batch and dimensions, reached after the first ``warm_up`` (a share) of
-    the run; ``free_bits``: nats a dimension below which it costs nothing. ``reconstruction``, ``features``: weights
-    of the mean absolute error of pictures, and of the discriminators' features.
+    or ``flow`` (the same, and the prior is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``, ``standard`` or
+    ``learned`` N(m(c), s(c)). ``context``: what a flow prior looks at: ``none``, p(z), or the ``caption``, p(z | c),
+    which fits styles to captions like the training's and worse ones to new combinations of words. ``c``: ``gaussian``
+    or ``flow``, p(c) for pictures without text and for the density of captions. ``family``, ``steps``, ``hidden``:
+    the flows. ``width``: of q(z | x, c). ``beta``: weight of KL(q ‖ p), which is a mean over batch and dimensions,
+    reached after the first ``warm_up`` (a share) of the run; ``free_bits``: nats a dimension below which it costs
+    nothing. ``reconstruction``, ``features``: weights of the mean absolute error of pictures, and of the
+    discriminators' features.
     """
 
     z: str = "gaussian"
     dim: int = 100
     prior: str = "standard"
+    context: str = "none"
     c: str = "gaussian"
     family: str = "glow"
     steps: int = 6
     hidden: int = 128
     width: int = 32
-    beta: float = 0.5
+    beta: float = 1.0
     warm_up: float = 0.1
     free_bits: float = 0.02
-    reconstruction: float = 10.0
+    reconstruction: float = 40.0
     features: float = 2.0
 
     def __post_init__(self) -> None:
         _check(self.z in ("gaussian", "vae", "flow"), "latent.z", self.z, "gaussian, vae or flow")
         _check(self.c in ("gaussian", "flow"), "latent.c", self.c, "gaussian or flow")
         _check(self.prior in ("standard", "learned"), "latent.prior", self.prior, "standard or learned")
+        _check(self.context in ("none", "caption"), "latent.context", self.context, "none or caption")
         _check(self.family in FLOW_FAMILIES, "latent.family", self.family, "one of " + ", ".join(FLOW_FAMILIES))
         least = 2 if self.z == "flow" else 1
         _check(self.dim >= least, "latent.dim", self.dim, f"{least} or more")

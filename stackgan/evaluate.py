@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prep.painted import caption_colours, held_out_combinations
+from data_prep.painted import caption_colours, held_out_combinations, painting_of
 from stackgan.checkpoint import write_atomic
 from stackgan.data import centre_crops
+from stackgan.edit_figures import editing
 from stackgan.features import Features, load_features
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures, seconds_to_sample, text_free
 from stackgan.metrics import area_under_curve, kernel_distance
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
-from stackgan.reader import PARTS, SIDE, PaintedReader, load_or_train_reader
+from stackgan.reader import PARTS, SIDE, PaintedReader, load_or_train_reader, true_reading
 
 __all__ = ["ColourAgreement", "colour_agreement", "evaluate", "full_captions"]
 
@@ -107,8 +108,9 @@ def evaluate(
 ) -> int:
     """Paint ``count`` captions of the split, measure, print and store the figures.
 
-    Painted birds, whose truth is known: the shares of named colours found. With a feature network: kernel distances
-    to the split's pictures. Always: diversity, seconds to sample, and what the latent modules do.
+    Painted birds, whose truth is known: the shares of named colours found, and what becomes of photos whose caption
+    has one colour word changed. With a feature network: kernel distances to the split's pictures. Always: diversity,
+    seconds to sample, and what the latent modules do.
 
     Args:
         features: folder of a feature network (:func:`stackgan.features.load_features`).
@@ -138,10 +140,10 @@ def evaluate(
         "seed": seed,
         "pictures": count,
     }
-    if named is not None:
-        reader = load_or_train_reader(prepared.path / "reader.safetensors")
-        found = reader.read(F.interpolate(pictures, (SIDE, SIDE), mode="area"))
-        result["reader_on_real"] = asdict(read_real(reader, part))
+    reader = load_or_train_reader(prepared.path / "reader.safetensors") if painted else None
+    if reader is not None and named is not None:
+        found = reader.read(F.interpolate(pictures, (SIDE, SIDE), mode="area")).colours
+        result["reader_on_real"] = read_real(reader, part)
         result["generated"] = asdict(colour_agreement(found, named))
         result["shuffled_control"] = asdict(colour_agreement(found, np.roll(named, 1, axis=0)))
         result["chance"] = chance(named)
@@ -161,6 +163,8 @@ def evaluate(
     result["seconds_to_sample_64"] = seconds_to_sample(pipe, captions[0])
     if pipe.model.posterior is not None:
         result["posterior"] = posterior_figures(pipe, part)
+        if reader is not None and pipe.text_encoder is not None:
+            result["editing"] = asdict(editing(pipe, reader, part, min(count, len(part)), seed))
     text = json.dumps(result, indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -218,17 +222,11 @@ def _distances(pipe: StackGANPipeline, network: Features, pictures: Tensor, real
     return found
 
 
-def read_real(reader: PaintedReader, split: PreparedSplit) -> ColourAgreement:
-    """How well the reader reads the split's own pictures, whose colours are known."""
-    truth = np.array([[_colour(record.parameters, part) for part in PARTS] for record in split.records])
-    return colour_agreement(reader.read(centre_crops(split.images)), truth)
-
-
-def _colour(parameters: dict[str, object] | None, part: str) -> str:
-    value = (parameters or {}).get(part)
-    if not isinstance(value, dict) or "colour" not in value:
-        raise ValueError(f"a painted record has no colour of its {part}; prepare the folder again")
-    return str(value["colour"])
+def read_real(reader: PaintedReader, split: PreparedSplit) -> dict[str, Any]:
+    """How well the reader reads the split's own pictures, whose truth is known: colours, then the scene."""
+    truth = true_reading([painting_of(record.parameters) for record in split.records])
+    found = reader.read(centre_crops(split.images))
+    return {**asdict(colour_agreement(found.colours, truth.colours)), **found.scene_like(truth)}
 
 
 def chance(named: NDArray[np.str_]) -> float:

@@ -1,10 +1,11 @@
-"""Fit flow priors to a finished checkpoint: p(z | c) to its posterior's styles, p(c) to its captions' codes.
+"""Fit flow priors to a finished checkpoint: p(z) to its posterior's styles, p(c) to its captions' codes.
 
 G, CA_NET and q(z | x, c) are not touched; both flows are fitted by maximum likelihood,
 
-    max E_{x, c} E_{z ~ q(z | x, c)} [log p(z | c)]        max E_e E_{c ~ q(c | e)} [log p(c)]
+    max E_{x, c} E_{z ~ q(z | x, c)} [log p(z)]        max E_e E_{c ~ q(c | e)} [log p(c)]
 
-which is what is left of the ELBO (arXiv:1312.6114, eq. 3) once q is fixed. Minutes on a CPU.
+which is what is left of the ELBO (arXiv:1312.6114, eq. 3) once q is fixed; with latent.context=caption the first is
+p(z | c). Minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def fit_prior(
 ) -> int:
     """Write ``checkpoint`` with fitted flow priors as a new checkpoint at ``out``; returns 0.
 
-    p(z | c) is fitted where the checkpoint has a posterior, p(c) where it has captions.
+    p(z) is fitted where the checkpoint has a posterior, p(c) where it has captions and latent.c is flow.
 
     Args:
-        checkpoint: published; latent.z vae or flow for p(z | c).
+        checkpoint: published; latent.z vae or flow for p(z).
         data: the prepared folder it was trained on, or one like it.
         overrides: ``latent.family=nsf`` and the like; other sections may not be changed.
         steps: of Adam, each with 256 styles or codes.
@@ -87,7 +88,9 @@ def fit_prior(
     embeddings = torch.from_numpy(np.array(_embeddings(pipe, split))) if pipe.conditional else None
     if model.posterior is not None:
         styles = read_styles(model, split, embeddings, seed)
-        report["z"] = _fit(_flow_of(fitted.prior), styles.q, styles.c, steps, "p(z | c)")
+        captioned = config.latent.context == "caption" and pipe.conditional
+        context = styles.c if captioned else None
+        report["z"] = _fit(_flow_of(fitted.prior), styles.q, context, steps, "p(z | c)" if captioned else "p(z)")
         report["z"]["active_units"] = float((styles.q.mu.var(0) > ACTIVE).sum())
     if fitted.has_code_flow and embeddings is not None:
         rows = torch.randperm(len(embeddings))[:CODES_SEEN]
@@ -230,6 +233,6 @@ def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> st
         "| | flow | N(0, I) |\n|---|---|---|",
     ]
     for name, figures in report.items():
-        what = "p(z \\| c)" if name == "z" else "p(c)"
+        what = f"p({name})" if name == "c" or config.latent.context == "none" else "p(z \\| c)"
         lines.append(f"| {what} | {figures['nats_per_dimension_flow']} | {figures['nats_per_dimension_gaussian']} |")
     return "\n".join(lines) + "\n"

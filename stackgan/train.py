@@ -29,7 +29,7 @@ from stackgan.augment import diff_augment
 from stackgan.caption_contrast import train_compact_encoder
 from stackgan.checkpoint import load_state, publish, save_state, write_atomic
 from stackgan.config import Config
-from stackgan.data import Batch, Sampler, to_stages
+from stackgan.data import Batch, Sampler, centre_crops, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
@@ -43,13 +43,15 @@ from stackgan.losses import (
     text_contrast,
 )
 from stackgan.model import StackGAN, build_discriminators
-from stackgan.pipeline import StackGANPipeline, chosen_device
+from stackgan.pipeline import StackGANPipeline, chosen_device, to_pil
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_text_encoder
+from stackgan.warm_start import Start, copy_text_encoder, copy_weights
 
 __all__ = ["train"]
 
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
+SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
 CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint remembers the quantiles of
 
 # Keys that may differ when a run is resumed: how long and how often, not what is trained.
@@ -115,6 +117,17 @@ class Run:
         average = copy.deepcopy(model).eval().requires_grad_(False)
         return cls(config, model, average, discriminators, optimizers, device)
 
+    def start_from(self, start: Start) -> list[str]:
+        """Take over weights; returns the modules that are new and begin afresh."""
+        fresh = copy_weights(start.model, self.model, start.folder)
+        copy_weights(start.average, self.average, start.folder)
+        modules = {name.split(".")[0] for name in fresh}
+        if start.discriminators is None:
+            modules.add("discriminators")
+        elif copy_weights(start.discriminators, self.discriminators, start.folder):
+            modules.add("some discriminators")
+        return sorted(modules)
+
     @property
     def nets(self) -> list[Discriminator]:
         """The discriminators, coarsest first."""
@@ -140,12 +153,21 @@ class Run:
         self.progress = Progress(**state["progress"])
 
 
-def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False, device: str | None = None) -> int:
+def train(
+    data: Path,
+    run_folder: Path,
+    config: Config,
+    *,
+    start: Start | None = None,
+    dry_run: bool = False,
+    device: str | None = None,
+) -> int:
     """Train, or go on training, in ``run_folder``. Returns 0, or 130 when it was interrupted (and saved).
 
     Args:
         data: a prepared folder.
         config: text.dim may be 0; the resolved configuration is printed and saved before the first step.
+        start: weights and caption encoder to begin with; a run that is resumed has its own.
         dry_run: stop there.
 
     Raises:
@@ -162,6 +184,8 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{run_folder}: cannot be made a run folder ({error.strerror}); name another") from None
+    if start is not None:
+        copy_text_encoder(start, run_folder)
     encoder, embeddings, config = prepare_text(run_folder, split, config)
     config = _settle_config(run_folder, prepared, config)
     print(config.to_json(), end="")
@@ -183,6 +207,8 @@ def train(data: Path, run_folder: Path, config: Config, *, dry_run: bool = False
     if state_file.exists():
         run.restore(load_state(state_file))
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
+    elif start is not None:
+        print(f"starting from {start.folder}; new here: {', '.join(run.start_from(start)) or 'nothing'}")
     elif embeddings is not None and config.text.standardise:
         measured = torch.from_numpy(np.array(embeddings))  # a copy: the cache is read-only
         run.model.standardise.measure(measured)
@@ -532,12 +558,16 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class SampleSheet:
-    """The same captions and seeds painted by the average again and again, as RUN/samples/<images>.png."""
+    """The same captions and seeds painted by the average again and again, as RUN/samples/<images>.png.
+
+    With a posterior, photos beside what it makes of them: as they are, and with the words of another photo.
+    """
 
     def __init__(self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
         self.folder, self.encoder = folder, encoder
         split = prepared.splits.get("test") or prepared.splits["train"]
         rows = np.linspace(0, len(split) - 1, SAMPLE_CAPTIONS).astype(int)
+        self.photos = centre_crops(split.images[rows[:SAMPLE_PHOTOS]], config.tree.sizes[-1])
         self.captions: list[str] = []
         self.embeddings: Tensor | None = None
         if config.text.conditional:
@@ -558,10 +588,25 @@ class SampleSheet:
         else:
             for caption, e in zip(self.captions, self.embeddings, strict=True):
                 rows.append((caption, pipe(embeddings=e[None], seeds=seeds).images))
+        if run.average.posterior is not None:
+            rows += self._photo_rows(run.average)
         self.folder.mkdir(exist_ok=True)
         file = self.folder / f"{run.progress.images:010d}.png"
         caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(file)
         return file
+
+    @torch.inference_mode()
+    def _photo_rows(self, model: StackGAN) -> list[tuple[str, Sequence[Any]]]:
+        x = self.photos.to(next(model.parameters()).device)
+        c = model.no_code(len(x))
+        if self.embeddings is not None:
+            c = model.condition(self.embeddings[: len(x)].to(x.device)).mu
+        assert model.posterior is not None
+        z = model.posterior(x, c).mode
+        shown = [("photos", x), ("the same, painted", model.generator(z, c)[-1])]
+        if self.embeddings is not None:
+            shown.append(("with the words of the photo before", model.generator(z, c.roll(1, 0))[-1]))
+        return [(label, to_pil(images)) for label, images in shown]
 
 
 class Log:

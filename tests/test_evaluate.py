@@ -64,7 +64,7 @@ def test_full_captions_name_the_truth(painted: Path) -> None:
 def test_the_reader_learns_and_is_cached(painted: Path, reader: PaintedReader, tmp_path: Path) -> None:
     """Nine hundred birds make a reader far above chance; the full one (10,000) states its own accuracy when used."""
     split = PreparedFolder.open(painted).splits["test"]
-    assert read_real(reader, split).named > 0.6
+    assert read_real(reader, split)["named"] > 0.6
     cache = tmp_path / "reader.safetensors"
     first = load_or_train_reader(cache, count=64, epochs=1)
     again = load_or_train_reader(cache, count=64, epochs=1)

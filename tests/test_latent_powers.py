@@ -24,6 +24,7 @@ LATENTS = {
     "vae": ["latent.z=vae"],
     "learned": ["latent.z=vae", "latent.prior=learned"],
     "flow": ["latent.z=flow", "latent.c=flow", "latent.steps=2"],
+    "caption": ["latent.z=flow", "latent.context=caption", "latent.steps=2"],
 }
 CAPTIONS = ["a red bird with black wings", "a small yellow bird"]
 
@@ -75,7 +76,7 @@ def test_every_kind_paints_and_truncates_the_same_way(checkpoints: dict[str, Pat
     torch.testing.assert_close(p.sample(noise=0 * noise), p.mode)
 
 
-@pytest.mark.parametrize("name", ["vae", "learned", "flow"])
+@pytest.mark.parametrize("name", ["vae", "learned", "flow", "caption"])
 def test_styles_are_read_and_carried_over(checkpoints: dict[str, Path], photo: Path, name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     image = Image.open(photo)

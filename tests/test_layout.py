@@ -17,8 +17,9 @@ LAYERS = [
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
     {"model"},
     {"checkpoint"},
-    {"pipeline", "convert"},
+    {"pipeline", "convert", "warm_start"},
     {"reader", "caption_file", "features", "latent_figures"},
+    {"edit_figures"},
     {"train", "fit_prior", "evaluate", "batch", "edit"},
     {"cli"},
 ]  # fmt: skip

@@ -45,7 +45,11 @@ class LearnedGaussianPrior(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """p(z | c) as a normalizing flow with c as its context: exact density, one pass to sample."""
+    """p(z), or p(z | c) with c as its context, as a normalizing flow: exact density, one pass to sample.
+
+    Args:
+        context: C, or 0 for a prior that does not look at c.
+    """
 
     def __init__(self, dim: int, context: int, config: LatentConfig) -> None:
         super().__init__()
@@ -53,7 +57,7 @@ class FlowPrior(nn.Module):
         self.flow = flow(config.family, dim, context, steps=config.steps, hidden=config.hidden)
 
     def forward(self, c: Tensor) -> FlowDistribution:
-        """c (B, C) -> p(z | c) over z (B, Z); without a context one row for each of c's."""
+        """c (B, C) -> a distribution over z (B, Z), one row for each of c's."""
         return self.flow.given(c.float() if self.context else None, len(c))
 
 
@@ -65,7 +69,7 @@ def _vae_prior(config: LatentConfig, code_dim: int) -> nn.Module:
 PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
     "gaussian": lambda config, code_dim: GaussianPrior(config.dim),
     "vae": _vae_prior,
-    "flow": lambda config, code_dim: FlowPrior(config.dim, code_dim, config),
+    "flow": lambda config, code_dim: FlowPrior(config.dim, code_dim if config.context == "caption" else 0, config),
 }
 CODE_PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
     "gaussian": lambda config, code_dim: GaussianPrior(code_dim),

@@ -1,0 +1,89 @@
+"""Start a run from another one's weights: other data, another latent module, one more stage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from stackgan.checkpoint import load_published, load_state
+from stackgan.config import Config
+
+__all__ = ["Start", "copy_text_encoder", "copy_weights", "open_start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run folder or a published checkpoint gives to a new run.
+
+    Attributes:
+        config: its configuration, which the new run's is made from.
+        model, average: weights of the generator with all that sampling needs, as last trained and averaged.
+        discriminators: None from a published checkpoint, which has none.
+        text: folder of its caption encoder, None without one.
+    """
+
+    folder: Path
+    config: Config
+    model: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    discriminators: Mapping[str, Tensor] | None
+    text: Path | None
+
+
+def open_start(folder: Path) -> Start:
+    """Read a run folder (``state.pt`` in it) or a published checkpoint.
+
+    Raises:
+        FileNotFoundError: neither is there. ValueError: it cannot be read.
+    """
+    if (folder / "state.pt").is_file():
+        try:
+            values = json.loads((folder / "config.json").read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{folder / 'config.json'}: not valid JSON ({error})") from None
+        values.pop("data", None)
+        config = Config.from_dict(values, str(folder / "config.json"))
+        state = load_state(folder / "state.pt")
+        text = folder / "text"
+        return Start(
+            folder,
+            config,
+            state["model"],
+            state["average"],
+            state["discriminators"],
+            text if text.is_dir() else None,
+        )
+    published = load_published(folder)
+    return Start(folder, published.config, published.weights, published.weights, None, published.text_folder)
+
+
+def copy_text_encoder(start: Start, run_folder: Path) -> None:
+    """Put the start's caption encoder where a run looks for its own; one that is there stays."""
+    target = run_folder / "text"
+    if start.text is not None and not target.exists():
+        partial = run_folder / "text.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(start.text, partial)
+        partial.replace(target)
+
+
+def copy_weights(weights: Mapping[str, Tensor], net: nn.Module, folder: Path) -> list[str]:
+    """Load what ``weights`` has of ``net``'s; returns the names that it has not, which keep their fresh values.
+
+    Raises:
+        ValueError: a tensor of another shape.
+    """
+    wanted = net.state_dict()
+    for name, tensor in wanted.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"{folder}: {name} has shape {tuple(weights[name].shape)}, this run asks for {tuple(tensor.shape)}; "
+                "keep the widths and dimensions of the run you start from"
+            )
+    net.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
+    return [name for name in wanted if name not in weights]

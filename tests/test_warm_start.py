@@ -1,0 +1,79 @@
+"""Runs that begin with another run's weights: what is taken over, what is new, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.painted import prepare_painted
+from stackgan.checkpoint import load_published, load_state
+from stackgan.cli import main
+from stackgan.config import preset
+from stackgan.train import train
+from tests.test_train import TINY  # the same small networks
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("start") / "painted"
+    prepare_painted(folder, count=24, seed=4, test_count=12, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert train(painted, run, preset("quickstart", [*TINY, "train.images=16"]), device="cpu") == 0
+    return run
+
+
+def _start(painted: Path, run: Path, source: Path, *more: str) -> int:
+    use = ["train", "--data", str(painted), "--run", str(run), "--start-from", str(source), "--device", "cpu"]
+    return main([*use, *more])
+
+
+def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
+    painted: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    # No learning: whatever was taken over comes out unchanged.
+    still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8"]
+    assert _start(painted, run, finished, "latent.z=flow", *still) == 0
+    assert "new here: posterior, prior" in capsys.readouterr().out
+    before, after = load_state(finished / "state.pt"), load_state(run / "state.pt")
+    for part in ("model", "average", "discriminators"):
+        for name, tensor in before[part].items():
+            torch.testing.assert_close(after[part][name], tensor)
+    assert {name.split(".")[0] for name in after["model"].keys() - before["model"].keys()} == {"posterior", "prior"}
+    assert (run / "text" / "model.safetensors").read_bytes() == (finished / "text" / "model.safetensors").read_bytes()
+    assert load_published(run / "checkpoint").config.latent.z == "flow"
+
+    assert _start(painted, run, finished, "latent.z=flow", *still, "train.images=16") == 0  # the same command goes on
+    assert "resuming at step 1" in capsys.readouterr().out
+
+
+def test_a_published_checkpoint_is_a_start_too(
+    painted: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _start(painted, tmp_path / "run", finished / "checkpoint", "train.images=8") == 0
+    assert "new here: discriminators" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_said(
+    painted: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [
+        ((finished, "generator.width=8"), "keep the widths"),
+        ((finished, "--preset", "quickstart"), "give no --preset"),
+        ((tmp_path / "none",), "none"),
+        ((finished, "nosuch.key=1"), "unknown config key"),
+    ]
+    for i, (arguments, message) in enumerate(cases):
+        assert _start(painted, tmp_path / f"run{i}", *arguments) == 2, arguments  # type: ignore[arg-type]
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "state.pt").write_bytes(b"no")
+    (tmp_path / "bad" / "config.json").write_text("{")
+    assert _start(painted, tmp_path / "run", tmp_path / "bad") == 2
+    assert "not valid JSON" in capsys.readouterr().err
