@@ -143,9 +143,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_evaluate)
 
     command = commands.add_parser("study", help="the mathematics of the latent modules on small data, with figures")
-    command.add_argument("name", help="kl, vae-digits, flow-digits or flow-2d")
+    command.add_argument("name", help="kl, vae-digits, flow-digits, flow-2d or latents")
     command.add_argument("--out", type=Path, help="folder for figures and numbers.json (default: study/NAME)")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    command.add_argument("--data", type=Path, help="latents: prepared painted birds (default: painted anew)")
+    command.add_argument("--features", type=Path, help="latents: folder of a feature network, for distances")
+    command.add_argument("--images", type=int, help="latents: pictures that every model sees (default: 33000)")
     command.set_defaults(run=_study)
 
     command = commands.add_parser("convert", help="import the published StackGAN-v2 weights")
@@ -302,7 +305,12 @@ def _study(args: argparse.Namespace) -> int:
     from stackgan.study import study
 
     out = args.out if args.out is not None else Path("study") / args.name
-    study(args.name, out, args.seed)
+    options = {
+        name: getattr(args, name) for name in ("data", "features", "images") if getattr(args, name) is not None
+    }
+    if options and args.name != "latents":
+        raise ValueError(f"--{next(iter(options))} goes with the study latents alone")
+    study(args.name, out, args.seed, **options)
     print(f"figures and numbers.json in {out}")
     return 0
 

@@ -118,9 +118,9 @@ class Run:
         return cls(config, model, average, discriminators, optimizers, device)
 
     def start_from(self, start: Start) -> list[str]:
-        """Take over weights; returns the modules that are new and begin afresh."""
+        """Take over averaged weights; returns the modules that are new and begin afresh."""
         fresh = copy_weights(start.model, self.model, start.folder)
-        copy_weights(start.average, self.average, start.folder)
+        copy_weights(start.model, self.average, start.folder)
         modules = {name.split(".")[0] for name in fresh}
         if start.discriminators is None:
             modules.add("discriminators")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stackgan.checkpoint import load_published, load_state
 from stackgan.config import Config
 
-__all__ = ["Start", "copy_text_encoder", "copy_weights", "open_start"]
+__all__ = ["Start", "copy_folder", "copy_text_encoder", "copy_weights", "open_start"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Start:
 
     Attributes:
         config: its configuration, which the new run's is made from.
-        model, average: weights of the generator with all that sampling needs, as last trained and averaged.
+        model: averaged weights of the generator with all that sampling needs.
         discriminators: None from a published checkpoint, which has none.
         text: folder of its caption encoder, None without one.
     """
@@ -30,7 +30,6 @@ class Start:
     folder: Path
     config: Config
     model: Mapping[str, Tensor]
-    average: Mapping[str, Tensor]
     discriminators: Mapping[str, Tensor] | None
     text: Path | None
 
@@ -50,26 +49,23 @@ def open_start(folder: Path) -> Start:
         config = Config.from_dict(values, str(folder / "config.json"))
         state = load_state(folder / "state.pt")
         text = folder / "text"
-        return Start(
-            folder,
-            config,
-            state["model"],
-            state["average"],
-            state["discriminators"],
-            text if text.is_dir() else None,
-        )
+        return Start(folder, config, state["average"], state["discriminators"], text if text.is_dir() else None)
     published = load_published(folder)
-    return Start(folder, published.config, published.weights, published.weights, None, published.text_folder)
+    return Start(folder, published.config, published.weights, None, published.text_folder)
 
 
 def copy_text_encoder(start: Start, run_folder: Path) -> None:
     """Put the start's caption encoder where a run looks for its own; one that is there stays."""
-    target = run_folder / "text"
-    if start.text is not None and not target.exists():
-        partial = run_folder / "text.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(start.text, partial)
-        partial.replace(target)
+    if start.text is not None and not (run_folder / "text").exists():
+        copy_folder(start.text, run_folder / "text")
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder, whole or not at all; ``target`` must not exist, its parents are made."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    partial.replace(target)
 
 
 def copy_weights(weights: Mapping[str, Tensor], net: nn.Module, folder: Path) -> list[str]:

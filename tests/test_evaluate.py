@@ -15,7 +15,7 @@ from stackgan.latent_figures import diversity, real_pictures
 from stackgan.metrics import kernel_distance
 from stackgan.prepared import PreparedFolder
 from stackgan.reader import PARTS, PaintedReader, load_or_train_reader, train_reader
-from tests.tiny import save_tiny_checkpoint, tiny_pipeline
+from tests.tiny import save_tiny_checkpoint, save_tiny_features, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -106,26 +106,10 @@ def test_evaluate_prints_and_writes_the_figures(
 
 # --- distances and latent modules ---------------------------------------------------------------------------
 
-NET = """
-import torch
-
-class FeatureNet(torch.nn.Module):
-    def __init__(self, path):
-        super().__init__()
-        assert path.suffix == ".safetensors"
-
-    def forward(self, images):
-        assert images.dtype == torch.uint8
-        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1), None
-"""
-
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("features")
-    (folder / "feature_net.py").write_text(NET)
-    (folder / "tiny.safetensors").write_bytes(b"")
-    return folder
+    return save_tiny_features(tmp_path_factory.mktemp("features"))
 
 
 def test_kernel_distance_is_the_unbiased_mmd() -> None:
@@ -175,6 +159,8 @@ def test_evaluate_measures_distances_and_latent_modules(
     posterior = printed["posterior"]
     assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
     assert np.isfinite(posterior["kl"])
+    assert printed["editing"]["pictures"] == 60 and 0 <= printed["editing"]["changed"] <= 1
+    assert set(printed["editing"]["kept"]) == {"background", "facing", "pose", "size", "tilt", "scale"}
 
     assert main([*command, "--features", str(tmp_path / "none")]) == 2
     assert "feature_net.py and its weights" in capsys.readouterr().err

@@ -303,9 +303,11 @@ def test_comparison_with_zuko(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_unknown_study_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown study 'flows': choose from kl, vae-digits, flow-digits, flow-2d"):
+    with pytest.raises(
+        ValueError, match="unknown study 'flows': choose from kl, vae-digits, flow-digits, flow-2d, latents"
+    ):
         study("flows", tmp_path)
-    assert set(STUDIES) == {"kl", "vae-digits", "flow-digits", "flow-2d"}
+    assert set(STUDIES) == {"kl", "vae-digits", "flow-digits", "flow-2d", "latents"}
 
 
 def test_missing_package_names_the_extra() -> None:

@@ -75,3 +75,25 @@ def save_tiny_checkpoint(
     """Write :func:`tiny_pipeline` as a published checkpoint; returns ``folder``."""
     tiny_pipeline(seed, stages, text, latent).save_pretrained(folder, card="# tiny, for tests\n")
     return folder
+
+
+# A feature network that averages: pictures (B, 3, H, W) uint8 -> (B, 48).
+FEATURES = """
+import torch
+
+class FeatureNet(torch.nn.Module):
+    def __init__(self, path):
+        super().__init__()
+        assert path.suffix == ".safetensors"
+
+    def forward(self, images):
+        assert images.dtype == torch.uint8
+        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1), None
+"""
+
+
+def save_tiny_features(folder: Path) -> Path:
+    """A folder of a feature network, as ``--features`` takes it."""
+    (folder / "feature_net.py").write_text(FEATURES)
+    (folder / "tiny.safetensors").write_bytes(b"")
+    return folder

@@ -1,0 +1,241 @@
+"""Every latent module on painted birds: equal budgets, several seeds, one table.
+
+For each seed a model with z ~ N(0, I) (``gaussian``) and one with a posterior (``vae``) see the same number of
+pictures; every flow family is then fitted to the latter's styles. All of them paint the same held-out captions.
+
+Hours on two CPU cores. What is finished is kept in the folder, so that a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_prep.painted import prepare_painted
+from stackgan.checkpoint import load_published, write_atomic
+from stackgan.config import preset
+from stackgan.evaluate import DIVERSITY_CAPTIONS, full_captions, paint_all
+from stackgan.features import load_features
+from stackgan.fit_prior import fit_prior
+from stackgan.latent_figures import diversity, posterior_figures, real_pictures
+from stackgan.metrics import kernel_distance
+from stackgan.pipeline import StackGANPipeline
+from stackgan.prepared import PreparedFolder
+from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
+from stackgan.train import train
+from stackgan.warm_start import copy_folder
+
+__all__ = ["run"]
+
+MODELS = ("gaussian", "vae")
+FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")
+STEPS = 1500  # of fitting a flow
+# A density of IAF costs one network pass a dimension: a shallower flow, fewer steps.
+OVERRIDES = {"iaf": ["latent.steps=2"]}
+FEWER_STEPS = {"iaf": 300}
+BIRDS = (16_000, 2_000)  # painted for training and testing where no data are given
+ROUNDS = 5  # of measuring seconds, the modules in turn
+
+
+def run(
+    out: Path,
+    seed: int = 0,
+    *,
+    data: Path | None = None,
+    features: Path | None = None,
+    images: int = 33_000,
+    seeds: int = 3,
+    count: int = 1000,
+    overrides: tuple[str, ...] = (),
+    families: tuple[str, ...] = FAMILIES,
+    steps: int = STEPS,
+) -> dict[str, Any]:
+    """Train, fit, measure; writes ``numbers.json``, ``latents.png`` and the models into ``out``.
+
+    Args:
+        seed: the first of ``seeds`` that follow each other.
+        data: a prepared folder of painted birds; painted anew where none is given.
+        features: folder of a feature network; without one there are no distances.
+        images: pictures that every model sees in training.
+        count: captions painted for each figure.
+        overrides: further config keys of the runs.
+
+    Raises:
+        ValueError: data of another kind, fewer than 2 seeds.
+    """
+    if seeds < 2:
+        raise ValueError(f"seeds is {seeds}: a spread needs 2 or more")
+    folder = data if data is not None else _paint(out / "painted")
+    prepared = PreparedFolder.open(folder)
+    if prepared.kind != "painted":
+        raise ValueError(f"{folder}: holds {prepared.kind} pictures; this study needs painted birds")
+    chosen = list(range(seed, seed + seeds))
+    for number in chosen:
+        for model in MODELS:
+            _train(out, folder, model, number, chosen[0], images, overrides)
+        for family in families:
+            _fit(out, folder, family, number, steps)
+    modules = [*MODELS, *families]
+    test = prepared.splits["test"]
+    captions, _ = full_captions(test, count)
+    real = real_pictures(test, max(count, 1000), 64)
+    network = load_features(features) if features is not None else None
+    truth = network(real) if network is not None else None
+    figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
+    for module in modules:
+        for number in chosen:
+            pipe = StackGANPipeline.from_pretrained(_checkpoint(out, module, number), device="cpu")
+            cache = out / "figures" / f"{module}-{number}.json"
+            found = _cached(cache, pipe.fingerprint)
+            if found is None:
+                found = {"diversity": diversity(pipe, captions[:DIVERSITY_CAPTIONS], real)}
+                if network is not None and truth is not None:
+                    pictures = paint_all(pipe, captions, seed=0)
+                    found["distance"] = kernel_distance(network(pictures), truth).value
+                if pipe.model.posterior is not None:
+                    found |= posterior_figures(pipe, test)
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(cache, json.dumps({"checkpoint": pipe.fingerprint, **found}).encode())
+            figures[module].append(found)
+    numbers: dict[str, Any] = {
+        "images": images,
+        "captions": count,
+        "seeds": chosen,
+        "features": network.name if network is not None else None,
+        "seconds_to_sample_64": _seconds(out, modules, chosen[0], captions[0]),
+        "modules": {module: _summary(found) for module, found in figures.items()},
+        "each_seed": figures,
+    }
+    write_numbers(out, numbers)
+    _report(numbers)
+    if network is not None:
+        _draw(out / "latents.png", numbers)
+    return numbers
+
+
+def _paint(folder: Path) -> Path:
+    if not (folder / "dataset.json").is_file():
+        print(f"painting {sum(BIRDS)} birds into {folder}")
+        prepare_painted(folder, count=BIRDS[0], test_count=BIRDS[1], seed=0)
+    return folder
+
+
+def _checkpoint(out: Path, module: str, seed: int) -> Path:
+    name = out / f"{module}-{seed}"
+    return name / "checkpoint" if module in MODELS else name
+
+
+def _train(out: Path, data: Path, model: str, seed: int, first: int, images: int, overrides: tuple[str, ...]) -> None:
+    """Train one model unless it is finished; all share the caption encoder of the first."""
+    folder = out / f"{model}-{seed}"
+    if _trained(folder / "checkpoint") >= images:
+        return
+    print(f"training {folder.name}")
+    keys = ["loss.diversity=1", "compact.steps=3200", "train.minutes=0", f"latent.z={model}", *overrides]
+    config = preset("quickstart", keys)
+    config = replace(config, train=replace(config.train, images=images, seed=seed, save_minutes=3))
+    shared = out / f"{MODELS[0]}-{first}" / "text"
+    if shared.is_dir() and not (folder / "text").exists():
+        copy_folder(shared, folder / "text")
+    with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
+        code = train(data, folder, config, device="cpu")
+    if code:
+        raise KeyboardInterrupt
+
+
+def _trained(checkpoint: Path) -> int:
+    """Pictures that a run's checkpoint has seen, 0 where there is none."""
+    if not (checkpoint / "config.json").is_file():
+        return 0
+    return int(load_published(checkpoint).facts["trained"]["images"])
+
+
+def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
+    target = _checkpoint(out, family, seed)
+    if target.is_dir():
+        return
+    print(f"fitting {target.name}")
+    keys = [f"latent.family={family}", "latent.c=gaussian", *OVERRIDES.get(family, [])]
+    with contextlib.redirect_stdout(io.StringIO()):
+        fit_prior(
+            out / f"vae-{seed}" / "checkpoint",
+            data,
+            target,
+            keys,
+            steps=min(steps, FEWER_STEPS.get(family, steps)),
+            seed=seed,
+            device="cpu",
+        )
+
+
+def _cached(file: Path, fingerprint: str) -> dict[str, float] | None:
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return found if found.pop("checkpoint") == fingerprint else None
+
+
+def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
+    """Median seconds to 64 pictures of one caption; the modules take turns, so that a slow moment hits all."""
+    pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed), device="cpu") for m in modules}
+    times: dict[str, list[float]] = {module: [] for module in modules}
+    with torch.inference_mode():
+        for turn in range(ROUNDS + 1):
+            for module, pipe in pipes.items():
+                e = pipe.encode([caption]).expand(64, -1)
+                began = time.perf_counter()
+                pipe.paint(e, range(64))
+                if turn:  # the first is for warming up
+                    times[module].append(time.perf_counter() - began)
+    return {module: float(np.median(found)) for module, found in times.items()}
+
+
+def _summary(found: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation over the seeds of every figure."""
+    summary = {}
+    for name in found[0]:
+        values = np.array([figures[name] for figures in found])
+        summary[name] = {"mean": float(values.mean()), "spread": float(values.std(ddof=1))}
+    return summary
+
+
+def _report(numbers: dict[str, Any]) -> None:
+    columns = {"distance": 3, "diversity": 2, "reconstruction": 1, "active_units": 0, "kl": 1}
+    rows: list[list[str | float]] = []
+    for module, found in numbers["modules"].items():
+        row: list[str | float] = [module]
+        for name, digits in columns.items():
+            if name in found:
+                row.append(f"{found[name]['mean']:.{digits}f} ± {found[name]['spread']:.{digits}f}")
+            else:
+                row.append("–")
+        row.append(f"{numbers['seconds_to_sample_64'][module]:.3f}")
+        rows.append(row)
+    title = f"{numbers['images']} pictures seen, {numbers['captions']} held-out captions; mean ± sd over seeds"
+    header = ["module", "kernel distance", "diversity", "error of 255", "active units", "KL, nats", "s to sample 64"]
+    print_table(title, header, rows)
+
+
+def _draw(file: Path, numbers: dict[str, Any]) -> None:
+    """Kernel distance of every module: a dot a seed, a bar for the mean."""
+    figure, axes = new_figure(1, 1, (8, 3.6))
+    title = f"Painted birds, {numbers['images']:,} pictures seen: distance of what the prior paints to held-out birds"
+    panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")
+    for place, (module, found) in enumerate(numbers["modules"].items()):
+        colour = COLOURS.get(module, COLOURS["other"])
+        panel.bar(place, found["distance"]["mean"], 0.6, color=colour, alpha=0.35)
+        each = [figures["distance"] for figures in numbers["each_seed"][module]]
+        panel.scatter([place] * len(each), each, s=26, color=colour, zorder=3)
+    lowest = min(f["distance"] for found in numbers["each_seed"].values() for f in found)
+    panel.set_ylim(bottom=math.floor(lowest * 8) / 10)
+    panel.set_xticks(range(len(numbers["modules"])), list(numbers["modules"]), color=INK)
+    save_figure(figure, file)
