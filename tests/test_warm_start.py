@@ -50,7 +50,7 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     assert load_published(run / "checkpoint").config.latent.z == "flow"
 
     assert _start(painted, run, finished, "latent.z=flow", *still, "train.images=16") == 0  # the same command goes on
-    assert "resuming at step 1" in capsys.readouterr().out
+    assert "resuming at step 2" in capsys.readouterr().out
 
 
 def test_a_published_checkpoint_is_a_start_too(
