@@ -59,6 +59,7 @@ MAX_CAPTION = 2000  # characters; a caption is a sentence or two
 OPENING = 8  # pictures that greet a visitor
 CHIPS_SHOWN = 5  # example captions to press
 FIRST_SEED = 1
+EXAMPLE_PHOTOS, EXAMPLE_BIRDS = 3, 7  # how many birds are drawn to try the photo tab with, and from which seed
 KEEP_SECONDS = 24 * 3600  # how long a painted file can be downloaded
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
@@ -581,6 +582,28 @@ def edit_photo(pipe: "StackGANPipeline", photo: Image.Image | None, caption: str
     return Painting(pictures, 1.0, notices, seconds, pipe.fingerprint, reusable=False)
 
 
+def _example_photos(pipe: "StackGANPipeline", folder: Path) -> list[list[str]]:
+    """Photo files, captions and new captions to try: birds drawn for the purpose, where a checkpoint paints such."""
+    if pipe.facts.get("data", {}).get("kind") != "painted":
+        return []
+    from data_prep.painted import draw, paint_bird, recoloured
+
+    found: list[list[str]] = []
+    number = 0
+    while len(found) < EXAMPLE_PHOTOS:
+        painting, captions = paint_bird(EXAMPLE_BIRDS, "test", number)
+        part, colour = (("wing", "yellow"), ("crown", "red"), ("breast", "white"))[number % 3]
+        changed = [(line, recoloured(line, part, colour)) for line in captions]
+        number += 1
+        for line, new in changed:
+            if new is not None:
+                file = folder / f"bird-{number}.png"
+                Image.fromarray(draw(painting, 304)).save(file)
+                found.append([str(file), line, new])
+                break
+    return found
+
+
 def _photo_tab(pipe: "StackGANPipeline") -> None:
     import gradio as gr
 
@@ -592,6 +615,10 @@ def _photo_tab(pipe: "StackGANPipeline") -> None:
             old = gr.Textbox(label="What it shows", elem_id="photo-caption", max_lines=4)
             new = gr.Textbox(label="What it is to show (may stay empty)", elem_id="photo-new", max_lines=4)
             button = gr.Button("Paint it", variant="primary", elem_id="photo-paint")
+            with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies of its own
+                examples = _example_photos(pipe, Path(folder))
+                if examples:
+                    gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
         with gr.Column():
             result = _html({"empty": True}, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="photo-gallery")
 

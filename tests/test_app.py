@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from data_prep.painted import caption_colours
 from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS, save_tiny_checkpoint, tiny_pipeline
 
@@ -529,13 +530,27 @@ LATENT = ("latent.z=flow", "latent.c=flow")
 
 @pytest.fixture(scope="module")
 def able() -> StackGANPipeline:
-    return tiny_pipeline(stages=1, latent=LATENT)
+    pipe = tiny_pipeline(stages=1, latent=LATENT)
+    pipe.facts["data"] = {"kind": "painted"}
+    return pipe
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
     assert list(app._tabs(pipe)) == ["Paint", "Walk"]
     assert list(app._tabs(able)) == ["Paint", "Photo", "Walk", "No words"]
     assert list(app._tabs(tiny_pipeline(stages=1, text=False))) == ["Paint"]
+
+
+def test_example_photos_are_birds_with_their_captions(
+    able: StackGANPipeline, pipe: StackGANPipeline, tmp_path: Path
+) -> None:
+    examples = app._example_photos(able, tmp_path)
+    assert len(examples) == app.EXAMPLE_PHOTOS
+    for file, caption, new in examples:
+        assert Image.open(file).size == (304, 304)
+        before, after = caption_colours(caption), caption_colours(new)
+        assert before.keys() == after.keys() and sum(before[part] != after[part] for part in before) == 1
+    assert app._example_photos(pipe, tmp_path) == []
 
 
 def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
@@ -594,6 +609,11 @@ def test_browser_edits_a_photo_walks_and_paints_without_words(
         expect(cards).to_have_count(2)
         expect(cards.nth(1)).to_contain_text(CAPTIONS[1])
         expect(page.locator("#photo-gallery [data-reuse]")).to_have_count(0)
+        page.locator("#photo-examples tbody tr").first.click()
+        expect(page.get_by_label("What it is to show")).not_to_have_value(CAPTIONS[1])
+        shown = page.get_by_label("What it is to show").input_value()
+        page.locator("#photo-paint").click()
+        expect(cards.nth(1)).to_contain_text(shown)
         page.get_by_role("tab", name="Walk").click()
         page.locator("#walk").click()
         expect(page.locator("#walk-result img.film")).to_be_visible()
