@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.bags import bags_of_words, nearest_others
+from stackgan.schedules import warm_cosine
 from stackgan.swaps import swapped_captions
 from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 
@@ -244,10 +245,7 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
         betas=(0.9, 0.98),
     )
     warm = max(1, round(WARM_UP * settings.steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / settings.steps)))),
-    )
+    schedule = warm_cosine(optimiser, settings.steps, warm)
     halves.train()
     halves.to(memory_format=torch.channels_last)
     shown = torch.zeros(2)

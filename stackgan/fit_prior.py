@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from stackgan.latent.priors import FlowPrior
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
+from stackgan.schedules import warm_cosine
 from stackgan.text import caption_embeddings
 
 __all__ = ["fit_prior"]
@@ -145,7 +145,7 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
 
     held_z, held_c = draw(held)
     optimizer = torch.optim.Adam(flow.parameters(), LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps))
+    schedule = warm_cosine(optimizer, steps, warm=max(1, steps // 50))
     average = copy.deepcopy(flow).eval()
     flow.train()
     with tqdm(total=steps, desc=f"fitting {what}", unit="step", leave=False) as bar:
@@ -167,11 +167,6 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
         ours = -flow.given(held_c, len(held_z)).log_prob(held_z).mean() / dim
         base = -standard_normal(held_z, dim).log_prob(held_z).mean() / dim
     return {"nats_per_dimension_flow": round(float(ours), 4), "nats_per_dimension_gaussian": round(float(base), 4)}
-
-
-def _warm_cosine(steps: int) -> Callable[[int], float]:
-    warm = max(1, steps // 50)
-    return lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
 def _flow_of(prior: nn.Module) -> Flow:

@@ -7,7 +7,6 @@ reads real painted birds is measured each time and stated with whatever it is us
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +156,7 @@ def train_reader(count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size
         reader = PaintedReader().to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=1e-3)
         steps = epochs * (count // batch_size)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / steps)))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = np.concatenate([draws.permutation(count)[: count // batch_size * batch_size] for _ in range(epochs)])
         for step in tqdm(range(steps), desc="training the reader", unit="step", leave=False):
             chosen = order[step * batch_size : (step + 1) * batch_size]

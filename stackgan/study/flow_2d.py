@@ -203,7 +203,7 @@ def fit(model: Any, shape: Shape, seed: int, updates: int) -> Any:
     """Maximum likelihood with Adam, a cosine schedule and the same batches for every model; returns the model."""
     generator = Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / updates)))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     model.train()
     for _ in range(updates):
         rows = torch.randint(len(shape.training), (BATCH,), generator=generator)

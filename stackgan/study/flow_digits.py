@@ -11,7 +11,6 @@ so that flows, Gaussians and the ELBO of :mod:`stackgan.study.vae_digits` are co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from torch import Generator, Tensor, nn
 from stackgan.ema import average_decay, update_average
 from stackgan.latent.distributions import Distribution, FullGaussian
 from stackgan.latent.flows import ActNorm, Bijection, Flow, SplineCoupling, flow, image_flow, reversal, shuffle
+from stackgan.schedules import warm_cosine
 from stackgan.study.figures import (
     COLOURS,
     INK,
@@ -309,7 +309,7 @@ def train(
     model = build(family, setting, fit, seed).train()
     average = deepcopy(model)
     optimizer = torch.optim.AdamW(_groups(model, setting.weight_decay), setting.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(updates))
+    schedule = warm_cosine(optimizer, updates, warm=max(1, min(100, updates // 10)))
     history: list[tuple[int, float]] = []
     x, kept = fit.flat, deepcopy(model.state_dict())
     for update in range(1, updates + 1):
@@ -337,11 +337,6 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     chosen = {id(weight) for weight in decayed}
     free = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
-def _warm_cosine(updates: int) -> Callable[[int], float]:
-    warm = max(1, min(100, updates // 10))
-    return lambda t: min(1.0, (t + 1) / warm) * 0.5 * (1 + math.cos(math.pi * t / updates))
 
 
 # --- figures ------------------------------------------------------------------------------------------------

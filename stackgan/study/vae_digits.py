@@ -226,7 +226,7 @@ def train(fit: Digits, validation: Digits, latent: int, variational: bool, *, se
         torch.manual_seed(seed)
         model = Autoencoder(x.shape[1], fit.levels, latent, variational)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / steps)))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     best, kept = -math.inf, deepcopy(model.state_dict())
     for step in range(1, steps + 1):
         rows = torch.randint(len(x), (BATCH,), generator=generator)
