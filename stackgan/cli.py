@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="default: %(default)s")
     command.add_argument("--num", type=int, default=1000, help="captions to paint (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    command.add_argument("--out", type=Path, help="write the figures as JSON")
+    command.add_argument("--out", type=Path, help="write the figures as JSON, and a sheet of edits beside it")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
 

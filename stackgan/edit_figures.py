@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep.painted import COLOURS, caption_colours, painting_of, recoloured
-from stackgan.pipeline import StackGANPipeline
+from stackgan.grid import caption_sheet
+from stackgan.pipeline import StackGANPipeline, to_pil, to_tensor
 from stackgan.prepared import PreparedSplit
 from stackgan.reader import PARTS, SIDE, PaintedReader, true_reading
 
-__all__ = ["Editing", "Recolouring", "editing", "recolourings"]
+__all__ = ["Editing", "Recolouring", "edit_sheet", "editing", "recolourings"]
 
 BATCH = 50
 
@@ -108,6 +109,17 @@ def editing(
         other_photos=before.scene_like(before.rolled(1)),
         reconstruction={"colours": float((before.colours == truth.colours).mean()), **before.scene_like(truth)},
     )
+
+
+def edit_sheet(pipe: StackGANPipeline, split: PreparedSplit, count: int = 12, seed: int = 0) -> Image.Image:
+    """The split's first ``count`` pictures: the photo, its reconstruction, the edit; the new caption under them."""
+    rows = []
+    for edit in recolourings(split, count, seed):
+        photo = Image.fromarray(split.images[edit.row])
+        pictures = pipe.edit(photo, edit.caption, [edit.caption, edit.new_caption]).images
+        middle = to_pil(to_tensor(photo, pipe.sizes[-1])[None])
+        rows.append((f"{edit.part} → {edit.colour}: {edit.new_caption}", [*middle, *pictures]))
+    return caption_sheet(rows, columns=3)
 
 
 def _tensors(images: Sequence[Image.Image]) -> Tensor:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data_prep.painted import caption_colours, held_out_combinations, painting_of
 from stackgan.checkpoint import write_atomic
 from stackgan.data import centre_crops
-from stackgan.edit_figures import editing
+from stackgan.edit_figures import edit_sheet, editing
 from stackgan.features import Features, load_features
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures, seconds_to_sample, text_free
 from stackgan.metrics import area_under_curve, kernel_distance
@@ -115,6 +115,7 @@ def evaluate(
     Args:
         features: folder of a feature network (:func:`stackgan.features.load_features`).
         unlike: a text file of sentences that are no captions, one a line: how well log p(c) tells captions from them.
+        out: JSON file to write the figures to; a sheet of edited photos goes beside it as <name>-edits.png.
 
     Raises:
         ValueError: no such split, fewer captions than asked for, no flow p(c) to tell sentences apart with.
@@ -164,7 +165,10 @@ def evaluate(
     if pipe.model.posterior is not None:
         result["posterior"] = posterior_figures(pipe, part)
         if reader is not None and pipe.text_encoder is not None:
-            result["editing"] = asdict(editing(pipe, reader, part, min(count, len(part)), seed))
+            result["editing"] = asdict(editing(pipe, reader, part, count, seed))
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                edit_sheet(pipe, part, seed=seed).save(out.with_name(f"{out.stem}-edits.png"))
     text = json.dumps(result, indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data_prep.painted import COLOURS, draw, prepare_painted, random_painting
 from stackgan.cli import main
@@ -148,7 +149,9 @@ def test_evaluate_measures_distances_and_latent_modules(
     command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
-    assert main([*command, "--features", str(network), "--unlike", str(sentences)]) == 0
+    told = ["--features", str(network), "--unlike", str(sentences), "--out", str(tmp_path / "figures.json")]
+    assert main([*command, *told]) == 0
+    assert Image.open(tmp_path / "figures-edits.png").width > 800
     printed = json.loads(capsys.readouterr().out)
     distance = printed["distance"]
     assert distance["features"] == "tiny" and distance["real_pictures"] == 60

@@ -93,7 +93,7 @@ def run(
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
     for module in modules:
         for number in chosen:
-            pipe = StackGANPipeline.from_pretrained(_checkpoint(out, module, number), device="cpu")
+            pipe = StackGANPipeline.from_pretrained(_checkpoint(out, module, number))
             cache = out / "figures" / f"{module}-{number}.json"
             found = _cached(cache, pipe.fingerprint)
             if found is None:
@@ -147,7 +147,7 @@ def _train(out: Path, data: Path, model: str, seed: int, first: int, images: int
     if shared.is_dir() and not (folder / "text").exists():
         copy_folder(shared, folder / "text")
     with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
-        code = train(data, folder, config, device="cpu")
+        code = train(data, folder, config)
     if code:
         raise KeyboardInterrupt
 
@@ -173,7 +173,6 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
             keys,
             steps=min(steps, FEWER_STEPS.get(family, steps)),
             seed=seed,
-            device="cpu",
         )
 
 
@@ -186,14 +185,14 @@ def _cached(file: Path, fingerprint: str) -> dict[str, float] | None:
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
     """Median seconds to 64 pictures of one caption; the modules take turns, so that a slow moment hits all."""
-    pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed), device="cpu") for m in modules}
+    pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed)) for m in modules}
     times: dict[str, list[float]] = {module: [] for module in modules}
     with torch.inference_mode():
         for turn in range(ROUNDS + 1):
             for module, pipe in pipes.items():
                 e = pipe.encode([caption]).expand(64, -1)
                 began = time.perf_counter()
-                pipe.paint(e, range(64))
+                pipe.paint(e, range(64))[-1].cpu()  # waits for a GPU
                 if turn:  # the first is for warming up
                     times[module].append(time.perf_counter() - began)
     return {module: float(np.median(found)) for module, found in times.items()}
