@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -230,11 +229,9 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     title = f"Painted birds, {numbers['images']:,} pictures seen: distance of what the prior paints to held-out birds"
     panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")
     for place, (module, found) in enumerate(numbers["modules"].items()):
-        colour = COLOURS.get(module, COLOURS["other"])
+        colour = COLOURS[module]
         panel.bar(place, found["distance"]["mean"], 0.6, color=colour, alpha=0.35)
         each = [figures["distance"] for figures in numbers["each_seed"][module]]
         panel.scatter([place] * len(each), each, s=26, color=colour, zorder=3)
-    lowest = min(f["distance"] for found in numbers["each_seed"].values() for f in found)
-    panel.set_ylim(bottom=math.floor(lowest * 8) / 10)
     panel.set_xticks(range(len(numbers["modules"])), list(numbers["modules"]), color=INK)
     save_figure(figure, file)
