@@ -151,15 +151,7 @@ def evaluate(
     if network is not None:
         result["distance"] = _distances(pipe, network, pictures, real)
     if sentences:
-        inside, outside = (
-            torch.tensor([density.log_prob for density in pipe.caption_log_prob(texts)])
-            for texts in (captions, sentences)
-        )
-        result["captions_against_sentences"] = {
-            "captions": len(captions),
-            "sentences": len(sentences),
-            "area_under_curve": area_under_curve(inside, outside),
-        }
+        result["captions_against_sentences"] = _told_apart(pipe, captions, sentences)
     result["diversity"] = diversity(pipe, captions[:DIVERSITY_CAPTIONS], real)
     result["seconds_to_sample_64"] = seconds_to_sample(pipe, captions[0])
     if pipe.model.posterior is not None:
@@ -175,6 +167,18 @@ def evaluate(
         write_atomic(out, text.encode())
     print(text, end="")
     return 0
+
+
+def _told_apart(pipe: StackGANPipeline, captions: Sequence[str], sentences: Sequence[str]) -> dict[str, Any]:
+    """Areas under the ROC curve of log p(c), and of log N(c; 0, I) for comparison."""
+    with torch.inference_mode():
+        inside, outside = (pipe.model.condition(pipe.encode(t).to(pipe.device)).mu for t in (captions, sentences))
+        return {
+            "captions": len(captions),
+            "sentences": len(sentences),
+            "area_under_curve": area_under_curve(*(pipe.model.codes(len(c)).log_prob(c) for c in (inside, outside))),
+            "area_under_curve_standard_normal": area_under_curve(-(inside**2).sum(1), -(outside**2).sum(1)),
+        }
 
 
 def _sentences(file: Path, pipe: StackGANPipeline) -> list[str]:

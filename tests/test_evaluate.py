@@ -149,8 +149,8 @@ def test_evaluate_measures_distances_and_latent_modules(
     command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
-    told = ["--features", str(network), "--unlike", str(sentences), "--out", str(tmp_path / "figures.json")]
-    assert main([*command, *told]) == 0
+    extra = ["--features", str(network), "--unlike", str(sentences), "--out", str(tmp_path / "figures.json")]
+    assert main([*command, *extra]) == 0
     assert Image.open(tmp_path / "figures-edits.png").width > 800
     printed = json.loads(capsys.readouterr().out)
     distance = printed["distance"]
@@ -159,6 +159,7 @@ def test_evaluate_measures_distances_and_latent_modules(
         assert np.isfinite(distance[name]["value"]) and distance[name]["error"] >= 0
     told = printed["captions_against_sentences"]
     assert told["sentences"] == 2 and told["captions"] == 60 and 0 <= told["area_under_curve"] <= 1
+    assert 0 <= told["area_under_curve_standard_normal"] <= 1
     posterior = printed["posterior"]
     assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
     assert np.isfinite(posterior["kl"])
