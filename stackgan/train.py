@@ -215,7 +215,7 @@ def train(
         run.average.standardise.measure(measured)
     viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
     log = Log(run_folder, run.progress.step)
-    publisher = _Publisher(run_folder / "checkpoint", prepared, encoder)
+    publisher = _Publisher(run_folder / "checkpoint", prepared, encoder, start)
 
     def save() -> None:
         save_state(state_file, run.state())
@@ -661,8 +661,10 @@ class Log:
 class _Publisher:
     """Writes the average as RUN/checkpoint, with its card."""
 
-    def __init__(self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None) -> None:
-        self.folder, self.prepared, self.encoder = folder, prepared, encoder
+    def __init__(
+        self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, start: Start | None
+    ) -> None:
+        self.folder, self.prepared, self.encoder, self.start = folder, prepared, encoder, start
 
     def __call__(self, run: Run) -> None:
         split = self.prepared.splits["train"]
@@ -678,6 +680,8 @@ class _Publisher:
             "seconds": round(run.progress.seconds),
         }
         facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
+        if self.start is not None:
+            facts["started_from"] = dict(self.start.trained)
         weights = run.average.state_dict()
         publish(self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
 

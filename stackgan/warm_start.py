@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ class Start:
         model: averaged weights of the generator with all that sampling needs.
         discriminators: None from a published checkpoint, which has none.
         text: folder of its caption encoder, None without one.
+        trained: how long it was trained: images, steps, seconds, as far as it says.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class Start:
     model: Mapping[str, Tensor]
     discriminators: Mapping[str, Tensor] | None
     text: Path | None
+    trained: Mapping[str, Any]
 
 
 def open_start(folder: Path) -> Start:
@@ -49,9 +52,13 @@ def open_start(folder: Path) -> Start:
         config = Config.from_dict(values, str(folder / "config.json"))
         state = load_state(folder / "state.pt")
         text = folder / "text"
-        return Start(folder, config, state["average"], state["discriminators"], text if text.is_dir() else None)
+        trained = {name: round(value) for name, value in state["progress"].items()}
+        return Start(
+            folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
+        )
     published = load_published(folder)
-    return Start(folder, published.config, published.weights, None, published.text_folder)
+    trained = published.facts.get("trained", {})
+    return Start(folder, published.config, published.weights, None, published.text_folder, trained)
 
 
 def copy_text_encoder(start: Start, run_folder: Path) -> None:

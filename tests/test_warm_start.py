@@ -47,7 +47,8 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
                 torch.testing.assert_close(after[ours][name], tensor)
     assert {name.split(".")[0] for name in after["model"].keys() - before["model"].keys()} == {"posterior", "prior"}
     assert (run / "text" / "model.safetensors").read_bytes() == (finished / "text" / "model.safetensors").read_bytes()
-    assert load_published(run / "checkpoint").config.latent.z == "flow"
+    published = load_published(run / "checkpoint")
+    assert published.config.latent.z == "flow" and published.facts["started_from"]["images"] == 16
 
     assert _start(painted, run, finished, "latent.z=flow", *still, "train.images=16") == 0  # the same command goes on
     assert "resuming at step 2" in capsys.readouterr().out
@@ -58,6 +59,7 @@ def test_a_published_checkpoint_is_a_start_too(
 ) -> None:
     assert _start(painted, tmp_path / "run", finished / "checkpoint", "train.images=8") == 0
     assert "new here: discriminators" in capsys.readouterr().out
+    assert load_published(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
 
 
 def test_what_does_not_fit_is_said(
