@@ -118,7 +118,7 @@ def edit_sheet(pipe: StackGANPipeline, split: PreparedSplit, count: int = 12, se
         photo = Image.fromarray(split.images[edit.row])
         pictures = pipe.edit(photo, edit.caption, [edit.caption, edit.new_caption]).images
         middle = to_pil(to_tensor(photo, pipe.sizes[-1])[None])
-        rows.append((f"{edit.part} → {edit.colour}: {edit.new_caption}", [*middle, *pictures]))
+        rows.append((f"{edit.part} now {edit.colour}: {edit.new_caption}", [*middle, *pictures]))
     return caption_sheet(rows, columns=3)
 
 
