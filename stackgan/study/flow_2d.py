@@ -68,6 +68,13 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
     numbers["parameters"] = {family: _count(_ours(family, seed)) for family in FAMILIES}
     if with_zuko:
         numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in COMPARED}
+        numbers["ours_minus_zuko"] = {
+            family: sum(
+                numbers["held_out_nats"][name][family] - theirs[family] for name, theirs in numbers["zuko"].items()
+            )
+            / len(numbers["zuko"])
+            for family in COMPARED
+        }
         _draw_comparison(out / "zuko.png", numbers)
     numbers["seconds"] = clock.seconds
     write_numbers(out, numbers)
@@ -323,4 +330,5 @@ def _report(numbers: dict[str, Any]) -> None:
     for name, theirs in numbers["zuko"].items():
         ours = numbers["held_out_nats"][name]
         rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in COMPARED)])
+    rows.append(["mean difference", *(f"{value:+.3f}" for value in numbers["ours_minus_zuko"].values())])
     print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in COMPARED)], rows)
