@@ -586,14 +586,15 @@ def _example_photos(pipe: "StackGANPipeline", folder: Path) -> list[list[str]]:
     """Photo files, captions and new captions to try: birds drawn for the purpose, where a checkpoint paints such."""
     if pipe.facts.get("data", {}).get("kind") != "painted":
         return []
-    from data_prep.painted import draw, paint_bird, recoloured
+    from data_prep.painted import caption_colours, draw, paint_bird, recoloured
 
     found: list[list[str]] = []
     number = 0
     while len(found) < EXAMPLE_PHOTOS:
         painting, captions = paint_bird(EXAMPLE_BIRDS, "test", number)
         part, colour = (("wing", "yellow"), ("crown", "red"), ("breast", "white"))[number % 3]
-        changed = [(line, recoloured(line, part, colour)) for line in captions]
+        telling = [line for line in captions if len(caption_colours(line)) == 3]  # crown, breast and wing
+        changed = [(line, recoloured(line, part, colour)) for line in telling]
         number += 1
         for line, new in changed:
             if new is not None:
@@ -615,12 +616,12 @@ def _photo_tab(pipe: "StackGANPipeline") -> None:
             old = gr.Textbox(label="What it shows", elem_id="photo-caption", max_lines=4)
             new = gr.Textbox(label="What it is to show (may stay empty)", elem_id="photo-new", max_lines=4)
             button = gr.Button("Paint it", variant="primary", elem_id="photo-paint")
-            with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies of its own
-                examples = _example_photos(pipe, Path(folder))
-                if examples:
-                    gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
         with gr.Column():
             result = _html({"empty": True}, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="photo-gallery")
+    with tempfile.TemporaryDirectory() as folder:  # gradio keeps copies of its own
+        examples = _example_photos(pipe, Path(folder))
+        if examples:
+            gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
 
     def on_edit(photo: str | None, old: str, new: str) -> Any:
         from stackgan.edit import open_photo
@@ -628,7 +629,7 @@ def _photo_tab(pipe: "StackGANPipeline") -> None:
         def work() -> Any:
             painting = edit_photo(pipe, open_photo(Path(photo)) if photo else None, old, new)
             title = "As the model sees it, and with your words" if new.strip() else "As the model sees it"
-            return _present(painting, title, "The middle square of the photo; pose and place are kept.")
+            return _present(painting, title, "The middle square of the photo; place is kept, pose most often.")
 
         return _guarded(work, gr.skip())
 
