@@ -65,7 +65,8 @@ def test_full_captions_name_the_truth(painted: Path) -> None:
 def test_the_reader_learns_and_is_cached(painted: Path, reader: PaintedReader, tmp_path: Path) -> None:
     """Nine hundred birds make a reader far above chance; the full one (10,000) states its own accuracy when used."""
     split = PreparedFolder.open(painted).splits["test"]
-    assert read_real(reader, split)["named"] > 0.6
+    read = read_real(reader, split)  # chance: 0.09 of colours, 0.25, 0.5 and 0.17 of the others
+    assert read["named"] > 0.2 and read["background"] > 0.8 and read["facing"] > 0.65 and read["pose"] > 0.4
     cache = tmp_path / "reader.safetensors"
     first = load_or_train_reader(cache, count=64, epochs=1)
     again = load_or_train_reader(cache, count=64, epochs=1)
