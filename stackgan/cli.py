@@ -198,18 +198,17 @@ def _train(args: argparse.Namespace) -> int:
         raise ValueError("--run is missing: name the run folder")
     if any(fitting.values()):
         raise ValueError("--checkpoint and --out go with --fit-prior")
-    if args.start_from is None:
-        from stackgan.train import train
-
-        config = preset(args.preset or "cpu-64", args.overrides)
-        return train(args.data, args.run_folder, config, dry_run=args.dry_run, device=args.device)
-    if args.preset is not None:
+    if args.start_from is not None and args.preset is not None:
         raise ValueError("--start-from brings its own keys: change single ones (section.key=value), give no --preset")
-    from stackgan.train import train
-    from stackgan.warm_start import open_start
+    if args.start_from is None:
+        start, config = None, preset(args.preset or "cpu-64", args.overrides)
+    else:
+        from stackgan.warm_start import open_start
 
-    start = open_start(args.start_from)
-    config = with_overrides(start.config, args.overrides)
+        start = open_start(args.start_from)
+        config = with_overrides(start.config, args.overrides)
+    from stackgan.train import train  # torch and all: after what can be refused without it
+
     return train(args.data, args.run_folder, config, start=start, dry_run=args.dry_run, device=args.device)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep.painted import COLOURS, caption_colours, painting_of, recoloured
+from stackgan.data import centre_crops
 from stackgan.grid import caption_sheet
 from stackgan.pipeline import StackGANPipeline, to_pil, to_tensor
 from stackgan.prepared import PreparedSplit
@@ -123,5 +124,5 @@ def edit_sheet(pipe: StackGANPipeline, split: PreparedSplit, count: int = 12, se
 
 
 def _tensors(images: Sequence[Image.Image]) -> Tensor:
-    levels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-    return F.interpolate(levels.permute(0, 3, 1, 2).float() / 127.5 - 1, (SIDE, SIDE), mode="area")
+    whole = centre_crops(np.stack([np.asarray(image) for image in images]), images[0].width)
+    return F.interpolate(whole, (SIDE, SIDE), mode="area")

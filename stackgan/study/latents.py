@@ -22,7 +22,7 @@ import torch
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_published, write_atomic
 from stackgan.config import preset
-from stackgan.evaluate import DIVERSITY_CAPTIONS, full_captions, paint_all
+from stackgan.evaluate import DIVERSITY_CAPTIONS, REAL_LEAST, full_captions, paint_all
 from stackgan.features import load_features
 from stackgan.fit_prior import fit_prior
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures
@@ -86,7 +86,7 @@ def run(
     modules = [*MODELS, *families]
     test = prepared.splits["test"]
     captions, _ = full_captions(test, count)
-    real = real_pictures(test, max(count, 1000), 64)
+    real = real_pictures(test, max(count, REAL_LEAST), 64)
     network = load_features(features) if features is not None else None
     truth = network(real) if network is not None else None
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
