@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -35,7 +36,7 @@ FAMILIES = {"nice": "NICE", "realnvp": "RealNVP", "glow": "Glow", "maf": "MAF", 
 COMPARED = ("realnvp", "maf", "nsf")
 UPDATES, BATCH, LEARNING_RATE = 2000, 256, 3e-3
 TRANSFORMS, HIDDEN = 6, 64  # of every flow, ours and zuko's: two hidden layers of this width
-RESTARTS = 2  # from other weights; the better on training points is kept, of ours and of zuko's alike
+RESTARTS = 4  # from other weights; the better on training points is kept, of ours and of zuko's alike
 TRAINING, HELD_OUT = 50_000, 5_000
 
 
@@ -87,22 +88,35 @@ _Found = tuple[dict[str, float], dict[str, float], dict[str, tuple[Tensor | None
 
 def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
     """Results of every shape in turn; one process a core, since networks this small use no more than one."""
-    workers = min(os.cpu_count() or 1, len(SHAPES))
+    jobs = [(name, family, True) for name in SHAPES for family in FAMILIES]
+    jobs += [(name, family, False) for name in SHAPES for family in COMPARED if with_zuko]
+    jobs.sort(key=lambda job: job[1] != "nsf")  # the slow ones first, so that no core waits for one at the end
+    arguments = [(*job, seed, steps) for job in jobs]
+    workers = min(os.cpu_count() or 1, len(jobs))
     if workers == 1:
-        return [_one_shape(name, seed, steps, with_zuko) for name in SHAPES]
-    with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
-        return pool.starmap(_one_shape, [(name, seed, steps, with_zuko) for name in SHAPES], chunksize=1)
+        found = dict(zip(jobs, itertools.starmap(_one_flow, arguments), strict=True))
+    else:
+        with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+            found = dict(zip(jobs, pool.starmap(_one_flow, arguments, chunksize=1), strict=True))
+    results: list[_Found] = []
+    for name in SHAPES:
+        shape = draw_shape(name, seed)
+        shown: dict[str, tuple[Tensor | None, Tensor]] = {"data": (None, shape.held_out[:DOTS])}
+        ours = {"gaussian": _gaussian_nats(shape)}
+        for family in FAMILIES:
+            ours[family], picture = found[name, family, True]
+            assert picture is not None
+            shown[family] = picture
+        theirs = {family: found[name, family, False][0] for family in COMPARED if with_zuko}
+        results.append((ours, theirs, shown))
+    return results
 
 
-def _one_shape(name: str, seed: int, steps: int, with_zuko: bool) -> _Found:
-    """Held-out nats of ours and of zuko's, and pictures of ours."""
+def _one_flow(name: str, family: str, own: bool, seed: int, steps: int) -> tuple[float, tuple[Tensor, Tensor] | None]:
+    """Held-out nats, and pictures of ours: density (SIDE, SIDE) and points (DOTS, 2)."""
     shape = draw_shape(name, seed)
-    models = {family: _best(_ours, family, shape, seed, steps) for family in FAMILIES}
-    ours = {"gaussian": _gaussian_nats(shape)}
-    ours |= {family: _held_out(model, shape) for family, model in models.items()}
-    compared = COMPARED if with_zuko else ()
-    theirs = {family: _held_out(_best(_theirs, family, shape, seed, steps), shape) for family in compared}
-    return ours, theirs, _pictures(shape, models, seed)
+    model = _best(_ours if own else _theirs, family, shape, seed, steps)
+    return _held_out(model, shape), _picture(model, seed) if own else None
 
 
 # --- points -------------------------------------------------------------------------------------------------
@@ -273,15 +287,12 @@ REACH, SIDE, DOTS = 2.6, 161, 3000
 
 
 @torch.no_grad()
-def _pictures(shape: Shape, models: dict[str, _Own], seed: int) -> dict[str, tuple[Tensor | None, Tensor]]:
-    """Density (SIDE, SIDE) over the square of half side REACH, rows upwards, and points (DOTS, 2), by model."""
+def _picture(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
+    """Density (SIDE, SIDE) over the square of half side REACH, rows upwards, and points (DOTS, 2)."""
     line = torch.linspace(-REACH, REACH, SIDE)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
-    pictures: dict[str, tuple[Tensor | None, Tensor]] = {"data": (None, shape.held_out[:DOTS])}
-    for family, model in models.items():
-        points = model.inner.given(count=DOTS).sample(Generator().manual_seed(seed))
-        pictures[family] = (model.log_prob(places).exp().view(SIDE, SIDE), points)
-    return pictures
+    points = model.inner.given(count=DOTS).sample(Generator().manual_seed(seed))
+    return model.log_prob(places).exp().view(SIDE, SIDE), points
 
 
 def _draw_grid(file: Path, pictures: dict[str, Any], numbers: dict[str, Any], title: str, *, samples: bool) -> None:

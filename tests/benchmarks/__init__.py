@@ -1,0 +1,1 @@
+"""Speed, measured as ratios: ``python -m tests.benchmarks.{generation,train,data,cold_start,scaling}``."""
