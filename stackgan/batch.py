@@ -3,6 +3,9 @@
 A picture depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however
 often it is interrupted, being cut into the same chunks and painted by as many threads each time. A chunk of
 which any file is missing is painted whole again; files that are there are left alone.
+
+Four things overlap: the captions of the next chunks are encoded, a chunk is painted, the one before it is turned into
+PNGs on threads, and these are written. All of it is a few chunks deep, whatever the length of the file.
 """
 
 from __future__ import annotations
@@ -15,37 +18,37 @@ import sys
 import tempfile
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 from tqdm import tqdm
 
 import stackgan
 from stackgan.caption_file import Line, Survey, read_captions, survey
 from stackgan.checkpoint import write_atomic
 from stackgan.grid import caption_sheet
-from stackgan.pipeline import StackGANPipeline, check_sampling
+from stackgan.pipeline import StackGANPipeline, check_sampling, to_pil
+from stackgan.png import PNG_END, png_bytes
 
 __all__ = ["batch", "generate", "make_folder", "picture_seed", "say_notices", "slug", "write_png"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
-JOB_FORMAT = 1
+JOB_FORMAT = 2
 SLUG = 60  # characters of a caption in a file name
 GRID_PICTURES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
 SHOWN = 20  # messages printed one by one; the manifest has all of them
-# Measured at 256 px: level 1 takes 4.5 ms a picture, Pillow's default 6 takes 16 ms for files 5 % smaller.
-# Threads do not help: the encoder holds the interpreter's lock.
-PNG_LEVEL = 1
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+BLOCK = 8  # chunks whose captions are encoded at once, so that copies and neighbours share one pass
+WRITERS = 8  # threads that make and write PNGs, at most
 
 _T = TypeVar("_T")
 
@@ -78,23 +81,31 @@ def generate(
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     size = _stage(pipe, size)
     texts = list(dict.fromkeys(caption.strip() for caption in captions))
+    embeddings = None
     if pipe.conditional:
         if not texts:
             raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
-        pipe.encode(texts)  # no text encoder, empty caption: said before a folder is made
+        embeddings = pipe.encode(texts)  # no text encoder, empty caption: said before a folder is made
         say_notices(pipe, texts)
     elif texts:
         raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
     make_folder(out)
-    jobs = [(text, seed) for text in texts or [""] for seed in dict.fromkeys(seeds)]
+    jobs = [(row, seed) for row in range(max(1, len(texts))) for seed in dict.fromkeys(seeds)]
     files: list[Path] = []
-    with tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar:
+
+    def chunks() -> Iterator[_Chunk[tuple[int, int]]]:
         for chunk in _chunks(jobs, batch_size):
-            images = _paint(pipe, [text for text, _ in chunk], [seed for _, seed in chunk], truncation, size)
-            for (text, seed), image in zip(chunk, images, strict=True):
+            todo = []
+            for place, (row, seed) in enumerate(chunk):
+                text = texts[row] if texts else ""
                 files.append(out / _name_of(text, seed))
-                _save(files[-1], image, _facts(pipe, text, seed, truncation))
-            bar.update(len(chunk))
+                todo.append((place, files[-1], _facts(pipe, text, seed, truncation)))
+            e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
+            yield _Chunk(chunk, e, [seed for _, seed in chunk], todo)
+
+    with tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar:
+        for chunk in _written(pipe, chunks(), truncation, size):
+            bar.update(len(chunk.pictures))
     return files
 
 
@@ -235,21 +246,43 @@ def _paint_missing(
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         _replacing(out / MANIFEST) as manifest,
     ):
-        for chunk in _chunks(pictures, batch_size):
-            missing = {picture.name for picture in chunk if not _is_whole(out / picture.name)}
-            images: Sequence[Image.Image | None] = [None] * len(chunk)
-            if missing:
-                images = _paint(pipe, [p.caption for p in chunk], [p.seed for p in chunk], truncation, size)
-            for picture, image in zip(chunk, images, strict=True):
-                facts = _facts(pipe, picture.caption, picture.seed, truncation)
-                if image is not None and picture.name in missing:
-                    _save(out / picture.name, image, facts)
+        for chunk in _written(pipe, _encoded(pipe, pictures, out, truncation, batch_size), truncation, size):
+            painted = {place for place, _, _ in chunk.files}
+            for place, picture in enumerate(chunk.pictures):
                 told = notices(picture.caption)
-                report.add(picture, told, painted=picture.name in missing)
+                report.add(picture, told, painted=place in painted)
                 record = {"file": picture.name, "line": picture.line, "copy": picture.copy}
-                record |= facts | {"size": size, "notices": list(told)}
+                record |= _facts(pipe, picture.caption, picture.seed, truncation)
+                record |= {"size": size, "notices": list(told)}
                 manifest(json.dumps(record, ensure_ascii=False) + "\n")
-            bar.update(len(chunk))
+            bar.update(len(chunk.pictures))
+
+
+def _encoded(
+    pipe: StackGANPipeline, pictures: Iterable[_Picture], out: Path, truncation: float, batch_size: int
+) -> Iterator[_Chunk[_Picture]]:
+    """The pictures in chunks with their embeddings; those of the next block are made while this one is used.
+
+    A block's captions are encoded together, or not at all where none of its files is missing: what is encoded beside
+    a caption decides its roundings, so that must not depend on where an earlier call was stopped.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
+
+        def start(block: list[_Picture]) -> tuple[list[_Picture], set[str], Future[Tensor] | None]:
+            missing = {picture.name for picture in block if not _is_whole(out / picture.name)}
+            captions = list(dict.fromkeys(picture.caption for picture in block))
+            return block, missing, pool.submit(pipe.encode, captions) if missing else None
+
+        for block, missing, embeddings in _ahead(map(start, _chunks(pictures, BLOCK * batch_size))):
+            row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
+            for chunk in _chunks(block, batch_size):
+                files = [
+                    (place, out / picture.name, _facts(pipe, picture.caption, picture.seed, truncation))
+                    for place, picture in enumerate(chunk)
+                    if picture.name in missing
+                ]
+                rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings and files else None
+                yield _Chunk(chunk, rows, [picture.seed for picture in chunk], files)
 
 
 class _Report:
@@ -418,16 +451,65 @@ def _stage(pipe: StackGANPipeline, size: int | None) -> int:
     return size
 
 
+@dataclass(frozen=True)
+class _Chunk(Generic[_T]):
+    """Pictures painted together.
+
+    Attributes:
+        pictures: what its owner calls them, B.
+        embeddings: (B, T); None for a checkpoint without text.
+        seeds: B.
+        files: place in the chunk, file and text chunks of those to be written; without any, nothing is painted.
+    """
+
+    pictures: list[_T]
+    embeddings: Tensor | None
+    seeds: list[int]
+    files: list[tuple[int, Path, dict[str, Any]]]
+
+
+def _written(
+    pipe: StackGANPipeline, chunks: Iterable[_Chunk[_T]], truncation: float, size: int
+) -> Iterator[_Chunk[_T]]:
+    """Paint chunk after chunk; each is returned, in order, when its files are on disk.
+
+    While a chunk is painted, the PNGs of the one before are made and written on threads. An interruption waits for
+    what has been painted; no file is ever half there.
+    """
+    with ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1), thread_name_prefix="png") as pool:
+
+        def start(chunk: _Chunk[_T]) -> tuple[_Chunk[_T], list[Future[None]]]:
+            if not chunk.files:
+                return chunk, []
+            images = _paint(pipe, chunk.embeddings, chunk.seeds, truncation, size)
+            return chunk, [pool.submit(_save, file, images[place], facts) for place, file, facts in chunk.files]
+
+        for chunk, files in _ahead(map(start, chunks)):
+            for file in files:
+                file.result()
+            yield chunk
+
+
+def _ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """The items, each handed out when the next one has been started; after an interruption those that are left."""
+    waiting: deque[_T] = deque()
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) > 1:
+                yield waiting.popleft()
+    except KeyboardInterrupt:
+        yield from waiting
+        raise
+    yield from waiting
+
+
 def _paint(
-    pipe: StackGANPipeline, captions: Sequence[str], seeds: Sequence[int], truncation: float, size: int
+    pipe: StackGANPipeline, embeddings: Tensor | None, seeds: Sequence[int], truncation: float, size: int
 ) -> list[Image.Image]:
-    """One picture for each (caption, seed), in one batch; equal captions are encoded once."""
-    embeddings = None
-    if pipe.conditional:
-        row_of = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
-        embeddings = pipe.encode(list(row_of))[[row_of[caption] for caption in captions]]
-    out = pipe(embeddings=embeddings, seeds=seeds, truncation=truncation, batch_size=len(seeds))
-    return out.stages[pipe.sizes.index(size)]
+    """One picture for each row of ``embeddings`` (B, T) and its seed, in one batch."""
+    with torch.inference_mode():
+        return to_pil(pipe.paint(embeddings, seeds, truncation)[pipe.sizes.index(size)])
 
 
 def _facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:
@@ -439,12 +521,8 @@ def _save(file: Path, image: Image.Image, facts: dict[str, Any]) -> None:
 
 
 def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
-    """A PNG with text chunks (tEXt, or iTXt where Latin-1 does not do), whole or not at all."""
-    info, content = PngInfo(), BytesIO()
-    for key, value in texts.items():
-        info.add_text(key, str(value))
-    image.save(content, "PNG", compress_level=PNG_LEVEL, pnginfo=info)
-    write_atomic(file, content.getvalue())
+    """A PNG with text chunks, whole or not at all."""
+    write_atomic(file, png_bytes(image, texts))
 
 
 def slug(caption: str) -> str:

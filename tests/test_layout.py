@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"prepared"},
-    {"config", "allocator", "grid", "animate", "bags", "swaps"},
+    {"config", "allocator", "grid", "png", "animate", "bags", "swaps"},
     {"layers", "losses", "metrics", "augment", "ema", "schedules"},
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
