@@ -1,0 +1,443 @@
+"""The fast form of a trained generator: algebraically the same pictures for half the multiply-adds.
+
+Nothing is approximated in float32; what changes is the order of sums. The trained module stays the source of truth:
+its fast form is made from it at any time.
+
+- Nearest upsampling and the 3×3 convolution behind it are one transposed convolution (kernel 4, stride 2, padding 1)
+  whose taps are sums of the 3×3's: 4/9 of the multiply-adds.
+- A 3×3 convolution over the constant planes of a code has only 3 × 3 different values, those of corners, edges and
+  the inside: a matrix product with the code instead of C further input planes.
+- BatchNorm in evaluation is a scale and a shift. They go into the convolution before it or, where a text-fused gain
+  stands between, into the linear map that reads the gain from the style; all of these maps are one matrix product.
+- Feature maps are channels-last throughout. On the CPU, oneDNN gets its weights in a layout of its own, once, and
+  applies sigmoid, tanh and sums while a convolution's result is still in cache, where this PyTorch has the operators.
+- Only the heads that are asked for are painted, and nothing behind the last of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stackgan.generator import START, FusedFirst, FusedHead, FusedNext, Generator, LegacyFirst, LegacyHead, LegacyNext
+from stackgan.layers import FusedBlock, FusedNorm, GatedBlock, GatedResidual
+
+__all__ = ["FastGenerator"]
+
+SLOPE = 0.2  # of LeakyReLU, as in layers.py
+
+
+class FastGenerator(nn.Module):
+    """G(z, c) in its fast form; takes and returns what :class:`~stackgan.generator.Generator` does in evaluation.
+
+    Args:
+        generator: a trained generator, left as it is. Later changes of its weights do not reach this form.
+        dtype: of weights and feature maps: ``torch.float32`` for the module's pictures up to rounding,
+            ``torch.bfloat16`` for faster ones that differ by about half a level of 255.
+        compiled: hand the whole to ``torch.compile``, weights frozen: seconds at the first call and again for every
+            other batch size, faster ones from then on. Needs a C++ compiler on the CPU.
+
+    >>> from stackgan.config import GeneratorConfig
+    >>> g = Generator(GeneratorConfig(width=4), stages=2, z_dim=5, code_dim=3).eval()
+    >>> z, c = torch.randn(2, 5), torch.randn(2, 3)
+    >>> fine = FastGenerator(g)(z, c, stages=[1])[0]
+    >>> bool((fine - g(z, c)[1]).abs().max() < 1e-4)
+    True
+    """
+
+    def __init__(self, generator: Generator, dtype: torch.dtype = torch.float32, *, compiled: bool = False) -> None:
+        super().__init__()
+        self.dtype = dtype
+        norms = [module for module in generator.modules() if isinstance(module, FusedNorm)]
+        with torch.no_grad():
+            place = 0
+            fast: dict[FusedNorm, _Norm] = {}
+            for norm in norms:
+                fast[norm] = _Norm(place, norm.norm.num_features)
+                place += 2 * norm.norm.num_features
+            self.style = _Styles(generator.mix, norms) if norms else None
+            self.stages = nn.ModuleList(_FORMS[type(stage)](stage, fast) for stage in generator.stages)
+            self.heads = nn.ModuleList(_FORMS[type(head)](head, fast) for head in generator.heads)
+            for part in (*self.stages, *self.heads):
+                part.to(dtype)
+            on_cpu = next(generator.parameters()).device.type == "cpu"
+            if on_cpu and not compiled:
+                for part in self.modules():
+                    if isinstance(part, _Gated):
+                        part.split()
+        self.eval().requires_grad_(False)
+        self._paint: Callable[..., list[Tensor]] = self._eager
+        if compiled:
+            options = {"freezing": True} if on_cpu else {"triton.cudagraphs": True}
+            self._paint = torch.compile(self._eager, dynamic=False, options=options)
+
+    def forward(self, z: Tensor, c: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
+        """z (B, Z), c (B, C) -> images (B, 3, s, s) in [−1, 1], float32, of ``stages`` (None: of all)."""
+        return self._paint(z, c, tuple(range(len(self.stages)) if stages is None else stages))
+
+    def _eager(self, z: Tensor, c: Tensor, wanted: tuple[int, ...]) -> list[Tensor]:
+        style = (c if c.shape[1] else z) if self.style is None else self.style(z, c).to(self.dtype)
+        h = torch.cat((c, z), 1).to(self.dtype)
+        images: dict[int, Tensor] = {}
+        out = torch.promote_types(self.dtype, torch.float32)
+        for stage in range(max(wanted) + 1):
+            h = self.stages[stage](h, style)
+            if stage in wanted:
+                images[stage] = torch.tanh(self.heads[stage](h, style).to(out))
+        return [images[stage] for stage in wanted]
+
+
+# --- the parts, each made from the module of the same name ----------------------------------------------------
+
+
+class _LegacyFirst(nn.Module):
+    def __init__(self, stage: LegacyFirst, _: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        scale, shift = _scale_and_shift(stage.norm)
+        rows = torch.arange(len(scale)).view(2, stage.top, START * START).transpose(1, 2).flatten()
+        self.top, self.linear = stage.top, _linear((stage.linear.weight * scale[:, None])[rows], shift[rows])
+        self.blocks = nn.ModuleList(_Gated(block) for block in stage.blocks)
+
+    def forward(self, start: Tensor, code: Tensor) -> Tensor:
+        h = F.glu(self.linear(start), 1).view(-1, START, START, self.top).permute(0, 3, 1, 2)
+        for block in self.blocks:
+            h = block(h)
+        return h
+
+
+class _LegacyNext(nn.Module):
+    def __init__(self, stage: LegacyNext, _: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        code = stage.joint.conv.in_channels - stage.joint.conv.out_channels // 2
+        self.joint = _Gated(stage.joint, code)
+        self.residuals = nn.ModuleList(_Residual(block) for block in stage.residuals)
+        self.up = _Gated(stage.up)
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        h = self.joint(h, code)
+        for block in self.residuals:
+            h = block(h)
+        return self.up(h)
+
+
+class _Gated(nn.Module):
+    """[nearest ×2 →] 3×3 convolution → BatchNorm → GLU, with ``code`` constant planes before the others."""
+
+    def __init__(self, block: GatedBlock, code: int = 0) -> None:
+        super().__init__()
+        scale, shift = _scale_and_shift(block.norm)
+        weight = block.conv.weight * scale[:, None, None, None]
+        self.convs = nn.ModuleList([_Conv(weight[:, code:], shift, doubles=block.upsample)])
+        self.borders = nn.ModuleList([_Borders(weight[:, :code])] if code else [])
+
+    def split(self) -> None:
+        """Make values and gates two convolutions where the GLU of one would be slow.
+
+        PyTorch's CPU kernels take 2 × 64 bytes of neighbours at a time. In channels-last memory the neighbours of a
+        value are the other values of its pixel; fewer than that, and the sigmoid is computed one by one.
+        """
+        both = self.convs[0]
+        assert isinstance(both, _Conv)
+        if both.outputs // 2 * both.weight.element_size() < 128:
+            self.convs = nn.ModuleList(both.halves())
+            for borders in list(self.borders):
+                assert isinstance(borders, _Borders)
+                self.borders = nn.ModuleList(borders.halves())
+
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        parts = [conv(x) for conv in self.convs]
+        if code is not None:
+            parts = [borders(y, code) for borders, y in zip(self.borders, parts, strict=True)]
+        return F.glu(parts[0], 1) if len(parts) == 1 else parts[0].mul_(parts[1].sigmoid_())
+
+
+class _Residual(nn.Module):
+    """x + BatchNorm(conv(gated(x)))."""
+
+    def __init__(self, block: GatedResidual) -> None:
+        super().__init__()
+        scale, shift = _scale_and_shift(block.norm)
+        self.gated = _Gated(block.gated)
+        self.conv = _Conv(block.conv.weight * scale[:, None, None, None], shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.gated(x), plus=x)
+
+
+class _LegacyHead(nn.Module):
+    def __init__(self, head: LegacyHead, _: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        self.conv = _Conv(head.conv.weight, None)
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        return self.conv(h)
+
+
+class _FusedFirst(nn.Module):
+    def __init__(self, stage: FusedFirst, norms: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        rows = torch.arange(stage.top * START * START).view(stage.top, START * START).T.flatten()
+        assert stage.linear.bias is not None
+        self.top, self.linear = stage.top, _linear(stage.linear.weight[rows], stage.linear.bias[rows])
+        self.blocks = nn.ModuleList(_Block(block, norms) for block in stage.blocks)
+
+    def forward(self, start: Tensor, style: Tensor) -> Tensor:
+        h = self.linear(start).view(-1, START, START, self.top).permute(0, 3, 1, 2)
+        for block in self.blocks:
+            h = block(h, style)
+        return h
+
+
+class _FusedNext(nn.Module):
+    def __init__(self, stage: FusedNext, norms: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_Block(block, norms) for block in stage.blocks)
+
+    def forward(self, h: Tensor, style: Tensor) -> Tensor:
+        for block in self.blocks:
+            h = block(h, style)
+        return h
+
+
+class _Block(nn.Module):
+    """The residual block with the style in both normalisations."""
+
+    def __init__(self, block: FusedBlock, norms: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        self.doubles = block.upsample
+        self.norm1, self.norm2 = norms[block.norm1], norms[block.norm2]
+        self.conv1 = _Conv(block.conv1.weight, block.conv1.bias, doubles=block.upsample)
+        self.conv2 = _Conv(block.conv2.weight, block.conv2.bias)
+        self.skip = _Conv(block.skip.weight, None) if isinstance(block.skip, nn.Conv2d) else None
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        y = self.norm2(self.conv1(self.norm1(x, style)), style)
+        if self.skip is not None:
+            x = self.skip(x)
+        if not self.doubles:
+            return self.conv2(y, plus=x)
+        y = self.conv2(y)
+        if torch.compiler.is_compiling() or y.device.type != "cpu":
+            return y + F.interpolate(x, scale_factor=2.0, mode="nearest")
+        b, channels, height, width = y.shape
+        whole = y.permute(0, 2, 3, 1).view(b, height // 2, 2, width // 2, 2, channels)
+        whole += x.permute(0, 2, 3, 1)[:, :, None, :, None]  # each pixel of x to its four of y
+        return y
+
+
+class _FusedHead(nn.Module):
+    def __init__(self, head: FusedHead, norms: dict[FusedNorm, _Norm]) -> None:
+        super().__init__()
+        self.norm, self.conv = norms[head.norm], _Conv(head.conv.weight, head.conv.bias)
+
+    def forward(self, h: Tensor, style: Tensor) -> Tensor:
+        return self.conv(self.norm(h, style))
+
+
+_FORMS: dict[type[nn.Module], Callable[[Any, dict[FusedNorm, "_Norm"]], nn.Module]] = {
+    LegacyFirst: _LegacyFirst,
+    LegacyNext: _LegacyNext,
+    LegacyHead: _LegacyHead,
+    FusedFirst: _FusedFirst,
+    FusedNext: _FusedNext,
+    FusedHead: _FusedHead,
+}
+
+
+# --- what they are made of ------------------------------------------------------------------------------------
+
+
+class _Styles(nn.Module):
+    """(z, c) -> scale and shift of every text-fused normalisation, (B, Σ 2·channels), in one matrix product.
+
+    (1 + A s) · (x − m) / d + B s, for running mean m and deviation d, is scale · x + shift with both linear in s.
+    """
+
+    def __init__(self, mix: nn.Linear, norms: Sequence[FusedNorm]) -> None:
+        super().__init__()
+        self.mix = _linear(mix.weight, mix.bias)
+        weights, biases = [], []
+        for norm in norms:
+            over, back = _scale_and_shift(norm.norm)
+            gain_w, shift_w = norm.affine.weight.chunk(2)
+            gain_b, shift_b = norm.affine.bias.chunk(2)
+            weights += [gain_w * over[:, None], shift_w + gain_w * back[:, None]]
+            biases += [(1 + gain_b) * over, shift_b + (1 + gain_b) * back]
+        self.all = _linear(torch.cat(weights), torch.cat(biases))
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        return self.all(torch.cat((c, self.mix(z)), 1))
+
+
+class _Norm(nn.Module):
+    """LeakyReLU(scale · x + shift), read from the styles at a place of its own."""
+
+    def __init__(self, place: int, channels: int) -> None:
+        super().__init__()
+        self.place, self.channels = place, channels
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        scale, shift = style.narrow(1, self.place, 2 * self.channels).chunk(2, 1)
+        b, channels, height, width = x.shape
+        if torch.compiler.is_compiling() or x.device.type != "cpu":
+            return F.leaky_relu(torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]), SLOPE)
+        # a whole row of pixels at a time: see _Gated.split
+        scale, shift = (t[:, None, None].expand(-1, 1, width, -1).reshape(b, 1, -1) for t in (scale, shift))
+        y = torch.addcmul(shift, x.permute(0, 2, 3, 1).reshape(b, height, -1), scale)
+        return F.leaky_relu_(y, SLOPE).view(b, height, width, channels).permute(0, 3, 1, 2)
+
+
+class _Borders(nn.Module):
+    """Adds what a 3×3 convolution with ``weight`` (O, C, 3, 3) makes of constant planes, zero outside.
+
+    A pixel inside sees all nine taps; the first row does not see the upper three, and so on: 3 × 3 different values,
+    all linear in the code.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        seen = torch.ones(3, 3, dtype=weight.dtype, device=weight.device)  # (place, tap) along one axis
+        seen[0, 0] = seen[2, 2] = 0
+        self.outputs, self.weight = len(weight), weight
+        self.linear = _linear(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
+
+    def halves(self) -> list[_Borders]:
+        return [_Borders(part.to(self.weight.dtype)) for part in self.weight.chunk(2)]
+
+    def forward(self, y: Tensor, code: Tensor) -> Tensor:
+        values = self.linear(code.to(y.dtype)).view(len(y), 3, 3, self.outputs)
+        inside = values[:, 1:2, 1:2]
+        pixels = y.permute(0, 2, 3, 1)
+        pixels += inside
+        edges = values - inside
+        pixels[:, 0, 1:-1] += edges[:, 0, 1:2]
+        pixels[:, -1, 1:-1] += edges[:, 2, 1:2]
+        pixels[:, 1:-1, 0] += edges[:, 1:2, 0]
+        pixels[:, 1:-1, -1] += edges[:, 1:2, 2]
+        for row in (0, -1):
+            for column in (0, -1):
+                pixels[:, row, column] += edges[:, row, column]
+        return y
+
+
+class _Conv(nn.Module):
+    """A convolution that keeps the side, or nearest upsampling and one as a transposed convolution.
+
+    Args:
+        weight: (O, I, k, k), k 1 or 3.
+        doubles: upsample first.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, doubles: bool = False) -> None:
+        super().__init__()
+        self.doubles, self.padding, self.outputs = doubles, weight.shape[-1] // 2, len(weight)
+        weight = _doubling_taps(weight) if doubles else weight
+        self.register_buffer("weight", weight.clone(memory_format=torch.channels_last))
+        self.register_buffer("bias", None if bias is None else bias.clone())
+        self.packed: Tensor | None = None
+
+    def halves(self) -> list[_Conv]:
+        """Two convolutions, each with half of the outputs."""
+        parts = [copy.copy(self) for _ in range(2)]
+        for part, weight in zip(parts, self.weight.chunk(2, 1 if self.doubles else 0), strict=True):
+            part._buffers = {"weight": weight.clone(memory_format=torch.channels_last), "bias": None}
+            part.outputs //= 2
+        if self.bias is not None:
+            for part, bias in zip(parts, self.bias.chunk(2), strict=True):
+                part.bias = bias.clone()
+        return parts
+
+    def forward(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        if _packs(x):
+            return self._packed(x, plus)
+        if self.doubles:
+            y = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+        else:
+            y = F.conv2d(x, self.weight, self.bias, padding=self.padding)
+        return y if plus is None else y + plus
+
+    def _packed(self, x: Tensor, plus: Tensor | None) -> Tensor:
+        """The same by oneDNN's operators, the weight in oneDNN's layout; packed for the first shape that comes."""
+        ops, one, pad = torch.ops.mkldnn, [1, 1], [self.padding] * 2
+        if self.packed is None:
+            shape = list(x.shape)
+            if self.doubles:
+                packed = ops._reorder_convolution_transpose_weight(self.weight, one, [0, 0], [2, 2], one, 1, shape)
+            else:
+                packed = ops._reorder_convolution_weight(self.weight, pad, one, one, 1, shape)
+            self.packed = packed
+        if self.doubles:
+            return ops._convolution_transpose_pointwise(
+                x, self.packed, self.bias, one, [0, 0], [2, 2], one, 1, "none", [], ""
+            )
+        if plus is None:
+            return ops._convolution_pointwise(x, self.packed, self.bias, pad, one, one, 1, "none", [], "")
+        return ops._convolution_pointwise.binary(
+            x, plus, self.packed, self.bias, pad, one, one, 1, "add", None, None, [], None
+        )
+
+
+def _packs(x: Tensor) -> bool:
+    """Whether oneDNN's own operators take this tensor here and now."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return False
+    return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and _onednn_works(x.dtype)
+
+
+@cache
+def _onednn_works(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch has the private operators that :class:`_Conv` calls, and they do what it expects."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
+    x = torch.linspace(-1, 1, 2 * 16 * 6 * 6).view(2, 16, 6, 6).to(dtype).to(memory_format=torch.channels_last)
+    weight = torch.linspace(-1, 1, 16 * 16 * 9).sin().view(16, 16, 3, 3).to(dtype)
+    try:
+        for conv in (_Conv(weight, weight[0, :, 0, 0]), _Conv(weight, weight[0, :, 0, 0], doubles=True)):
+            if conv.doubles:
+                expected = F.conv_transpose2d(x, conv.weight, conv.bias, stride=2, padding=1)
+                found = conv._packed(x, None)
+            else:
+                expected = F.conv2d(x, conv.weight, conv.bias, padding=1) + x
+                found = conv._packed(x, x)
+            if not torch.allclose(found.float(), expected.float(), rtol=0.02, atol=0.2):
+                return False
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+def _doubling_taps(weight: Tensor) -> Tensor:
+    """3×3 taps (O, I, 3, 3) behind nearest upsampling -> the same as a transposed convolution's (I, O, 4, 4).
+
+    Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
+    a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
+    """
+    sums = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=weight.dtype, device=weight.device)
+    return torch.einsum("oiyx,ay,bx->ioab", weight, sums, sums)
+
+
+def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation as scale · x + shift, both (channels,)."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift + norm.bias if norm.affine else shift
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer

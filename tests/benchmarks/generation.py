@@ -1,0 +1,153 @@
+"""Generation at 256 px, width 64, against the published model in plain eager PyTorch.
+
+    python -m tests.benchmarks.generation [--batches 1 8 24] [--rounds 9] [--no-compile]
+
+Every contestant turns embeddings (B, 1024) into the finest pictures, with the same (random) weights. "As it comes" is
+the plain model in a process whose allocator gives freed pages back, as any program's does; "pages kept" is the same
+with :func:`stackgan.allocator.keep_pages`, which ours has in all processes that are its own. Where the published
+model is missing the project's own module, unfused, takes its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackgan.config import preset
+from stackgan.convert import convert
+from stackgan.fuse import FastGenerator
+from stackgan.model import StackGAN
+from stackgan.pipeline import StackGANPipeline
+from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
+
+TEXT, NOISE = 1024, 100
+PLAIN = "plain"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 24])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled forms out")
+    parser.add_argument("--dtypes", nargs="+", default=["fp32", "bf16"])
+    options = parser.parse_args()
+    print_versions()
+    peaks = {name: gmacs_at_peak(DTYPES[name]) for name in options.dtypes}
+    print("peak of a large convolution: " + ", ".join(f"{v:.0f} GMAC/s in {k}" for k, v in peaks.items()))
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = _checkpoint(Path(folder))
+        work = _gmacs_an_image(checkpoint)
+        print(f"multiply-adds an image: plain {work[PLAIN]:.2f} G, ours {work['ours']:.2f} G")
+        for batch in options.batches:
+            _one_batch(checkpoint, batch, options, peaks, work)
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def _one_batch(
+    checkpoint: Path, batch: int, options: argparse.Namespace, peaks: dict[str, float], work: dict[str, float]
+) -> None:
+    shared = {"checkpoint": checkpoint, "batch": batch}
+    contestants = [
+        Contestant("plain, as it comes", plain, shared, keep_pages=False, units=batch),
+        Contestant("plain, pages kept", plain, shared, units=batch),
+    ]
+    for precision in options.dtypes:
+        ours: dict[str, Any] = {**shared, "precision": precision}
+        contestants.append(Contestant(f"ours, {precision}", fast, ours, units=batch))
+        if not options.no_compile:
+            ours = {**ours, "compiled": True}
+            contestants.append(Contestant(f"ours, {precision}, compiled", fast, ours, units=batch))
+    times = race(contestants, options.rounds)
+    as_it_comes, kept = times["plain, as it comes"], times["plain, pages kept"]
+    rows = []
+    for name, time in times.items():
+        ratios = []
+        for other in (as_it_comes, kept):
+            middle, low, high = time.faster_than(other)
+            ratios.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")
+        own = PLAIN if name.startswith(PLAIN) else "ours"
+        peak = peaks.get("bf16" if "bf16" in name else "fp32")
+        share = f"{work[own] / time.median / peak:.0%}" if peak else "–"
+        rows.append([name, f"{1000 * time.median:.1f}", *ratios, share, f"{time.peak_mib:.0f}"])
+    header = ["", "ms an image", "× as it comes", "× pages kept", "share of peak", "peak MiB"]
+    print_table(f"Batch {batch}, 256 px", header, rows)
+
+
+# --- contestants --------------------------------------------------------------------------------------------
+
+
+def plain(checkpoint: Path, batch: int) -> Callable[[], object]:
+    """The published model, or the project's own module where that is missing."""
+    module = baseline()
+    z, e = _inputs(batch)
+    if module is None:
+        model = StackGANPipeline.from_pretrained(checkpoint, device="cpu").model
+
+        def work() -> object:
+            with torch.inference_mode():
+                return model.generator(z, model.condition(e).sample())
+    else:
+        generator = module.Generator().eval()
+        stored = torch.load(checkpoint.parent / "netG_1.pth", weights_only=True)
+        generator.load_state_dict({name.removeprefix("module."): tensor for name, tensor in stored.items()})
+
+        def work() -> object:
+            with torch.inference_mode():
+                return generator(z, e)
+
+    return work
+
+
+def fast(checkpoint: Path, batch: int, precision: str, compiled: bool = False) -> Callable[[], object]:
+    """What the pipeline does between the embedding and the pixels."""
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device="cpu", precision=precision, compiled=compiled)
+    z, e = _inputs(batch)
+
+    def work() -> object:
+        with torch.inference_mode():
+            return pipe.fast(z, pipe.model.condition(e).sample(), [len(pipe.sizes) - 1])
+
+    return work
+
+
+def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, NOISE, generator=generator), torch.randn(batch, TEXT, generator=generator)
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The published sizes with random weights: as the published file and, converted, as a checkpoint of ours."""
+    torch.manual_seed(0)
+    module, out = baseline(), folder / "checkpoint"
+    if module is None:
+        model = StackGAN(preset("legacy", ["text.encoder=precomputed:any", f"text.dim={TEXT}"])).eval()
+        StackGANPipeline(model, None).save_pretrained(out)
+        return out
+    weights = {f"module.{name}": tensor for name, tensor in module.Generator().state_dict().items()}
+    torch.save(weights, folder / "netG_1.pth")
+    convert(folder / "netG_1.pth", [], out)
+    return out
+
+
+def _gmacs_an_image(checkpoint: Path) -> dict[str, float]:
+    """Multiply-adds by PyTorch's counter, 10⁹ an image."""
+    model = StackGANPipeline.from_pretrained(checkpoint, device="cpu").model
+    z, e = _inputs(1)
+    found = {}
+    for name, forward in ((PLAIN, model.generator), ("ours", FastGenerator(model.generator))):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            forward(z, model.condition(e).mu)
+        found[name] = counter.get_total_flops() / 2e9
+    return found
+
+
+if __name__ == "__main__":
+    main()
