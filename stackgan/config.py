@@ -265,7 +265,15 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t)))."""
+    """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
+
+    ``precision``: of convolutions and matrix products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``.
+    ``accumulate``: the discriminators look at a batch in so many parts, one after the other, and their gradients are
+    added up, which is the same step in less memory; under BatchNorm (discriminator.block=legacy) each part is
+    normalised by its own statistics, as a batch of that size would be. G paints the batch in one. ``checkpointing``:
+    feature maps within blocks are computed again instead of kept: the same step in less memory and more time.
+    ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they are).
+    """
 
     batch_size: int = 16
     lr_generator: float = 2e-4
@@ -277,6 +285,9 @@ class OptimConfig:
     decay_from: float = 1.0
     precision: str = "bf16"
     channels_last: bool = True
+    accumulate: int = 1
+    checkpointing: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _check(self.batch_size >= 2, "optim.batch_size", self.batch_size, "2 or more (BatchNorm, wrong pairs)")
@@ -285,7 +296,12 @@ class OptimConfig:
         for name in ("beta1", "beta2", "average"):
             _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
         _check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
-        _check(self.precision in ("fp32", "bf16"), "optim.precision", self.precision, "fp32 or bf16")
+        _check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
+        fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
+        parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more a part"
+        _check(fits and self.batch_size // self.accumulate >= 2, "optim.accumulate", self.accumulate, parts)
+        both = self.checkpointing and self.compile
+        _check(not both, "optim.compile", self.compile, "false with optim.checkpointing (compiled code plans memory)")
 
 
 @dataclass(frozen=True)

@@ -5,31 +5,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.config import DiscriminatorConfig
-from stackgan.layers import ResidualDown, conv3x3, down4x4, kaiming_init, orthogonal_init, spread
+from stackgan.layers import Blocks, LeakyBlock, ResidualDown, conv3x3, kaiming_init, orthogonal_init, spread
 
 __all__ = ["Discriminator"]
 
 
-class LegacyTrunk(nn.Sequential):
+class LegacyTrunk(Blocks, nn.Sequential):
     """(B, 3, size, size) -> (B, 8·width, 4, 4): stride-2 convolutions, then 3×3 that bring the channels back."""
 
     def __init__(self, size: int, width: int) -> None:
-        layers = [down4x4(3, width, norm=False)]
+        layers = [LeakyBlock(3, width, 4, norm=False)]
         channels, side = width, size // 2
         while side > 4:
-            layers.append(down4x4(channels, channels * 2))
+            layers.append(LeakyBlock(channels, channels * 2, 4))
             channels, side = channels * 2, side // 2
         while channels > width * 8:
-            layers.append(_same3x3(channels, channels // 2))
+            layers.append(LeakyBlock(channels, channels // 2, 3))
             channels //= 2
         super().__init__(*layers)
 
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """Several batches at once, each with statistics of its own, as :class:`~layers.BatchNormByGroup` has them."""
+        for block in self:
+            x = self.through(block, x, groups)
+        return x
 
-def _same3x3(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(conv3x3(inputs, outputs), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2, inplace=True))
 
-
-class ResidualTrunk(nn.Sequential):
+class ResidualTrunk(Blocks, nn.Sequential):
     """(B, 3, size, size) -> (B, 8·width, 4, 4) without any normalisation."""
 
     def __init__(self, size: int, width: int) -> None:
@@ -40,6 +42,12 @@ class ResidualTrunk(nn.Sequential):
             layers.append(ResidualDown(channels, wider))
             channels, side = wider, side // 2
         super().__init__(*layers, nn.LeakyReLU(0.2))
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """``groups`` makes no difference where nothing is normalised."""
+        for block in self:
+            x = self.through(block, x)
+        return x
 
 
 class Discriminator(nn.Module):
@@ -64,7 +72,7 @@ class Discriminator(nn.Module):
         self.trunk = (LegacyTrunk if legacy else ResidualTrunk)(size, config.width)
         if condition_dim:
             if legacy:
-                self.joint = _same3x3(channels + condition_dim, channels)
+                self.joint: nn.Module = LeakyBlock(channels + condition_dim, channels, 3)
                 self.embed: nn.Module = nn.Identity()
             else:
                 self.embed = nn.Linear(condition_dim, channels)
@@ -78,13 +86,13 @@ class Discriminator(nn.Module):
                 if hasattr(self, head):  # logits start small, so that hinge starts inside its margins
                     nn.init.normal_(getattr(self, head).weight, 0.0, 0.3 / (channels * 16) ** 0.5)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, size, size) -> (B, 8·width, 4, 4)."""
+    def features(self, images: Tensor, groups: int = 1) -> Tensor:
+        """(B, 3, size, size) -> (B, 8·width, 4, 4), contiguous where ``groups`` > 1 batches lie interleaved in B."""
         if images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
                 f"images {tuple(images.shape)}: this discriminator takes (B, 3, {self.size}, {self.size})"
             )
-        return self.trunk(images)
+        return self.trunk(images, groups)
 
     def conditional(self, h: Tensor, condition: Tensor) -> Tensor:
         """Logits (B,) of "this picture is real and matches the condition" from features and (B, condition_dim)."""

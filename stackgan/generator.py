@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from stackgan.config import GeneratorConfig
 from stackgan.layers import (
+    Blocks,
     FusedBlock,
     FusedNorm,
     GatedBlock,
@@ -13,7 +14,6 @@ from stackgan.layers import (
     glu,
     kaiming_init,
     orthogonal_init,
-    spread,
 )
 
 __all__ = ["Generator"]
@@ -22,7 +22,7 @@ START = 4  # side of the first feature map
 DOUBLINGS = 4  # 4 -> 64 px in the first stage
 
 
-class LegacyFirst(nn.Module):
+class LegacyFirst(Blocks):
     """(B, C + Z) -> (B, width, 64, 64): linear → BatchNorm → GLU, four gated upsamplings, as published."""
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -36,11 +36,11 @@ class LegacyFirst(nn.Module):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         h = glu(self.norm(self.linear(torch.cat((c, z), 1)))).view(-1, self.top, START, START)
         for block in self.blocks:
-            h = block(h)
+            h = self.through(block, h)
         return h
 
 
-class LegacyNext(nn.Module):
+class LegacyNext(Blocks):
     """(B, width, s, s) and c -> (B, width / 2, 2s, 2s): joint convolution, residual blocks, gated upsampling.
 
     Without text, z takes the place of c, as published.
@@ -54,13 +54,13 @@ class LegacyNext(nn.Module):
 
     def forward(self, h: Tensor, z: Tensor, c: Tensor) -> Tensor:
         code = c if c.shape[1] else z
-        h = self.joint(torch.cat((spread(code, h), h), 1))
+        h = self.through(self.joint, h, code)
         for block in self.residuals:
-            h = block(h)
-        return self.up(h)
+            h = self.through(block, h)
+        return self.through(self.up, h)
 
 
-class FusedFirst(nn.Module):
+class FusedFirst(Blocks):
     """(B, C + Z) -> (B, width, 64, 64): linear to 4×4, four residual upsamplings that each see the style."""
 
     def __init__(self, inputs: int, style: int, width: int) -> None:
@@ -74,11 +74,11 @@ class FusedFirst(nn.Module):
     def forward(self, start: Tensor, style: Tensor) -> Tensor:
         h = self.linear(start).view(-1, self.top, START, START)
         for block in self.blocks:
-            h = block(h, style)
+            h = self.through(block, h, style)
         return h
 
 
-class FusedNext(nn.Module):
+class FusedNext(Blocks):
     """(B, inputs, s, s) -> (B, outputs, 2s, 2s): residual blocks, then a residual upsampling, all with the style."""
 
     def __init__(self, inputs: int, outputs: int, style: int, residuals: int) -> None:
@@ -88,7 +88,7 @@ class FusedNext(nn.Module):
 
     def forward(self, h: Tensor, style: Tensor) -> Tensor:
         for block in self.blocks:
-            h = block(h, style)
+            h = self.through(block, h, style)
         return h
 
 
@@ -115,7 +115,7 @@ class FusedHead(nn.Module):
         return torch.tanh(self.conv(nn.functional.leaky_relu(self.norm(h, style), 0.2)))
 
 
-class Generator(nn.Module):
+class Generator(Blocks):
     """G(z, c): the tree of StackGAN-v2 (arXiv:1710.10916, section 4.1, eq. 6–7).
 
     Args:
@@ -161,11 +161,11 @@ class Generator(nn.Module):
             h = self.stages[0](z, c)
             for stage, head in zip(range(len(self.stages)), self.heads, strict=True):
                 h = h if stage == 0 else self.stages[stage](h, z, c)
-                images.append(head(h))
+                images.append(self.through(head, h))
             return images
         style = torch.cat((c, self.mix(z)), 1)
         h = self.stages[0](torch.cat((c, z), 1), style)
         for stage, head in zip(range(len(self.stages)), self.heads, strict=True):
             h = h if stage == 0 else self.stages[stage](h, style)
-            images.append(head(h, style))
+            images.append(self.through(head, h, style))
         return images

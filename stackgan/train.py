@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
+import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +35,9 @@ from stackgan.data import Batch, Sampler, centre_crops, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
+from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.encoder import ACTIVE, Style, infer_style
+from stackgan.layers import set_checkpointing
 from stackgan.losses import (
     colour_consistency,
     discriminator_loss,
@@ -54,8 +58,10 @@ SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
 CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint remembers the quantiles of
 
-# Keys that may differ when a run is resumed: how long and how often, not what is trained.
+# Keys that may differ when a run is resumed: how long, how often and in how much memory, not what is trained.
 FREE_ON_RESUME = (
+    "optim.checkpointing",
+    "optim.compile",
     "train.images",
     "train.minutes",
     "train.save_minutes",
@@ -72,6 +78,10 @@ BIRD_EXAMPLES = (
     "a brown bird with a speckled breast and a small bill",
     "the bird has a white body, an orange bill and grey wings",
 )
+
+
+Painter = Callable[[Tensor, Tensor], list[Tensor]]  # (z, c) -> images, coarsest first
+Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
 
 
 @dataclass
@@ -98,24 +108,39 @@ class Run:
     discriminators: nn.ModuleList
     optimizers: list[torch.optim.Adam]  # of G (with CA_NET), then of each discriminator
     device: torch.device
+    paint: Painter  # G's forward pass, and each discriminator trunk's: compiled, or the modules' own
+    features: list[Trunk]
     reader: CompactEncoder | None = None  # whose image half reads generated pictures, for loss.contrast
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
     def start(cls, config: Config, device: torch.device) -> Run:
+        optim = config.optim
+        if optim.compile:
+            _check_compiler()
+        if device.type == "cuda":  # process-wide, as PyTorch has it
+            fp32 = "ieee" if optim.precision == "fp32" else "tf32"
+            torch.backends.cuda.matmul.fp32_precision = fp32
+            torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]
         torch.manual_seed(config.train.seed)
         model = StackGAN(config).to(device)
         discriminators = build_discriminators(config).to(device)
-        if config.optim.channels_last:
+        if optim.channels_last:
             model.to(memory_format=torch.channels_last)
             discriminators.to(memory_format=torch.channels_last)
-        optim = config.optim
         betas = (optim.beta1, optim.beta2)
-        optimizers = [torch.optim.Adam(model.parameters(), lr=optim.lr_generator, betas=betas)]
+        optimizers = [torch.optim.Adam(model.parameters(), lr=optim.lr_generator, betas=betas, fused=True)]
         for net in discriminators:
-            optimizers.append(torch.optim.Adam(net.parameters(), lr=optim.lr_discriminator, betas=betas))
+            optimizers.append(torch.optim.Adam(net.parameters(), lr=optim.lr_discriminator, betas=betas, fused=True))
         average = copy.deepcopy(model).eval().requires_grad_(False)
-        return cls(config, model, average, discriminators, optimizers, device)
+        for module in (model.generator, discriminators):
+            set_checkpointing(module, optim.checkpointing)
+        paint: Painter = model.generator
+        features: list[Trunk] = [cast(Discriminator, net).features for net in discriminators]
+        if optim.compile:  # one piece of code a shape: the discriminators see few, again and again
+            paint = torch.compile(paint, dynamic=False)
+            features = [torch.compile(trunk, dynamic=False) for trunk in features]
+        return cls(config, model, average, discriminators, optimizers, device, paint, features)
 
     def start_from(self, start: Start) -> list[str]:
         """Take over averaged weights; returns the modules that are new and begin afresh."""
@@ -258,15 +283,20 @@ def train(
 
 
 def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """One step of every discriminator, then of G (arXiv:1710.10916, eq. 6–9); the scalars stay on the device."""
+    """One step of every discriminator, then of G (arXiv:1710.10916, eq. 6–9); the scalars stay on the device.
+
+    Each discriminator's graph ends with a backward pass of its own, which frees it before the next one is built: in
+    G's step it ends at the pictures, whose gradients then go through G together.
+    """
     config, sizes = run.config, run.config.tree.sizes
     count = len(batch.real)
+    parts = _parts(count, config.optim.accumulate)
     scalars: dict[str, Tensor] = {}
     _set_learning_rates(run)
 
     # data
-    real = to_stages(batch.real, sizes, run.device)
-    wrong = to_stages(batch.wrong, sizes, run.device) if batch.wrong is not None else None
+    real = _pictures(run, batch.real)
+    wrong = _pictures(run, batch.wrong) if batch.wrong is not None else None
     e = batch.embedding.to(run.device) if batch.embedding is not None else None
     e_wrong = batch.wrong_embedding.to(run.device) if batch.wrong_embedding is not None else None
 
@@ -283,96 +313,84 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         if again:
             styles.append(run.model.prior(c[:again]).sample().detach())
             codes.append(c[:again])
-        painted = run.model.generator(torch.cat(styles), torch.cat(codes))
+        painted = run.paint(torch.cat(styles), torch.cat(codes))
     fakes = [images[:count] for images in painted]
     rebuilt = [images[count : 2 * count] for images in painted] if style is not None else None
-    condition = _condition(run, e)
-    wrong_condition = _condition(run, e_wrong)
+    condition = _condition(run, e, q)
+    wrong_condition = _condition(run, e_wrong, None)
 
     # discriminators
     for stage, net in enumerate(run.nets):
         optimizer = run.optimizers[1 + stage]
         optimizer.zero_grad(set_to_none=True)
-        with _autocast(run):
-            h_real, h_wrong, h_fake = _features(
-                run, net, real[stage], wrong[stage] if wrong else None, fakes[stage].detach()
+        groups = (real[stage], wrong[stage] if wrong is not None else None, fakes[stage].detach())
+        shown = [_augment(run, images) for images in groups if images is not None]
+        for part in parts:
+            loss = _discriminator_part(
+                run,
+                stage,
+                [images[part] for images in shown],
+                condition[part] if condition is not None else None,
+                wrong_condition[part] if wrong_condition is not None else None,
+                scalars,
             )
-            conditional = unconditional = None
-            if condition is not None:
-                against = condition if wrong is not None else wrong_condition
-                assert against is not None
-                conditional = (
-                    net.conditional(h_real, condition),
-                    net.conditional(h_wrong, against),
-                    net.conditional(h_fake, condition),
-                )
-            if config.discriminator.unconditional:
-                plain = net.unconditional(h_real)
-                unconditional = (
-                    plain,
-                    net.unconditional(h_wrong) if wrong else plain,
-                    net.unconditional(h_fake),
-                )
-        if conditional is not None:
-            conditional = _float(conditional)
-            for name, logits in zip(("real", "wrong", "fake"), conditional, strict=True):
-                scalars[f"d{sizes[stage]}/{name}"] = logits.detach().mean()
-        if unconditional is not None:
-            unconditional = _float(unconditional)
-            scalars[f"d{sizes[stage]}/plain_real"] = unconditional[0].detach().mean()
-            scalars[f"d{sizes[stage]}/plain_fake"] = unconditional[2].detach().mean()
-        loss = discriminator_loss(config.loss.adversarial, conditional, unconditional)
-        scalars[f"d{sizes[stage]}/loss"] = loss.detach()
-        if config.loss.penalty and run.progress.step % config.loss.penalty_every == 0:
-            penalty = _penalty(net, real[stage], condition, config.loss.penalty_power)
-            scalars[f"d{sizes[stage]}/penalty"] = penalty.detach()
-            loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
-        loss.backward()
+            if config.loss.penalty and run.progress.step % config.loss.penalty_every == 0:
+                text = condition[part] if condition is not None else None
+                penalty = _penalty(net, real[stage][part], text, config.loss.penalty_power)
+                _note(scalars, f"d{sizes[stage]}/penalty", penalty, len(parts))
+                loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
+            (loss / len(parts)).backward()
         optimizer.step()
 
-    # generator (and CA_NET, through the condition where D looks at the code)
+    # generator (and CA_NET, through the condition where D looks at the code): first what the discriminators say, as
+    # gradients at the pictures and the code
     run.optimizers[0].zero_grad(set_to_none=True)
     run.discriminators.requires_grad_(False)
-    total = torch.zeros((), device=run.device)
-    code = q.mu if q is not None and config.discriminator.condition == "code" else condition
+    ends = _Ends()
+    code = condition
+    if q is not None and config.discriminator.condition == "code":
+        code = ends.leaf(q.mu)
     for stage, net in enumerate(run.nets):
-        with _autocast(run):
-            h = net.features(_augment(run, fakes[stage]))
-            judged = net.conditional(h, code) if code is not None else None
-            looked = net.unconditional(h) if config.discriminator.unconditional else None
-        adversarial = generator_loss(
-            config.loss.adversarial,
-            judged.float() if judged is not None else None,
-            looked.float() if looked is not None else None,
-        )
-        scalars[f"g{sizes[stage]}/loss"] = adversarial.detach()
-        total = total + adversarial
-        if stage and config.loss.colour:
-            total = total + config.loss.colour * colour_consistency(fakes[stage].float(), fakes[stage - 1].float())
+        shown_fakes = ends.leaf(_augment(run, fakes[stage]))
+        for part in parts:
+            with _autocast(run):
+                h = run.features[stage](shown_fakes[part])
+                judged = net.conditional(h, code[part]).float() if code is not None else None
+                looked = net.unconditional(h).float() if config.discriminator.unconditional else None
+            adversarial = generator_loss(config.loss.adversarial, judged, looked)
+            _note(scalars, f"g{sizes[stage]}/loss", adversarial, len(parts))
+            (adversarial / len(parts)).backward()
+    terms = []
     if style is not None and rebuilt is not None:
-        with _autocast(run):
-            features = [
-                (net.features(ours).float(), net.features(theirs).detach().float())
-                for net, ours, theirs in zip(run.nets, rebuilt, real, strict=True)
-            ]
-        total = total + _variational(run, style, rebuilt, real, features, scalars)
+        for stage in range(len(run.nets)):
+            leaf = ends.leaf(rebuilt[stage])
+            for part in parts:
+                seen = _feature_distance(run, stage, leaf[part], real[stage][part]) / len(run.nets)
+                _note(scalars, "vae/features", seen, len(parts))
+                (config.latent.features * seen / len(parts)).backward()
+        terms.append(_variational(run, style, rebuilt, real, scalars))
+
+    # then what is said of the pictures themselves, and one backward pass through G for everything
+    if config.loss.colour:
+        for fine, coarse in zip(fakes[1:], fakes, strict=False):
+            terms.append(config.loss.colour * colour_consistency(fine.float(), coarse.float()))
     if config.loss.diversity:
         diversity = mode_seeking(fakes[-1][:again], painted[-1][-again:], real[-1], config.loss.diversity_share)
         scalars["g/diversity"] = diversity.detach()
-        total = total + config.loss.diversity * diversity
+        terms.append(config.loss.diversity * diversity)
     if run.model.has_code_flow and q is not None:
         density = -run.model.codes(count).log_prob(c.detach().float()).mean() / c.shape[1]
         scalars["g/code_nll"] = density.detach()
-        total = total + density
+        terms.append(density)
     if run.reader is not None and e is not None:
         contrast = text_contrast(run.reader.encode_images(fakes[-1].float()), e, e_wrong)
         scalars["g/contrast"] = contrast.detach()
-        total = total + config.loss.contrast * contrast
+        terms.append(config.loss.contrast * contrast)
     if q is not None:
         kl = q.kl().mean() / q.mu.shape[1]
         scalars["g/kl"] = kl.detach()
-        total = total + config.loss.kl * kl
-    total.backward()
+        terms.append(config.loss.kl * kl)
+    ends.backward(terms)
     run.optimizers[0].step()
     run.discriminators.requires_grad_(True)
 
@@ -382,35 +400,133 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     return scalars
 
 
-def _variational(
+class _Ends:
+    """Where graphs are cut: leaves in the place of tensors, which hand back the gradients they have collected."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def leaf(self, tensor: Tensor) -> Tensor:
+        """``tensor`` for a graph of its own."""
+        leaf = tensor.detach().requires_grad_()
+        self.pairs.append((tensor, leaf))
+        return leaf
+
+    def backward(self, terms: Sequence[Tensor]) -> None:
+        """Gradients of the scalar ``terms`` and, through the cut tensors, of all that came from their leaves."""
+        tensors = [*terms, *(tensor for tensor, _ in self.pairs)]
+        gradients = [*(None for _ in terms), *(leaf.grad for _, leaf in self.pairs)]
+        torch.autograd.backward(tensors, gradients)
+
+
+def _parts(count: int, accumulate: int) -> list[slice]:
+    """A batch of ``count`` as ``accumulate`` slices of one size."""
+    size = count // accumulate
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _note(scalars: dict[str, Tensor], name: str, value: Tensor, parts: int) -> None:
+    """Add a part's mean to the batch's, without waiting for the device."""
+    share = value.detach() / parts
+    scalars[name] = scalars[name] + share if name in scalars else share
+
+
+def _discriminator_part(
     run: Run,
-    style: Style,
-    rebuilt: list[Tensor],
-    real: list[Tensor],
-    features: list[tuple[Tensor, Tensor]],
+    stage: int,
+    pictures: list[Tensor],
+    condition: Tensor | None,
+    wrong_condition: Tensor | None,
     scalars: dict[str, Tensor],
 ) -> Tensor:
-    """Reconstruction in pictures and in discriminator features, and β · KL(q ‖ p) with free bits.
+    """The adversarial loss of a stage's discriminator on (a part of) a batch.
 
-    −ELBO with G as the decoder (arXiv:1312.6114, eq. 2; features as in VAE-GAN, arXiv:1512.09300, eq. 7–8).
+    Args:
+        pictures: augmented; real, wrong and fake, or real and fake where captions are wrong instead of photos.
+        condition, wrong_condition: (B, C), the latter without wrong photos.
+    """
+    config, net, name = run.config, run.nets[stage], f"d{run.config.tree.sizes[stage]}"
+    photos = len(pictures) == 3
+    conditional = unconditional = None
+    with _autocast(run):
+        h = _features(run, stage, pictures)
+        h_real, h_wrong, h_fake = h[0], h[1] if photos else h[0], h[-1]
+        if condition is not None:
+            against = condition if photos else wrong_condition
+            assert against is not None
+            conditional = (
+                net.conditional(h_real, condition).float(),
+                net.conditional(h_wrong, against).float(),
+                net.conditional(h_fake, condition).float(),
+            )
+        if config.discriminator.unconditional:
+            plain = net.unconditional(h_real).float()
+            unconditional = (
+                plain,
+                net.unconditional(h_wrong).float() if photos else plain,
+                net.unconditional(h_fake).float(),
+            )
+    parts = config.optim.accumulate
+    if conditional is not None:
+        for group, logits in zip(("real", "wrong", "fake"), conditional, strict=True):
+            _note(scalars, f"{name}/{group}", logits.mean(), parts)
+    if unconditional is not None:
+        _note(scalars, f"{name}/plain_real", unconditional[0].mean(), parts)
+        _note(scalars, f"{name}/plain_fake", unconditional[2].mean(), parts)
+    loss = discriminator_loss(config.loss.adversarial, conditional, unconditional)
+    _note(scalars, f"{name}/loss", loss, parts)
+    return loss
+
+
+def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:
+    """Trunk features of each group of augmented pictures, by one pass where that is the same.
+
+    Under BatchNorm each group keeps statistics of its own, as published. In NCHW its samples are then interleaved
+    with the others' (:class:`~stackgan.layers.BatchNormByGroup`); in channels-last order every group has its pass.
+    """
+    features, count = run.features[stage], len(groups)
+    alike = [images.to(groups[0].dtype) for images in groups]
+    if run.config.discriminator.block != "legacy":
+        return list(features(torch.cat(alike)).chunk(count))
+    if run.config.optim.channels_last:
+        return [features(images) for images in alike]
+    h = features(torch.stack(alike, 1).flatten(0, 1), count)
+    return list(h.unflatten(0, (-1, count)).unbind(1))
+
+
+def _feature_distance(run: Run, stage: int, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean distance of reconstructions from pictures in discriminator features (arXiv:1512.09300, eq. 7–8)."""
+    with _autocast(run):
+        h = run.features[stage](ours)
+        with torch.no_grad():
+            wanted = run.features[stage](theirs)
+    return (h.float() - wanted.float()).abs().mean()
+
+
+def _variational(
+    run: Run, style: Style, rebuilt: list[Tensor], real: list[Tensor], scalars: dict[str, Tensor]
+) -> Tensor:
+    """Reconstruction in pictures, and β · KL(q ‖ p) with free bits: −ELBO with G as the decoder.
+
+    arXiv:1312.6114, eq. 2; :func:`_feature_distance` joins it.
     """
     latent = run.config.latent
     pixels = torch.stack([(a.float() - b).abs().mean() for a, b in zip(rebuilt, real, strict=True)]).mean()
-    seen = torch.stack([(a - b).abs().mean() for a, b in features]).mean()
     kl = style.kl(latent.free_bits)
     warm = min(1.0, run.progress.fraction(run.config) / latent.warm_up) if latent.warm_up else 1.0
     with torch.no_grad():
         per_dimension = style.q.kl_per_dimension().mean(0)
-        scalars["vae/pixels"], scalars["vae/features"] = pixels.detach(), seen.detach()
+        scalars["vae/pixels"] = pixels.detach()
         scalars["vae/kl"] = style.plain_kl.mean().detach()
         scalars["vae/kl_most"], scalars["vae/kl_least"] = per_dimension.max(), per_dimension.min()
         scalars["vae/active_units"] = (style.q.mu.var(0) > ACTIVE).float().sum()
-    return latent.reconstruction * pixels + latent.features * seen + warm * latent.beta * kl + style.prior_nll()
+    return latent.reconstruction * pixels + warm * latent.beta * kl + style.prior_nll()
 
 
-def _float(logits: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    real, wrong, fake = logits
-    return real.float(), wrong.float(), fake.float()
+def _pictures(run: Run, images: Tensor) -> list[Tensor]:
+    """uint8 (B, S, S, 3) -> (B, 3, s, s) a stage, in the memory order that the networks are in."""
+    order = torch.channels_last if run.config.optim.channels_last else torch.contiguous_format
+    return [x.contiguous(memory_format=order) for x in to_stages(images, run.config.tree.sizes, run.device)]
 
 
 def _autocast(run: Run) -> torch.autocast:
@@ -418,33 +534,19 @@ def _autocast(run: Run) -> torch.autocast:
     return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def _condition(run: Run, e: Tensor | None) -> Tensor | None:
-    """What the discriminators' conditional heads see, without gradient."""
+def _condition(run: Run, e: Tensor | None, q: DiagonalGaussian | None) -> Tensor | None:
+    """What the discriminators' conditional heads see of embeddings e, without gradient; q is q(c | e) if known."""
     if e is None:
         return None
     with torch.no_grad():
         if run.config.discriminator.condition == "code":
-            return run.model.condition(e).mu
+            q = run.model.condition(e) if q is None else q
+            return q.mu.detach()
         return run.model.standardise(e)
 
 
 def _augment(run: Run, images: Tensor) -> Tensor:
     return diff_augment(images, run.config.augment.names, run.config.augment.probability)
-
-
-def _features(
-    run: Run, net: Discriminator, real: Tensor, wrong: Tensor | None, fake: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Trunk features of real, wrong and fake pictures, each augmented; without wrong photos, real ones serve twice.
-
-    Under BatchNorm each group keeps statistics of its own, as published; otherwise one pass does for all.
-    """
-    groups = [_augment(run, images) for images in (real, wrong, fake) if images is not None]
-    if run.config.discriminator.block == "legacy":
-        parts = [net.features(images) for images in groups]
-    else:
-        parts = list(net.features(torch.cat([g.to(groups[0].dtype) for g in groups])).chunk(len(groups)))
-    return parts[0], parts[1] if wrong is not None else parts[0], parts[-1]
 
 
 def _penalty(net: Discriminator, real: Tensor, condition: Tensor | None, power: int) -> Tensor:
@@ -470,6 +572,16 @@ def _set_learning_rates(run: Run) -> None:
 
 
 # --- before the first step ----------------------------------------------------------------------------------
+
+
+def _check_compiler() -> None:
+    """Raises ``ValueError`` where torch.compile would fail for want of a C++ compiler."""
+    named = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "cl"])):
+        raise ValueError(
+            f"optim.compile is true and no C++ compiler was found ({named or 'g++, clang++'}): "
+            "install one, or train with optim.compile=false"
+        )
 
 
 def _check_data(prepared: PreparedFolder, config: Config) -> None:
