@@ -19,9 +19,9 @@ import tempfile
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -66,19 +66,20 @@ def generate(
     size: int | None = None,
     batch_size: int = 16,
     device: str | None = None,
+    precision: str = "fp32",
 ) -> list[Path]:
     """Paint every caption with every seed into ``out``, named ``<caption>_seed-<seed>.png``.
 
     Args:
         captions: empty for a checkpoint that was trained without text.
-        seeds, truncation, batch_size: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
+        seeds, truncation, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
         size: side of the stage to save in pixels; None for the finest.
 
     Raises:
         ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
     """
     check_sampling(seeds, truncation, batch_size=batch_size)
-    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
     size = _stage(pipe, size)
     texts = list(dict.fromkeys(caption.strip() for caption in captions))
     embeddings = None
@@ -103,8 +104,11 @@ def generate(
             e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
             yield _Chunk(chunk, e, [seed for _, seed in chunk], todo)
 
-    with tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar:
-        for chunk in _written(pipe, chunks(), truncation, size):
+    with (
+        tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar,
+        closing(_written(pipe, chunks(), truncation, size)) as written,
+    ):
+        for chunk in written:
             bar.update(len(chunk.pictures))
     return files
 
@@ -137,6 +141,7 @@ def batch(
     size: int | None = None,
     batch_size: int = 16,
     device: str | None = None,
+    precision: str = "fp32",
 ) -> int:
     """Paint every line of a captions file into ``out``; goes on where an earlier call was stopped. Returns 0.
 
@@ -150,6 +155,7 @@ def batch(
         seed: see :func:`picture_seed`; a line's own seed is taken as it is, its further copies count up.
         size: side of the stage to save in pixels; None for the finest.
         batch_size: pictures painted at a time.
+        precision: ``fp32`` or ``bf16``; a batch goes on in the one it began with.
 
     Raises:
         ValueError: a broken captions file (the line is named), an argument out of range, a folder that holds
@@ -159,7 +165,7 @@ def batch(
     if count < 1:
         raise ValueError(f"count {count} is too small: it is the pictures a caption, 1 or more")
     found = survey(file, count)
-    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
     size = _stage(pipe, size)
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
@@ -175,6 +181,7 @@ def batch(
         "size": size,
         "batch_size": batch_size,
         "device": pipe.device.type,
+        "precision": precision,
         "threads": torch.get_num_threads(),
     }
     with _claimed(out, job):
@@ -245,8 +252,10 @@ def _paint_missing(
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         _replacing(out / MANIFEST) as manifest,
+        closing(_encoded(pipe, pictures, out, truncation, batch_size)) as encoded,
+        closing(_written(pipe, encoded, truncation, size)) as written,
     ):
-        for chunk in _written(pipe, _encoded(pipe, pictures, out, truncation, batch_size), truncation, size):
+        for chunk in written:
             painted = {place for place, _, _ in chunk.files}
             for place, picture in enumerate(chunk.pictures):
                 told = notices(picture.caption)
@@ -260,7 +269,7 @@ def _paint_missing(
 
 def _encoded(
     pipe: StackGANPipeline, pictures: Iterable[_Picture], out: Path, truncation: float, batch_size: int
-) -> Iterator[_Chunk[_Picture]]:
+) -> Generator[_Chunk[_Picture]]:
     """The pictures in chunks with their embeddings; those of the next block are made while this one is used.
 
     A block's captions are encoded together, or not at all where none of its files is missing: what is encoded beside
@@ -470,21 +479,26 @@ class _Chunk(Generic[_T]):
 
 def _written(
     pipe: StackGANPipeline, chunks: Iterable[_Chunk[_T]], truncation: float, size: int
-) -> Iterator[_Chunk[_T]]:
+) -> Generator[_Chunk[_T]]:
     """Paint chunk after chunk; each is returned, in order, when its files are on disk.
 
     While a chunk is painted, the PNGs of the one before are made and written on threads. An interruption waits for
     what has been painted; no file is ever half there.
     """
+    stages = [pipe.sizes.index(size)]
+
+    def paint(chunk: _Chunk[_T]) -> tuple[_Chunk[_T], Tensor | None]:
+        return chunk, _paint(pipe, chunk.embeddings, chunk.seeds, truncation, stages) if chunk.files else None
+
     with ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1), thread_name_prefix="png") as pool:
 
-        def start(chunk: _Chunk[_T]) -> tuple[_Chunk[_T], list[Future[None]]]:
-            if not chunk.files:
-                return chunk, []
-            images = _paint(pipe, chunk.embeddings, chunk.seeds, truncation, size)
+        def start(painted: tuple[_Chunk[_T], Tensor | None]) -> tuple[_Chunk[_T], list[Future[None]]]:
+            chunk, pixels = painted
+            images = to_pil(pixels) if pixels is not None else []
             return chunk, [pool.submit(_save, file, images[place], facts) for place, file, facts in chunk.files]
 
-        for chunk, files in _ahead(map(start, chunks)):
+        # A GPU paints asynchronously: only when the next chunk is on its way are this one's pixels waited for.
+        for chunk, files in _ahead(map(start, _ahead(map(paint, chunks)))):
             for file in files:
                 file.result()
             yield chunk
@@ -505,11 +519,11 @@ def _ahead(items: Iterable[_T]) -> Iterator[_T]:
 
 
 def _paint(
-    pipe: StackGANPipeline, embeddings: Tensor | None, seeds: Sequence[int], truncation: float, size: int
-) -> list[Image.Image]:
-    """One picture for each row of ``embeddings`` (B, T) and its seed, in one batch."""
+    pipe: StackGANPipeline, embeddings: Tensor | None, seeds: Sequence[int], truncation: float, stages: Sequence[int]
+) -> Tensor:
+    """Pixels (B, 3, s, s) of one stage for each row of ``embeddings`` (B, T) and its seed, in one batch."""
     with torch.inference_mode():
-        return to_pil(pipe.paint(embeddings, seeds, truncation)[pipe.sizes.index(size)])
+        return pipe.paint(embeddings, seeds, truncation, stages)[0]
 
 
 def _facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,7 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 KILLED = """
-import os, random, signal, sys, threading
+import itertools, os, random, signal, sys, threading
 from pathlib import Path
 import stackgan.batch as b
 import stackgan.checkpoint as c
@@ -236,15 +237,15 @@ import torch
 
 torch.set_num_threads(1)
 captions, checkpoint, out, moment = sys.argv[1:]
-die, written = lambda: os.kill(os.getpid(), signal.SIGKILL), [0]
+die, written = lambda: os.kill(os.getpid(), signal.SIGKILL), itertools.count(1)
 
 
 def write(path, content):
     if path.suffix == ".png":
-        written[0] += 1
-        if moment.startswith("after") and written[0] == 1:
+        number = next(written)
+        if moment.startswith("after") and number == 1:
             threading.Timer(float(moment.split()[1]), die).start()
-        elif written[0] == int(moment.split()[1]) and moment.startswith("inside"):
+        elif number == int(moment.split()[1]) and moment.startswith("inside"):
             path.with_name(f".{path.name}.partial-{os.getpid()}").write_bytes(content[: len(content) // 2])
             die()
     c.write_atomic(path, content)
@@ -337,7 +338,8 @@ def test_lost_and_broken_files_are_painted_again_and_nothing_else(
     monkeypatch.setattr(stackgan.batch, "write_atomic", note)
     batch(captions, checkpoint=checkpoint, out=out, count=3, batch_size=4, size=64)
     assert contents(out) == whole
-    assert written == [names[5], names[12], names[13], "grid.png"]
+    assert sorted(written[:3]) == [names[5], names[12], names[13]]
+    assert written[3:] == ["grid.png"]
     assert "3 painted" in (said := capsys.readouterr().out)
     assert "15 were there already" in said
 
@@ -351,7 +353,7 @@ def test_a_batch_keeps_the_number_of_threads_that_it_began_with(
     (out / "00001-1_a-small-red-bird-with-black-wings.png").unlink()
     real = stackgan.batch._paint
 
-    def spy(*arguments: Any) -> list[Image.Image]:
+    def spy(*arguments: Any) -> torch.Tensor:
         used.append(torch.get_num_threads())
         return real(*arguments)
 
@@ -360,6 +362,114 @@ def test_a_batch_keeps_the_number_of_threads_that_it_began_with(
     assert used == [1]
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
+
+
+# --- what overlaps ------------------------------------------------------------------------------------------
+
+
+def threads_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("png", "captions"))]
+
+
+def test_files_are_written_while_the_next_chunks_are_painted(
+    tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file waits for the third chunk's painting: without overlap, for ever."""
+    third, painted, ahead = threading.Event(), [0], [0]
+    paint, save = stackgan.batch._paint, stackgan.batch._save
+    written: list[str] = []
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        painted[0] += 1
+        ahead.append(3 * painted[0] - len(written))
+        if painted[0] == 3:
+            third.set()
+        return paint(*arguments)
+
+    def held(file: Path, *arguments: Any) -> None:
+        assert third.wait(30)
+        save(file, *arguments)
+        written.append(file.name)
+
+    monkeypatch.setattr(stackgan.batch, "_paint", counted)
+    monkeypatch.setattr(stackgan.batch, "_save", held)
+    batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=6, batch_size=3, size=64)
+    assert painted[0] == 12 and len(written) == 36
+    assert max(ahead) <= 9, "three chunks at most are in memory"
+    assert threads_left() == []
+
+
+def test_a_caption_is_encoded_once_for_all_its_copies_near_by(
+    tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[list[str]] = []
+    encode = StackGANPipeline.encode
+
+    def spy(self: StackGANPipeline, texts: list[str]) -> torch.Tensor:
+        encoded.append(list(texts))
+        return encode(self, texts)
+
+    monkeypatch.setattr(StackGANPipeline, "encode", spy)
+    batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=10, batch_size=2, size=64)
+    asked = encoded[1:]  # the first is the check that there is an encoder
+    assert len(asked) == -(-60 // (2 * stackgan.batch.BLOCK))
+    assert asked[0] == [CAPTIONS[0], CAPTIONS[1]]
+    assert sum(map(len, asked)) < 12
+
+
+@pytest.mark.parametrize("pictures", [1, 7, 13])
+def test_blocks_of_captions_do_not_move_when_a_batch_is_stopped(
+    tmp_path: Path, checkpoint: Path, captions: Path, pictures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedding's roundings depend on what is encoded beside it, which must be the same after a stop."""
+    monkeypatch.setattr(stackgan.batch, "BLOCK", 2)
+    usual: dict[str, Any] = {"checkpoint": checkpoint, "count": 3, "batch_size": 2, "size": 64}
+    batch(captions, out=tmp_path / "whole", **usual)
+    real, left = stackgan.batch.write_atomic, [pictures]
+
+    def full(path: Path, content: bytes) -> None:
+        if path.suffix == ".png":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device", str(path))
+        real(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stackgan.batch, "write_atomic", full)
+        with pytest.raises(OSError, match="No space left"):
+            batch(captions, out=tmp_path / "out", **usual)
+    assert threads_left() == []
+    assert len([name for name in contents(tmp_path / "out") if name.endswith(".png")]) == pictures
+    batch(captions, out=tmp_path / "out", **usual)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_ctrl_c_keeps_what_has_been_painted(
+    tmp_path: Path,
+    checkpoint: Path,
+    captions: Path,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paint, painted = stackgan.batch._paint, [0]
+
+    def stop(*arguments: Any) -> torch.Tensor:
+        painted[0] += 1
+        if painted[0] == 4:
+            raise KeyboardInterrupt
+        return paint(*arguments)
+
+    usual: dict[str, Any] = {"checkpoint": checkpoint, "count": 3, "batch_size": 4, "size": 64}
+    with monkeypatch.context() as patched:
+        patched.setattr(stackgan.batch, "_paint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            batch(captions, out=tmp_path / "out", **usual)
+    assert "stopped at 12 of 18 pictures" in capsys.readouterr().err
+    assert len([name for name in contents(tmp_path / "out") if name.startswith("0")]) == 12
+    assert threads_left() == []
+    batch(captions, out=tmp_path / "out", **usual)
+    assert contents(tmp_path / "out") == whole
 
 
 def test_the_folder_of_another_batch_is_refused(tmp_path: Path, checkpoint: Path, captions: Path) -> None:

@@ -52,14 +52,14 @@ def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True, latent: Seq
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = StackGAN(config)
-        _calibrate(model)
+        calibrate(model)
         if model.has_code_flow and encoder is not None:
             model.eval().measure_codes(encoder.encode(CAPTIONS))
     return StackGANPipeline(model, encoder, facts={"examples": list(CAPTIONS[:2]) if text else []})
 
 
 @torch.no_grad()
-def _calibrate(model: StackGAN) -> None:
+def calibrate(model: StackGAN) -> None:
     """Give BatchNorm the statistics of a few pictures, as training would: without, pictures are saturated."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
