@@ -273,7 +273,7 @@ def test_a_killed_batch_goes_on_to_the_same_bytes(
     left = contents(out)
     if moment.startswith("inside"):
         assert done.returncode == -signal.SIGKILL, done.stderr
-        assert len([name for name in left if name.endswith(".png")]) <= 6  # others may be half-way on other threads
+        assert len([name for name in left if name.endswith(".png")]) < 12  # other threads may be before or behind
         assert len([name for name in left if name.startswith(".") and "partial" in name]) >= 2
     finished = {name: (out / name).stat() for name in left if name in whole and name.startswith("0")}
     batch(captions, checkpoint=checkpoint, out=out, count=3, batch_size=4, size=64)
