@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,7 @@ class FastGenerator(nn.Module):
         self.eval().requires_grad_(False)
         self._paint: Callable[..., list[Tensor]] = self._eager
         if compiled:
-            options = {"freezing": True} if on_cpu else {"triton.cudagraphs": True}
+            options: dict[str, Any] = {"freezing": True} if on_cpu else {"triton.cudagraphs": True}
             self._paint = torch.compile(self._eager, dynamic=False, options=options)
 
     def forward(self, z: Tensor, c: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
@@ -102,7 +102,9 @@ class _LegacyFirst(nn.Module):
         scale, shift = _scale_and_shift(stage.norm)
         rows = torch.arange(len(scale)).view(2, stage.top, START * START).transpose(1, 2).flatten()
         self.top, self.linear = stage.top, _linear((stage.linear.weight * scale[:, None])[rows], shift[rows])
-        self.blocks = nn.ModuleList(_Gated(block) for block in stage.blocks)
+        self.blocks = nn.ModuleList(
+            _Gated(cast(GatedBlock, block), side=START << i) for i, block in enumerate(stage.blocks)
+        )
 
     def forward(self, start: Tensor, code: Tensor) -> Tensor:
         h = F.glu(self.linear(start), 1).view(-1, START, START, self.top).permute(0, 3, 1, 2)
@@ -116,7 +118,7 @@ class _LegacyNext(nn.Module):
         super().__init__()
         code = stage.joint.conv.in_channels - stage.joint.conv.out_channels // 2
         self.joint = _Gated(stage.joint, code)
-        self.residuals = nn.ModuleList(_Residual(block) for block in stage.residuals)
+        self.residuals = nn.ModuleList(_Residual(cast(GatedResidual, block)) for block in stage.residuals)
         self.up = _Gated(stage.up)
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
@@ -129,22 +131,22 @@ class _LegacyNext(nn.Module):
 class _Gated(nn.Module):
     """[nearest ×2 →] 3×3 convolution → BatchNorm → GLU, with ``code`` constant planes before the others."""
 
-    def __init__(self, block: GatedBlock, code: int = 0) -> None:
+    def __init__(self, block: GatedBlock, code: int = 0, side: int = 0) -> None:
         super().__init__()
         scale, shift = _scale_and_shift(block.norm)
         weight = block.conv.weight * scale[:, None, None, None]
-        self.convs = nn.ModuleList([_Conv(weight[:, code:], shift, doubles=block.upsample)])
+        self.convs = nn.ModuleList([_conv(weight[:, code:], shift, side, doubles=block.upsample)])
         self.borders = nn.ModuleList([_Borders(weight[:, :code])] if code else [])
 
     def split(self) -> None:
-        """Make values and gates two convolutions where the GLU of one would be slow.
+        """Make values and gates two convolutions where one convolution's GLU would be slower than all of it.
 
         PyTorch's CPU kernels take 2 × 64 bytes of neighbours at a time. In channels-last memory the neighbours of a
-        value are the other values of its pixel; fewer than that, and the sigmoid is computed one by one.
+        value are the other values of its pixel; where they are fewer, the sigmoid is computed one by one. In bfloat16
+        that takes eight times as long as the convolution, in float32 as long.
         """
         both = self.convs[0]
-        assert isinstance(both, _Conv)
-        if both.outputs // 2 * both.weight.element_size() < 128:
+        if isinstance(both, _Conv) and both.weight.dtype == torch.bfloat16 and both.outputs // 2 < 64:
             self.convs = nn.ModuleList(both.halves())
             for borders in list(self.borders):
                 assert isinstance(borders, _Borders)
@@ -185,7 +187,9 @@ class _FusedFirst(nn.Module):
         rows = torch.arange(stage.top * START * START).view(stage.top, START * START).T.flatten()
         assert stage.linear.bias is not None
         self.top, self.linear = stage.top, _linear(stage.linear.weight[rows], stage.linear.bias[rows])
-        self.blocks = nn.ModuleList(_Block(block, norms) for block in stage.blocks)
+        self.blocks = nn.ModuleList(
+            _Block(cast(FusedBlock, block), norms, START << i) for i, block in enumerate(stage.blocks)
+        )
 
     def forward(self, start: Tensor, style: Tensor) -> Tensor:
         h = self.linear(start).view(-1, START, START, self.top).permute(0, 3, 1, 2)
@@ -197,7 +201,7 @@ class _FusedFirst(nn.Module):
 class _FusedNext(nn.Module):
     def __init__(self, stage: FusedNext, norms: dict[FusedNorm, _Norm]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Block(block, norms) for block in stage.blocks)
+        self.blocks = nn.ModuleList(_Block(cast(FusedBlock, block), norms) for block in stage.blocks)
 
     def forward(self, h: Tensor, style: Tensor) -> Tensor:
         for block in self.blocks:
@@ -208,11 +212,11 @@ class _FusedNext(nn.Module):
 class _Block(nn.Module):
     """The residual block with the style in both normalisations."""
 
-    def __init__(self, block: FusedBlock, norms: dict[FusedNorm, _Norm]) -> None:
+    def __init__(self, block: FusedBlock, norms: dict[FusedNorm, _Norm], side: int = 0) -> None:
         super().__init__()
         self.doubles = block.upsample
         self.norm1, self.norm2 = norms[block.norm1], norms[block.norm2]
-        self.conv1 = _Conv(block.conv1.weight, block.conv1.bias, doubles=block.upsample)
+        self.conv1 = _conv(block.conv1.weight, block.conv1.bias, side, doubles=block.upsample)
         self.conv2 = _Conv(block.conv2.weight, block.conv2.bias)
         self.skip = _Conv(block.skip.weight, None) if isinstance(block.skip, nn.Conv2d) else None
 
@@ -240,7 +244,7 @@ class _FusedHead(nn.Module):
         return self.conv(self.norm(h, style))
 
 
-_FORMS: dict[type[nn.Module], Callable[[Any, dict[FusedNorm, "_Norm"]], nn.Module]] = {
+_FORMS: dict[type[nn.Module], Callable[[Any, dict[FusedNorm, _Norm]], nn.Module]] = {
     LegacyFirst: _LegacyFirst,
     LegacyNext: _LegacyNext,
     LegacyHead: _LegacyHead,
@@ -304,11 +308,16 @@ class _Borders(nn.Module):
         super().__init__()
         seen = torch.ones(3, 3, dtype=weight.dtype, device=weight.device)  # (place, tap) along one axis
         seen[0, 0] = seen[2, 2] = 0
-        self.outputs, self.weight = len(weight), weight
+        self.outputs = len(weight)
         self.linear = _linear(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
 
     def halves(self) -> list[_Borders]:
-        return [_Borders(part.to(self.weight.dtype)) for part in self.weight.chunk(2)]
+        """Two of them, each for half of the outputs."""
+        parts = [copy.copy(self) for _ in range(2)]
+        for part, weight in zip(parts, self.linear.weight.view(9, self.outputs, -1).chunk(2, 1), strict=True):
+            part._modules = {"linear": _linear(weight.flatten(0, 1), None)}
+            part.outputs //= 2
+        return parts
 
     def forward(self, y: Tensor, code: Tensor) -> Tensor:
         values = self.linear(code.to(y.dtype)).view(len(y), 3, 3, self.outputs)
@@ -386,11 +395,48 @@ class _Conv(nn.Module):
         )
 
 
+class _Phases(nn.Module):
+    """:class:`_Conv` with ``doubles`` as four matrix products, one for each place of a pixel in its 2 × 2.
+
+    Such a pixel sees 2 × 2 taps of the map before. At 4 × 4, where the weights are more than the pixels, oneDNN's
+    transposed convolution takes twice as long.
+    """
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.outputs = len(weight)
+        taps = _doubling_taps(weight)  # (I, O, 4, 4); rows 3 and 1 make even pixels, 2 and 0 odd ones
+        phases = [taps[:, :, [3 - a, 1 - a]][..., [3 - b, 1 - b]] for a in (0, 1) for b in (0, 1)]
+        self.register_buffer("weights", torch.stack([phase.permute(2, 3, 0, 1).flatten(0, 2) for phase in phases]))
+        self.register_buffer("bias", weight.new_zeros(len(weight)) if bias is None else bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, height, width = x.shape
+        around = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        y = x.new_empty(b, height, 2, width, 2, self.outputs)
+        for i, weight in enumerate(self.weights):
+            a, c = divmod(i, 2)
+            seen = [around[:, a + p : a + p + height, c + q : c + q + width] for p in (0, 1) for q in (0, 1)]
+            rows = torch.cat(seen, 3).flatten(0, 2)
+            y[:, :, a, :, c] = torch.addmm(self.bias, rows, weight).view(b, height, width, -1)
+        return y.view(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+
+def _conv(weight: Tensor, bias: Tensor | None, side: int, *, doubles: bool) -> _Conv | _Phases:
+    """The form of a convolution over maps of ``side`` (0: not known, large)."""
+    if doubles and side == START and weight.device.type == "cpu":
+        return _Phases(weight, bias)
+    return _Conv(weight, bias, doubles=doubles)
+
+
 def _packs(x: Tensor) -> bool:
     """Whether oneDNN's own operators take this tensor here and now."""
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         return False
-    return torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and _onednn_works(x.dtype)
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and _onednn_works(x.dtype)
 
 
 @cache

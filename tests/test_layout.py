@@ -16,7 +16,7 @@ LAYERS = [
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
     {"model"},
-    {"checkpoint"},
+    {"checkpoint", "fuse"},
     {"pipeline", "convert", "warm_start"},
     {"reader", "caption_file", "features", "latent_figures"},
     {"edit_figures"},
