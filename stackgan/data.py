@@ -1,6 +1,12 @@
-"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random."""
+"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random.
 
-from dataclasses import dataclass
+Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and
+:func:`to_stages` turns a whole batch into floats and means at once. The next batch is made while a step runs.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +36,7 @@ class Sampler:
     """Draws the batch of any step; step t's batch depends on (seed, t) alone, so a resumed run goes on exactly.
 
     Every epoch is a new permutation of the pictures; each is cropped at random from its load size and flipped half
-    the time, with one of its captions at random.
+    the time, with one of its captions at random. A thread of its own makes the batch after the one asked for.
 
     Args:
         split: the prepared split.
@@ -41,6 +47,7 @@ class Sampler:
             swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
         swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
             caption's own has no swap.
+        device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
 
     Raises:
         ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
@@ -58,6 +65,7 @@ class Sampler:
         mismatch: str = "caption",
         hard: float = 0.0,
         swapped: NDArray[np.float32] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
         self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
@@ -75,12 +83,29 @@ class Sampler:
                     f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
                     "add captions or train with text.encoder=none"
                 )
-        self.hard, self.swapped = hard, swapped
+        self.hard, self.swapped, self.device = hard, swapped, device
+        self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes an element: a flip moves pixels
+        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
+        self._next: tuple[int, Future[Batch]] | None = None
         if embeddings is not None and hard:
             self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
 
     def batch(self, step: int) -> Batch:
-        """The batch of ``step`` (from 0)."""
+        """The batch of ``step`` (from 0); that of ``step + 1`` is begun."""
+        ready, self._next = self._next, None
+        batch = ready[1].result() if ready is not None and ready[0] == step else self._make(step)
+        self._next = step + 1, self._thread.submit(self._make, step + 1)
+        return batch
+
+    def _make(self, step: int) -> Batch:
+        batch = self._draw(step)
+        if self.device is None or self.device.type == "cpu":
+            return batch
+        there = {name: _send(value, self.device) for name, value in vars(batch).items() if value is not None}
+        return replace(batch, **there)
+
+    def _draw(self, step: int) -> Batch:
         draws = np.random.default_rng((self.seed, 1, step))
         chosen = self._indices(step)
         real = self._crops(chosen, draws)
@@ -102,8 +127,10 @@ class Sampler:
         """The next batch_size places of the endless concatenation of permutations."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, rows = np.divmod(places, len(self.split))
-        orders = {e: np.random.default_rng((self.seed, 0, int(e))).permutation(len(self.split)) for e in set(epochs)}
-        return np.array([orders[e][row] for e, row in zip(epochs, rows, strict=True)])
+        return np.array([self._order(epoch)[row] for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)])
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.split))
 
     def _other_species(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
         others = draws.integers(len(self.split), size=len(chosen))
@@ -124,11 +151,16 @@ class Sampler:
         margin = self.split.images.shape[1] - self.size
         corners = draws.integers(margin + 1, size=(len(chosen), 2))
         flips = draws.random(len(chosen)) < 0.5
-        out = np.empty((len(chosen), self.size, self.size, 3), dtype=np.uint8)
-        for i, (index, (y, x), flip) in enumerate(zip(chosen, corners, flips, strict=True)):
-            crop: NDArray[Any] = self.split.images[index, y : y + self.size, x : x + self.size]
-            out[i] = crop[:, ::-1] if flip else crop
-        return torch.from_numpy(out)
+        out = np.empty((len(chosen), self.size, self.size), dtype=self._pixels.dtype)
+        drawn = zip(out, chosen.tolist(), corners.tolist(), flips.tolist(), strict=True)
+        for place, index, (y, x), flip in drawn:
+            crop = self._pixels[index, y : y + self.size, x : x + self.size]
+            place[:] = crop[:, ::-1] if flip else crop
+        return torch.from_numpy(out.view(np.uint8).reshape(*out.shape, 3))
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> Tensor:
@@ -143,6 +175,10 @@ def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
 
 
 def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    """uint8 (B, S, S, 3) -> one float tensor (B, 3, s, s) in [−1, 1] a stage, each averaged down from the finest."""
-    finest = images.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return [finest if s == finest.shape[2] else F.avg_pool2d(finest, finest.shape[2] // s) for s in sizes]
+    """uint8 (B, S, S, 3) -> a float tensor (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
+    finest = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    stages = {finest.shape[2]: finest}
+    while (side := min(stages)) > min(sizes):
+        # Half way between two pixels, bilinear is their mean; four times as fast as avg_pool2d on channels-last maps.
+        stages[side // 2] = F.interpolate(stages[side], scale_factor=0.5, mode="bilinear")
+    return [stages[size] for size in sizes]
