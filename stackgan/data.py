@@ -175,7 +175,7 @@ def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
 
 
 def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    """uint8 (B, S, S, 3) -> a float tensor (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
+    """uint8 (B, S, S, 3) -> floats (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
     finest = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     stages = {finest.shape[2]: finest}
     while (side := min(stages)) > min(sizes):
