@@ -4,8 +4,7 @@ Shapes are (B, channels, height, width) throughout.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,7 @@ __all__ = [
     "LeakyBlock",
     "ResidualDown",
     "conv3x3",
+    "conv_few_places",
     "conv_upsampled",
     "conv_with_code",
     "glu",
@@ -114,6 +114,23 @@ def conv_upsampled(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, taps, conv.bias, stride=2, padding=1)
 
 
+def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, (B, I, H, W) -> (B, O, h, w), as one matrix product where it has fewer places than outputs.
+
+    The deep layers of a discriminator are many weights over maps of 4×4: a convolution on a CPU spends more time in
+    bringing the weights into its own order, forth and back, than on the sums. A patch a row, (B · h · w, I · k²),
+    times the weights as they lie needs none of that.
+    """
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
+    few = len(x) * height * width <= conv.out_channels
+    if not few or x.device.type != "cpu" or not conv.weight.is_contiguous():
+        return conv(x)
+    patches = F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2).flatten(0, 1)
+    y = F.linear(patches, conv.weight.flatten(1), conv.bias)
+    return y.view(len(x), height * width, -1).transpose(1, 2).contiguous().view(len(x), -1, height, width)
+
+
 class BatchNormByGroup(nn.BatchNorm2d):
     """BatchNorm that can take several batches in one call and keeps their statistics apart.
 
@@ -144,7 +161,8 @@ class BatchNormByGroup(nn.BatchNorm2d):
                     running.lerp_(of_group, momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked += groups
-        return y.view(x.shape)
+        # as a tensor of its own: changing a view in place, as LeakyReLU does next, would copy whole maps backwards
+        return torch.ops.aten._unsafe_view(y, x.shape)
 
 
 # --- feature maps computed again instead of kept ------------------------------------------------------------
@@ -168,7 +186,7 @@ class Blocks(nn.Module):
             *inputs,
             use_reentrant=False,
             preserve_rng_state=False,  # no block draws
-            context_fn=lambda: (nullcontext(), _buffers_kept(block)),
+            context_fn=lambda: (nullcontext(), _BuffersKept(block)),
         )
 
 
@@ -179,16 +197,22 @@ def set_checkpointing(module: nn.Module, on: bool) -> None:
             part.checkpointing = on
 
 
-@contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Leaves the buffers of ``module`` as they were: a second forward pass is not a second batch."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(module.buffers(), before, strict=True):
-                buffer.copy_(value)
+class _BuffersKept:
+    """Leaves the buffers of a module as they were: a second forward pass is not a second batch.
+
+    Entered once a backward pass, which is twice where gradients are differentiated again.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.before = [buffer.clone() for buffer in self.module.buffers()]
+
+    @torch.no_grad()
+    def __exit__(self, *_: object) -> None:
+        for buffer, value in zip(self.module.buffers(), self.before, strict=True):
+            buffer.copy_(value)
 
 
 # --- published generator blocks (arXiv:1710.10916, section 4; BatchNorm and GLU) -----------------------------
@@ -275,9 +299,12 @@ class LeakyBlock(nn.Sequential):
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
         """``groups`` as in :class:`BatchNormByGroup`."""
-        for layer in self:
-            x = layer(x, groups) if isinstance(layer, BatchNormByGroup) else layer(x)
-        return x
+        conv, *norm, activation = self
+        assert isinstance(conv, nn.Conv2d)
+        x = conv_few_places(conv, x)
+        for layer in norm:
+            x = layer(x, groups)
+        return activation(x)
 
 
 class ResidualDown(nn.Module):

@@ -77,7 +77,6 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for ours, e.g. optim.compile=true")
     arguments = parser.parse_args()
     batch, overrides = arguments.batch, arguments.overrides
-    bf16 = ["optim.precision=bf16", "optim.channels_last=true"]
 
     def mine(name: str, *more: str) -> Contestant:
         return Contestant(name, ours, {"batch": batch, "overrides": [*more, *overrides]}, units=batch)
@@ -86,7 +85,7 @@ def main() -> None:
         Contestant("plain, as it comes", plain, {"batch": batch}, keep_pages=False, units=batch),
         Contestant("plain, pages kept", plain, {"batch": batch}, units=batch),
         mine("ours, fp32"),
-        mine("ours, bf16", *bf16),
+        mine("ours, bf16", "optim.precision=bf16"),
     ]
     print_versions()
     print(f"legacy at 256 px, batch {batch}; plain: {'the yardstick' if baseline() else 'our modules, plainly used'}")
