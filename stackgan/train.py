@@ -647,6 +647,7 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
             before = json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{file}: not valid JSON ({error}); start a new run folder") from None
+        before = _with_defaults(before, now)
         changed = sorted(_flat(before).items() ^ _flat(now).items(), key=lambda item: item[0])
         changed = [item for item in changed if item[0] not in FREE_ON_RESUME]
         if changed:
@@ -657,6 +658,16 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
             )
     write_atomic(file, (json.dumps(now, indent=2) + "\n").encode())
     return config
+
+
+def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """``before`` with the defaults of keys that are younger than the run: they stand for what was done then."""
+    defaults = Config().to_dict()
+    return before | {
+        section: {key: defaults[section][key] for key in keys} | before.get(section, {})
+        for section, keys in now.items()
+        if isinstance(keys, dict)
+    }
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -286,6 +286,18 @@ def test_a_run_refuses_other_settings_and_other_sizes(painted: Path, tmp_path: P
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_goes_on_under_younger_keys_and_in_other_ways_of_the_same_step(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(painted, run, _config("train.images=4"), device="cpu")
+    before = json.loads((run / "config.json").read_text())
+    for key in ("accumulate", "checkpointing", "compile"):
+        del before["optim"][key]
+    (run / "config.json").write_text(json.dumps(before))
+    assert train(painted, run, _config("train.images=8", "optim.checkpointing=true"), device="cpu") == 0
+    with pytest.raises(ValueError, match=r"optim\.accumulate=1, now it is 2"):
+        train(painted, run, _config("train.images=12", "optim.accumulate=2"), device="cpu")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
