@@ -72,14 +72,20 @@ class FastGenerator(nn.Module):
                     if isinstance(part, _Gated):
                         part.split()
         self.eval().requires_grad_(False)
-        self._paint: Callable[..., list[Tensor]] = self._eager
+        self._compiled: Callable[..., list[Tensor]] | None = None
         if compiled:
-            options: dict[str, Any] = {"freezing": True} if on_cpu else {"triton.cudagraphs": True}
-            self._paint = torch.compile(self._eager, dynamic=False, options=options)
+            options: dict[str, Any] = {} if on_cpu else {"triton.cudagraphs": True}
+            self._compiled = torch.compile(self._eager, dynamic=False, options=options)
 
     def forward(self, z: Tensor, c: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
         """z (B, Z), c (B, C) -> images (B, 3, s, s) in [−1, 1], float32, of ``stages`` (None: of all)."""
-        return self._paint(z, c, tuple(range(len(self.stages)) if stages is None else stages))
+        wanted = tuple(range(len(self.stages)) if stages is None else stages)
+        if self._compiled is None:
+            return self._eager(z, c, wanted)
+        from torch._inductor import config
+
+        with config.patch(freezing=True):  # read when a new shape is compiled; as an option it comes too late
+            return self._compiled(z, c, wanted)
 
     def _eager(self, z: Tensor, c: Tensor, wanted: tuple[int, ...]) -> list[Tensor]:
         style = (c if c.shape[1] else z) if self.style is None else self.style(z, c).to(self.dtype)
@@ -131,6 +137,8 @@ class _LegacyNext(nn.Module):
 class _Gated(nn.Module):
     """[nearest ×2 →] 3×3 convolution → BatchNorm → GLU, with ``code`` constant planes before the others."""
 
+    SPLITS = 128  # bytes of a pixel's values
+
     def __init__(self, block: GatedBlock, code: int = 0, side: int = 0) -> None:
         super().__init__()
         scale, shift = _scale_and_shift(block.norm)
@@ -139,24 +147,29 @@ class _Gated(nn.Module):
         self.borders = nn.ModuleList([_Borders(weight[:, :code])] if code else [])
 
     def split(self) -> None:
-        """Make values and gates two convolutions where one convolution's GLU would be slower than all of it.
+        """Make values and gates two convolutions where one convolution's GLU would cost more.
 
         PyTorch's CPU kernels take 2 × 64 bytes of neighbours at a time. In channels-last memory the neighbours of a
-        value are the other values of its pixel; where they are fewer, the sigmoid is computed one by one. In bfloat16
-        that takes eight times as long as the convolution, in float32 as long.
+        value are the other values of its pixel; where they are fewer, the sigmoid is computed one by one, which takes
+        as long as the convolution in float32, and eight times as long in bfloat16. oneDNN computes it, and the
+        product, while the result of a convolution of its own is in cache.
         """
         both = self.convs[0]
-        if isinstance(both, _Conv) and both.weight.dtype == torch.bfloat16 and both.outputs // 2 < 64:
+        if isinstance(both, _Conv) and both.outputs // 2 * both.weight.element_size() < self.SPLITS:
             self.convs = nn.ModuleList(both.halves())
-            for borders in list(self.borders):
-                assert isinstance(borders, _Borders)
-                self.borders = nn.ModuleList(borders.halves())
+            self.borders = nn.ModuleList(
+                half for borders in self.borders for half in cast(_Borders, borders).halves()
+            )
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        parts = [conv(x) for conv in self.convs]
-        if code is not None:
-            parts = [borders(y, code) for borders, y in zip(self.borders, parts, strict=True)]
-        return F.glu(parts[0], 1) if len(parts) == 1 else parts[0].mul_(parts[1].sigmoid_())
+        if len(self.convs) == 1:
+            y = self.convs[0](x)
+            return F.glu(y if code is None else self.borders[0](y, code), 1)
+        values, gates = self.convs
+        if code is None:
+            return values(x, times=gates(x, gate=True))
+        to_values, to_gates = self.borders
+        return to_values(values(x), code).mul_(to_gates(gates(x), code).sigmoid_())
 
 
 class _Residual(nn.Module):
@@ -323,8 +336,19 @@ class _Borders(nn.Module):
         values = self.linear(code.to(y.dtype)).view(len(y), 3, 3, self.outputs)
         inside = values[:, 1:2, 1:2]
         pixels = y.permute(0, 2, 3, 1)
-        pixels += inside
         edges = values - inside
+        if torch.compiler.is_compiling() or y.device.type != "cpu":  # sums that a compiler makes one loop of
+            at_row, at_column = (_ends(side, y) for side in y.shape[2:])
+            pixels = pixels + inside
+            for row in (0, 2):
+                pixels = pixels + at_row[row][:, None, None] * edges[:, row : row + 1, 1:2]
+                pixels = pixels + at_column[row][:, None] * edges[:, 1:2, row : row + 1]
+                for column in (0, 2):
+                    corner = at_row[row][:, None, None] * at_column[column][:, None]
+                    rest = edges[:, row, column] - edges[:, row, 1] - edges[:, 1, column]
+                    pixels = pixels + corner * rest[:, None, None]
+            return pixels.permute(0, 3, 1, 2)
+        pixels += inside
         pixels[:, 0, 1:-1] += edges[:, 0, 1:2]
         pixels[:, -1, 1:-1] += edges[:, 2, 1:2]
         pixels[:, 1:-1, 0] += edges[:, 1:2, 0]
@@ -333,6 +357,12 @@ class _Borders(nn.Module):
             for column in (0, -1):
                 pixels[:, row, column] += edges[:, row, column]
         return y
+
+
+def _ends(side: int, like: Tensor) -> dict[int, Tensor]:
+    """1 at the first (0) and at the last (2) of ``side`` places, else 0."""
+    places = torch.arange(side, device=like.device)
+    return {0: (places == 0).to(like.dtype), 2: (places == side - 1).to(like.dtype)}
 
 
 class _Conv(nn.Module):
@@ -365,16 +395,21 @@ class _Conv(nn.Module):
                 part.bias = bias.clone()
         return parts
 
-    def forward(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, gate: bool = False, plus: Tensor | None = None, times: Tensor | None = None
+    ) -> Tensor:
+        """The convolution, its sigmoid (``gate``), or its sum or product with another map."""
         if _packs(x):
-            return self._packed(x, plus)
+            return self._packed(x, gate, plus, times)
         if self.doubles:
             y = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
         else:
             y = F.conv2d(x, self.weight, self.bias, padding=self.padding)
-        return y if plus is None else y + plus
+        if plus is not None:
+            return y + plus
+        return y.sigmoid() if gate else y if times is None else y * times
 
-    def _packed(self, x: Tensor, plus: Tensor | None) -> Tensor:
+    def _packed(self, x: Tensor, gate: bool, plus: Tensor | None, times: Tensor | None) -> Tensor:
         """The same by oneDNN's operators, the weight in oneDNN's layout; packed for the first shape that comes."""
         ops, one, pad = torch.ops.mkldnn, [1, 1], [self.padding] * 2
         if self.packed is None:
@@ -384,15 +419,20 @@ class _Conv(nn.Module):
             else:
                 packed = ops._reorder_convolution_weight(self.weight, pad, one, one, 1, shape)
             self.packed = packed
+        after = "sigmoid" if gate else "none"
         if self.doubles:
-            return ops._convolution_transpose_pointwise(
-                x, self.packed, self.bias, one, [0, 0], [2, 2], one, 1, "none", [], ""
+            y: Tensor = ops._convolution_transpose_pointwise(
+                x, self.packed, self.bias, one, [0, 0], [2, 2], one, 1, after, [], ""
             )
-        if plus is None:
-            return ops._convolution_pointwise(x, self.packed, self.bias, pad, one, one, 1, "none", [], "")
-        return ops._convolution_pointwise.binary(
-            x, plus, self.packed, self.bias, pad, one, one, 1, "add", None, None, [], None
-        )
+            return y if times is None else y.mul_(times)
+        other, how = (times, "mul") if plus is None else (plus, "add")
+        if other is None:
+            y = ops._convolution_pointwise(x, self.packed, self.bias, pad, one, one, 1, after, [], "")
+        else:
+            y = ops._convolution_pointwise.binary(
+                x, other, self.packed, self.bias, pad, one, one, 1, how, None, None, [], None
+            )
+        return y
 
 
 class _Phases(nn.Module):
@@ -403,15 +443,16 @@ class _Phases(nn.Module):
     """
 
     weights: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.outputs = len(weight)
         taps = _doubling_taps(weight)  # (I, O, 4, 4); rows 3 and 1 make even pixels, 2 and 0 odd ones
         phases = [taps[:, :, [3 - a, 1 - a]][..., [3 - b, 1 - b]] for a in (0, 1) for b in (0, 1)]
-        self.register_buffer("weights", torch.stack([phase.permute(2, 3, 0, 1).flatten(0, 2) for phase in phases]))
-        self.register_buffer("bias", weight.new_zeros(len(weight)) if bias is None else bias.clone())
+        self.register_buffer("weights", torch.stack([phase.permute(1, 2, 3, 0).flatten(1) for phase in phases]))
+        self.register_buffer("bias", None if bias is None else bias.clone())
+        self.packed: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, height, width = x.shape
@@ -421,8 +462,19 @@ class _Phases(nn.Module):
             a, c = divmod(i, 2)
             seen = [around[:, a + p : a + p + height, c + q : c + q + width] for p in (0, 1) for q in (0, 1)]
             rows = torch.cat(seen, 3).flatten(0, 2)
-            y[:, :, a, :, c] = torch.addmm(self.bias, rows, weight).view(b, height, width, -1)
+            if _packs(x):
+                pixels = self._packed(i, rows)
+            else:
+                pixels = F.linear(rows, weight, self.bias)
+            y[:, :, a, :, c] = pixels.view(b, height, width, -1)
         return y.view(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+
+    def _packed(self, phase: int, rows: Tensor) -> Tensor:
+        """The product by oneDNN's operator, as in :class:`_Conv`."""
+        if not self.packed:
+            self.packed = [torch.ops.mkldnn._reorder_linear_weight(weight, len(rows)) for weight in self.weights]
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed[phase], self.bias, "none", [], "")
+        return y
 
 
 def _conv(weight: Tensor, bias: Tensor | None, side: int, *, doubles: bool) -> _Conv | _Phases:
@@ -447,15 +499,20 @@ def _onednn_works(dtype: torch.dtype) -> bool:
     x = torch.linspace(-1, 1, 2 * 16 * 6 * 6).view(2, 16, 6, 6).to(dtype).to(memory_format=torch.channels_last)
     weight = torch.linspace(-1, 1, 16 * 16 * 9).sin().view(16, 16, 3, 3).to(dtype)
     try:
-        for conv in (_Conv(weight, weight[0, :, 0, 0]), _Conv(weight, weight[0, :, 0, 0], doubles=True)):
-            if conv.doubles:
-                expected = F.conv_transpose2d(x, conv.weight, conv.bias, stride=2, padding=1)
-                found = conv._packed(x, None)
-            else:
-                expected = F.conv2d(x, conv.weight, conv.bias, padding=1) + x
-                found = conv._packed(x, x)
-            if not torch.allclose(found.float(), expected.float(), rtol=0.02, atol=0.2):
-                return False
+        with torch.inference_mode():
+            for conv in (_Conv(weight, weight[0, :, 0, 0]), _Conv(weight, weight[0, :, 0, 0], doubles=True)):
+                if conv.doubles:
+                    plain = F.conv_transpose2d(x, conv.weight, conv.bias, stride=2, padding=1)
+                else:
+                    plain = F.conv2d(x, conv.weight, conv.bias, padding=1)
+                gate = conv._packed(x, True, None, None)
+                pairs = [(gate, plain.sigmoid()), (conv._packed(x, False, None, gate), plain * gate)]
+                if not conv.doubles:
+                    pairs.append((conv._packed(x, False, x, None), plain + x))
+                phases = _Phases(weight, None)
+                pairs.append((phases._packed(0, phases.weights[0]), F.linear(phases.weights[0], phases.weights[0])))
+                if not all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.2) for a, b in pairs):
+                    return False
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
