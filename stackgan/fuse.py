@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from stackgan.generator import START, FusedFirst, FusedHead, FusedNext, Generator, LegacyFirst, LegacyHead, LegacyNext
 from stackgan.layers import FusedBlock, FusedNorm, GatedBlock, GatedResidual
 
-__all__ = ["FastGenerator"]
+__all__ = ["FastGenerator", "onednn_works"]
 
 SLOPE = 0.2  # of LeakyReLU, as in layers.py
 
@@ -462,10 +462,7 @@ class _Phases(nn.Module):
             a, c = divmod(i, 2)
             seen = [around[:, a + p : a + p + height, c + q : c + q + width] for p in (0, 1) for q in (0, 1)]
             rows = torch.cat(seen, 3).flatten(0, 2)
-            if _packs(x):
-                pixels = self._packed(i, rows)
-            else:
-                pixels = F.linear(rows, weight, self.bias)
+            pixels = self._packed(i, rows) if _packs(x) else F.linear(rows, weight, self.bias)
             y[:, :, a, :, c] = pixels.view(b, height, width, -1)
         return y.view(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
@@ -488,11 +485,11 @@ def _packs(x: Tensor) -> bool:
     """Whether oneDNN's own operators take this tensor here and now."""
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         return False
-    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and _onednn_works(x.dtype)
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and onednn_works(x.dtype)
 
 
 @cache
-def _onednn_works(dtype: torch.dtype) -> bool:
+def onednn_works(dtype: torch.dtype) -> bool:
     """Whether this PyTorch has the private operators that :class:`_Conv` calls, and they do what it expects."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False

@@ -136,12 +136,12 @@ def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.Mo
     with torch.inference_mode():
         packed = FastGenerator(generator)(z, c)
         monkeypatch.setattr(torch.ops, "mkldnn", object())
-        fuse._onednn_works.cache_clear()
+        fuse.onednn_works.cache_clear()
         try:
-            assert not fuse._onednn_works(torch.float32)
+            assert not fuse.onednn_works(torch.float32)
             assert worst(FastGenerator(generator)(z, c), packed) < 1e-5
         finally:
-            fuse._onednn_works.cache_clear()
+            fuse.onednn_works.cache_clear()
 
 
 def test_pipeline_paints_the_size_that_is_asked_for() -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"pipeline", "convert", "warm_start"},
     {"reader", "caption_file", "features", "latent_figures"},
     {"edit_figures"},
-    {"train", "fit_prior", "evaluate", "batch", "edit"},
+    {"train", "fit_prior", "evaluate", "batch", "edit", "doctor"},
     {"cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
