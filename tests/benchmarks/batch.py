@@ -1,6 +1,6 @@
 """End to end against the bare generator: captions in a text file, PNGs and a manifest out; and memory that stays.
 
-    python -m tests.benchmarks.batch [--rounds 7] [--pictures 128] [--threads N]
+    python -m tests.benchmarks.batch [--rounds 7] [--pictures 240] [--threads N]
 
 The checkpoints are painted-64 and an untrained one of the published size (width 64, three stages, 256 px) with
 painted-64's caption encoder: how long a picture takes does not depend on the weights. The bare generator paints the
@@ -102,7 +102,7 @@ def make_batch(checkpoint: Path, pictures: int, precision: str) -> Callable[[], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--pictures", type=int, default=128, help="a round (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=240, help="a round (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of PyTorch")
     parser.add_argument("--memory", type=int, nargs=2, default=(200, 1000), help="pictures (default: 200 1000)")
     args = parser.parse_args()
