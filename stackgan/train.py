@@ -293,6 +293,8 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     parts = _parts(count, config.optim.accumulate)
     scalars: dict[str, Tensor] = {}
     _set_learning_rates(run)
+    for optimizer in run.optimizers:  # all of the last step's gradients make room before anything is built
+        optimizer.zero_grad(set_to_none=True)
 
     # data
     real = _pictures(run, batch.real)
@@ -321,8 +323,6 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
 
     # discriminators
     for stage, net in enumerate(run.nets):
-        optimizer = run.optimizers[1 + stage]
-        optimizer.zero_grad(set_to_none=True)
         groups = (real[stage], wrong[stage] if wrong is not None else None, fakes[stage].detach())
         shown = [_augment(run, images) for images in groups if images is not None]
         for part in parts:
@@ -340,11 +340,10 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 _note(scalars, f"d{sizes[stage]}/penalty", penalty, len(parts))
                 loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
             (loss / len(parts)).backward()
-        optimizer.step()
+        run.optimizers[1 + stage].step()
 
     # generator (and CA_NET, through the condition where D looks at the code): first what the discriminators say, as
     # gradients at the pictures and the code
-    run.optimizers[0].zero_grad(set_to_none=True)
     run.discriminators.requires_grad_(False)
     ends = _Ends()
     code = condition
