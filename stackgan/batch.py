@@ -196,7 +196,6 @@ def batch(
                 file=sys.stderr,
             )
             raise
-        _write_grid(out)
     report.say(out, time.perf_counter() - start)
     return 0
 
@@ -242,7 +241,7 @@ def _paint_missing(
     batch_size: int,
     report: _Report,
 ) -> None:
-    """Paint what is not there yet, chunk by chunk, and write the manifest of everything."""
+    """Paint what is not there yet, chunk by chunk; write the manifest of everything, and the grid of the first."""
 
     @lru_cache(maxsize=4096)
     def notices(caption: str) -> tuple[str, ...]:
@@ -252,9 +251,12 @@ def _paint_missing(
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         _replacing(out / MANIFEST) as manifest,
+        ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
         closing(_encoded(pipe, pictures, out, truncation, batch_size)) as encoded,
         closing(_written(pipe, encoded, truncation, size)) as written,
     ):
+        first: list[dict[str, Any]] = []
+        grid: Future[None] | None = None
         for chunk in written:
             painted = {place for place, _, _ in chunk.files}
             for place, picture in enumerate(chunk.pictures):
@@ -264,7 +266,12 @@ def _paint_missing(
                 record |= _facts(pipe, picture.caption, picture.seed, truncation)
                 record |= {"size": size, "notices": list(told)}
                 manifest(json.dumps(record, ensure_ascii=False) + "\n")
+                if len(first) < GRID_PICTURES:
+                    first.append(record)
+            if grid is None and len(first) == GRID_PICTURES:
+                grid = pool.submit(_write_grid, out, first)  # while the rest is painted
             bar.update(len(chunk.pictures))
+        (grid or pool.submit(_write_grid, out, first)).result()
 
 
 def _encoded(
@@ -335,10 +342,8 @@ def _say_blank(file: Path, found: Survey) -> None:
         print(f"{file}: {found.blank} blank lines skipped ({numbers})", file=sys.stderr)
 
 
-def _write_grid(out: Path) -> None:
+def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
     """The first pictures over their captions; copies side by side where all captions have as many."""
-    with (out / MANIFEST).open(encoding="utf-8") as stream:
-        records = [json.loads(text) for text in islice(stream, GRID_PICTURES)]
     groups: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["line"], []).append(record)

@@ -399,6 +399,31 @@ def test_files_are_written_while_the_next_chunks_are_painted(
     assert threads_left() == []
 
 
+def test_the_grid_is_drawn_while_the_rest_is_painted(
+    tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last chunk waits for the grid of the first pictures: drawn at the end, for ever."""
+    drawn, painted = threading.Event(), [0]
+    paint, draw = stackgan.batch._paint, stackgan.batch._write_grid
+
+    def last_waits(*arguments: Any) -> torch.Tensor:
+        painted[0] += 1
+        assert painted[0] < 6 or drawn.wait(30)
+        return paint(*arguments)
+
+    def told(out: Path, records: list[dict[str, Any]]) -> None:
+        assert [record["copy"] for record in records] == [1, 2, 3, 1]
+        draw(out, records)
+        drawn.set()
+
+    monkeypatch.setattr(stackgan.batch, "GRID_PICTURES", 4)
+    monkeypatch.setattr(stackgan.batch, "_paint", last_waits)
+    monkeypatch.setattr(stackgan.batch, "_write_grid", told)
+    batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=3, batch_size=3, size=64)
+    assert painted[0] == 6
+    assert (tmp_path / "out" / "grid.png").is_file()
+
+
 def test_a_caption_is_encoded_once_for_all_its_copies_near_by(
     tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
