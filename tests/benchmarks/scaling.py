@@ -1,0 +1,216 @@
+"""How speed and memory grow with batch, threads, size and width: curves, a table, one page.
+
+    python -m tests.benchmarks.scaling --out tests/benchmarks/scaling
+
+Writes ``scaling.png``, ``numbers.json`` and prints the tables. Every point is a process of its own, measured alone:
+these are curves of one machine, for their shape; ratios between programs are the other benchmarks' work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stackgan.config import Config, preset
+from stackgan.data import Batch
+from stackgan.fuse import FastGenerator
+from stackgan.generator import Generator
+from stackgan.study.figures import dress, new_figure, save_figure, write_numbers
+from stackgan.train import Run, train_step
+from tests.benchmarks.harness import Contestant, gmacs_at_peak, print_table, print_versions, race
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+STEP_BATCHES = (2, 4, 8, 16, 32)
+WIDTHS = (16, 24, 32, 48, 64)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+LINES = {"fp32": "#3B6FB6", "bf16": "#DD6E42", "module": "#98A2AD"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("scaling"))
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    print_versions()
+    threads = torch.get_num_threads()
+    numbers: dict[str, Any] = {
+        "threads": threads,
+        "peak_gmacs": {name: gmacs_at_peak(dtype) for name, dtype in DTYPES.items()},
+        "generation": [
+            *(_paint(options, 3, b, form, threads) for form in ("module", "fp32", "bf16") for b in BATCHES),
+            *(_paint(options, 3, b, form, 1) for form in ("fp32", "bf16") for b in BATCHES if threads > 1),
+            *(_paint(options, s, 8, form, threads) for form in ("module", "fp32", "bf16") for s in (1, 2)),
+        ],
+        "training": [
+            *(_step(options, "cpu-64", b, 32) for b in STEP_BATCHES),
+            *(_step(options, "cpu-64", 16, width) for width in WIDTHS if width != 32),
+            *(_step(options, "legacy", b, 64) for b in (2, 4, 8)),
+        ],
+    }
+    write_numbers(options.out, numbers)
+    _draw(options.out / "scaling.png", numbers)
+    report(numbers)
+
+
+def report(numbers: dict[str, Any]) -> None:
+    """Print the tables, as Markdown."""
+    peaks = numbers["peak_gmacs"]
+    rows: list[Sequence[object]] = []
+    for point in numbers["generation"]:
+        peak = peaks["bf16" if point["form"] == "bf16" else "fp32"] * point["threads"] / numbers["threads"]
+        named = [point["form"], point["size"], point["batch"], point["threads"]]
+        rows.append([*named, *_figures(point, peak)])
+    header = ["form", "px", "batch", "threads"]
+    print_table("Generation, width 64", [*header, *FIGURES], rows)
+    rows = []
+    for point in numbers["training"]:
+        named = [point["preset"], point["width"], point["batch"], point["precision"]]
+        rows.append([*named, *_figures(point, peaks[point["precision"]])])
+    header = ["preset", "width", "batch", "precision"]
+    print_table("Training (a step without the penalty, which comes every eighth)", [*header, *FIGURES], rows)
+
+
+FIGURES = ("images/s", "G multiply-adds an image", "of peak", "peak MiB")
+
+
+def _figures(point: dict[str, Any], peak: float) -> list[str]:
+    share = point["gmacs"] * point["rate"] / peak
+    return [f"{point['rate']:.1f}", f"{point['gmacs']:.2f}", f"{share:.0%}", f"{point['mib']:.0f}"]
+
+
+# --- points -------------------------------------------------------------------------------------------------
+
+
+def painting(stages: int, batch: int, form: str) -> Callable[[], object]:
+    """The published generator of ``stages``, its finest pictures."""
+    generator, (z, c) = _generator(stages), _noise(batch)
+    fast = FastGenerator(generator, DTYPES[form]) if form in DTYPES else None
+
+    def work() -> object:
+        with torch.inference_mode():
+            return generator(z, c) if fast is None else fast(z, c, [stages - 1])
+
+    return work
+
+
+def stepping(name: str, batch: int, width: int) -> Callable[[], object]:
+    """A training step of a preset, its widths changed."""
+    config = _config(name, batch, width)
+    run, pictures = _run(config), _pictures(config)
+    return lambda: train_step(run, pictures)
+
+
+def _paint(options: argparse.Namespace, stages: int, batch: int, form: str, threads: int) -> dict[str, Any]:
+    arguments = {"stages": stages, "batch": batch, "form": form}
+    time = _alone(Contestant("point", painting, arguments, threads=threads, units=batch), options.rounds)
+    generator, (z, c) = _generator(stages), _noise(1)
+    forward = FastGenerator(generator) if form in DTYPES else generator
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        forward(z, c)
+    gmacs = counter.get_total_flops() / 2e9
+    point = {"form": form, "size": 32 << stages, "batch": batch, "threads": threads, "gmacs": gmacs}
+    return _said(point | {"rate": 1 / time.median, "mib": time.peak_mib})
+
+
+def _step(options: argparse.Namespace, name: str, batch: int, width: int) -> dict[str, Any]:
+    config = _config(name, batch, width)
+    arguments = {"name": name, "batch": batch, "width": width}
+    time = _alone(Contestant("point", stepping, arguments, units=batch), options.rounds)
+    run, pictures = _run(config), _pictures(config)
+    with FlopCounterMode(display=False) as counter:
+        train_step(run, pictures)
+    point = {"preset": name, "width": width, "batch": batch, "precision": config.optim.precision}
+    point |= {"gmacs": counter.get_total_flops() / 2e9 / batch, "seconds": time.median * batch}
+    return _said(point | {"rate": 1 / time.median, "mib": time.peak_mib})
+
+
+def _alone(contestant: Contestant, rounds: int) -> Any:
+    return race([contestant], rounds)[contestant.name]
+
+
+def _said(point: dict[str, Any]) -> dict[str, Any]:
+    print(json.dumps(point), flush=True)
+    return point
+
+
+def _generator(stages: int) -> Generator:
+    torch.manual_seed(0)
+    return Generator(preset("legacy").generator, stages, 100, 128).eval()
+
+
+def _noise(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(batch, 100), torch.randn(batch, 128)
+
+
+def _config(name: str, batch: int, width: int) -> Config:
+    keys = [f"text.dim={1024 if name == 'legacy' else 256}", f"optim.batch_size={batch}"]
+    return preset(name, [*keys, f"generator.width={width}", f"discriminator.width={width}"])
+
+
+def _run(config: Config) -> Run:
+    """At step 1, which has no penalty."""
+    run = Run.start(config, torch.device("cpu"))
+    run.progress.step = 1
+    return run
+
+
+def _pictures(config: Config) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    count, size = config.optim.batch_size, config.tree.sizes[-1]
+    real, wrong = torch.randint(0, 256, (2, count, size, size, 3), dtype=torch.uint8, generator=generator)
+    e, other = torch.randn(2, count, config.text.dim, generator=generator)
+    if config.loss.mismatch == "photo":
+        return Batch(real, e, wrong=wrong)
+    return Batch(real, e, wrong_embedding=other)
+
+
+# --- figure -------------------------------------------------------------------------------------------------
+
+
+def _draw(file: Path, numbers: dict[str, Any]) -> None:
+    figure, axes = new_figure(2, 3, (13, 7.4), "Where speed bends")
+    threads = numbers["threads"]
+    for form, colour in LINES.items():
+        for count, style in ((threads, "-"), (1, "--")):
+            points = [p for p in numbers["generation"] if (p["form"], p["size"], p["threads"]) == (form, 256, count)]
+            if points:
+                label = f"{form}, {count} thread{'s' if count > 1 else ''}"
+                batches = [p["batch"] for p in points]
+                for column, key in ((0, "rate"), (2, "mib")):
+                    if key == "rate" or count == threads:
+                        axes[0, column].plot(batches, [p[key] for p in points], style, marker="o", ms=3.5,
+                                             color=colour, label=label)  # fmt: skip
+        points = [p for p in numbers["generation"] if (p["form"], p["batch"], p["threads"]) == (form, 8, threads)]
+        points.sort(key=lambda p: p["size"])
+        axes[0, 1].plot([p["size"] for p in points], [p["rate"] for p in points], marker="o", ms=3.5, color=colour,
+                        label=form)  # fmt: skip
+    dress(axes[0, 0], "Generation, 256 px", "batch", "images a second", grid="both").set_xscale("log", base=2)
+    dress(axes[0, 1], "Generation, batch 8", "px", "images a second", grid="both").set(yscale="log")
+    axes[0, 1].set_xticks([64, 128, 256])
+    dress(axes[0, 2], "Generation, 256 px", "batch", "peak MiB", grid="both").set_xscale("log", base=2)
+    training = numbers["training"]
+    for name, colour in (("cpu-64", "#3E9C78"), ("legacy", "#8A5FA8")):
+        points = [p for p in training if p["preset"] == name and p["width"] == {"cpu-64": 32, "legacy": 64}[name]]
+        for column, key in ((0, "rate"), (2, "mib")):
+            axes[1, column].plot([p["batch"] for p in points], [p[key] for p in points], marker="o", ms=3.5,
+                                 color=colour, label=name)  # fmt: skip
+    dress(axes[1, 0], "Training", "batch", "images a second", grid="both").set(yscale="log")
+    dress(axes[1, 2], "Training", "batch", "peak MiB", grid="both")
+    points = sorted((p for p in training if p["preset"] == "cpu-64" and p["batch"] == 16), key=lambda p: p["width"])
+    axes[1, 1].plot([p["width"] for p in points], [1000 * p["seconds"] for p in points], marker="o", ms=3.5,
+                    color="#3E9C78", label="cpu-64")  # fmt: skip
+    dress(axes[1, 1], "Training, cpu-64, batch 16", "width of G and D", "ms a step", grid="both")
+    for panel in axes.flat:
+        panel.legend(frameon=False, fontsize=8)
+    save_figure(figure, file)
+
+
+if __name__ == "__main__":
+    main()
