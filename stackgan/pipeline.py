@@ -112,7 +112,7 @@ def check_sampling(seeds: Sequence[int], truncation: float = 1.0, latent: str = 
 
 def to_pil(images: Tensor) -> list[Image.Image]:
     """(B, 3, H, W) in [−1, 1] -> PIL images."""
-    levels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return [Image.fromarray(np.ascontiguousarray(a)) for a in levels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
