@@ -26,7 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.generator import START, FusedFirst, FusedHead, FusedNext, Generator, LegacyFirst, LegacyHead, LegacyNext
-from stackgan.layers import FusedBlock, FusedNorm, GatedBlock, GatedResidual
+from stackgan.layers import (
+    FusedBlock,
+    FusedNorm,
+    GatedBlock,
+    GatedResidual,
+    taps_behind_upsampling,
+    taps_inside,
+)
 
 __all__ = ["FastGenerator", "onednn_works"]
 
@@ -319,8 +326,7 @@ class _Borders(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        seen = torch.ones(3, 3, dtype=weight.dtype, device=weight.device)  # (place, tap) along one axis
-        seen[0, 0] = seen[2, 2] = 0
+        seen = taps_inside(3, weight)  # (place, tap) along one axis
         self.outputs = len(weight)
         self.linear = _linear(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
 
@@ -379,7 +385,7 @@ class _Conv(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, *, doubles: bool = False) -> None:
         super().__init__()
         self.doubles, self.padding, self.outputs = doubles, weight.shape[-1] // 2, len(weight)
-        weight = _doubling_taps(weight) if doubles else weight
+        weight = taps_behind_upsampling(weight) if doubles else weight
         self.register_buffer("weight", weight.clone(memory_format=torch.channels_last))
         self.register_buffer("bias", None if bias is None else bias.clone())
         self.packed: Tensor | None = None
@@ -448,7 +454,7 @@ class _Phases(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.outputs = len(weight)
-        taps = _doubling_taps(weight)  # (I, O, 4, 4); rows 3 and 1 make even pixels, 2 and 0 odd ones
+        taps = taps_behind_upsampling(weight)  # (I, O, 4, 4); rows 3 and 1 make even pixels, 2 and 0 odd ones
         phases = [taps[:, :, [3 - a, 1 - a]][..., [3 - b, 1 - b]] for a in (0, 1) for b in (0, 1)]
         self.register_buffer("weights", torch.stack([phase.permute(1, 2, 3, 0).flatten(1) for phase in phases]))
         self.register_buffer("bias", None if bias is None else bias.clone())
@@ -513,16 +519,6 @@ def onednn_works(dtype: torch.dtype) -> bool:
     except (AttributeError, RuntimeError, TypeError):
         return False
     return True
-
-
-def _doubling_taps(weight: Tensor) -> Tensor:
-    """3×3 taps (O, I, 3, 3) behind nearest upsampling -> the same as a transposed convolution's (I, O, 4, 4).
-
-    Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
-    a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
-    """
-    sums = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=weight.dtype, device=weight.device)
-    return torch.einsum("oiyx,ay,bx->ioab", weight, sums, sums)
 
 
 def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,8 @@ __all__ = [
     "orthogonal_init",
     "set_checkpointing",
     "spread",
+    "taps_behind_upsampling",
+    "taps_inside",
 ]
 
 # Side of a feature map from which nearest upsampling and the convolution behind it are faster as one transposed
@@ -77,12 +79,12 @@ def conv_with_code(conv: nn.Conv2d, code: Tensor, h: Tensor) -> Tensor:
     """
     of_code, of_h = conv.weight.split((code.shape[1], h.shape[1]), dim=1)
     taps = torch.einsum("bc,ocij->boij", code, of_code)
-    rows, columns = (_taps_inside(side, taps) for side in h.shape[2:])
+    rows, columns = (taps_inside(side, taps) for side in h.shape[2:])
     places = rows @ taps @ columns.T  # (B, O, at most 3, at most 3)
     return F.conv2d(h, of_h, conv.bias, padding=1) + _widened(_widened(places, 2, h.shape[2]), 3, h.shape[3])
 
 
-def _taps_inside(side: int, like: Tensor) -> Tensor:
+def taps_inside(side: int, like: Tensor) -> Tensor:
     """Which of three taps fall inside a line of ``side``: (1 for side 1, 2 for side 2, else 3; 3) of 0 and 1."""
     inside = {1: [[0, 1, 0]], 2: [[0, 1, 1], [1, 1, 0]]}.get(side, [[0, 1, 1], [1, 1, 1], [1, 1, 0]])
     return torch.tensor(inside, dtype=like.dtype, device=like.device)
@@ -109,9 +111,17 @@ def conv_upsampled(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """
     if min(x.shape[2:]) < FOLD_FROM:
         return conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-    sums = conv.weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    taps = torch.einsum("ki,ocij,lj->cokl", sums, conv.weight, sums)
-    return F.conv_transpose2d(x, taps, conv.bias, stride=2, padding=1)
+    return F.conv_transpose2d(x, taps_behind_upsampling(conv.weight), conv.bias, stride=2, padding=1)
+
+
+def taps_behind_upsampling(weight: Tensor) -> Tensor:
+    """Taps of a 3×3 convolution behind nearest upsampling, (O, I, 3, 3) -> of a transposed one's, (I, O, 4, 4).
+
+    Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
+    a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
+    """
+    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    return torch.einsum("ki,ocij,lj->cokl", sums, weight, sums)
 
 
 def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:

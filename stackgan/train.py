@@ -224,6 +224,7 @@ def train(
         mismatch=config.loss.mismatch,
         hard=config.loss.mismatch_hard,
         swapped=_swapped_embeddings(split, encoder, config),
+        device=where,
     )
     run = Run.start(config, where)
     if config.loss.contrast:
