@@ -4,7 +4,8 @@ Nothing is approximated in float32; what changes is the order of sums. The train
 its fast form is made from it at any time.
 
 - Nearest upsampling and the 3×3 convolution behind it are one transposed convolution (kernel 4, stride 2, padding 1)
-  whose taps are sums of the 3×3's: 4/9 of the multiply-adds.
+  whose taps are sums of the 3×3's: 4/9 of the multiply-adds. Over small maps it is one matrix product before the
+  upsampling: 1/4 of them.
 - A 3×3 convolution over the constant planes of a code has only 3 × 3 different values, those of corners, edges and
   the inside: a matrix product with the code instead of C further input planes.
 - BatchNorm in evaluation is a scale and a shift. They go into the convolution before it or, where a text-fused gain
@@ -37,6 +38,7 @@ from stackgan.layers import (
 
 __all__ = ["FastGenerator", "onednn_works"]
 
+SMALL = 8  # side up to which _Products is faster than a transposed convolution (measured at the published widths)
 SLOPE = 0.2  # of LeakyReLU, as in layers.py
 
 
@@ -441,49 +443,63 @@ class _Conv(nn.Module):
         return y
 
 
-class _Phases(nn.Module):
-    """:class:`_Conv` with ``doubles`` as four matrix products, one for each place of a pixel in its 2 × 2.
+class _Products(nn.Module):
+    """:class:`_Conv` with ``doubles`` as one matrix product before the upsampling, and sums behind it.
 
-    Such a pixel sees 2 × 2 taps of the map before. At 4 × 4, where the weights are more than the pixels, oneDNN's
-    transposed convolution takes twice as long.
+    Nearest upsampling commutes with what a tap does to the channels of a pixel: nine products with (O, I) matrices at
+    the small side, a quarter of the multiply-adds behind the upsampling and nine sixteenths of the transposed
+    convolution's, each weight read once. The nine maps are added up at their places, which costs more than it saves
+    once maps are large.
     """
 
-    weights: Tensor
+    weight: Tensor
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.outputs = len(weight)
-        taps = taps_behind_upsampling(weight)  # (I, O, 4, 4); rows 3 and 1 make even pixels, 2 and 0 odd ones
-        phases = [taps[:, :, [3 - a, 1 - a]][..., [3 - b, 1 - b]] for a in (0, 1) for b in (0, 1)]
-        self.register_buffer("weights", torch.stack([phase.permute(1, 2, 3, 0).flatten(1) for phase in phases]))
+        self.register_buffer("weight", weight.permute(2, 3, 0, 1).flatten(0, 2))  # rows (row, column, output)
         self.register_buffer("bias", None if bias is None else bias.clone())
-        self.packed: list[Tensor] = []
+        self.packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
-        around = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-        y = x.new_empty(b, height, 2, width, 2, self.outputs)
-        for i, weight in enumerate(self.weights):
-            a, c = divmod(i, 2)
-            seen = [around[:, a + p : a + p + height, c + q : c + q + width] for p in (0, 1) for q in (0, 1)]
-            rows = torch.cat(seen, 3).flatten(0, 2)
-            pixels = self._packed(i, rows) if _packs(x) else F.linear(rows, weight, self.bias)
-            y[:, :, a, :, c] = pixels.view(b, height, width, -1)
-        return y.view(b, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
+        pixels = x.permute(0, 2, 3, 1)
+        rows = pixels.flatten(0, 2)
+        product = self._packed(rows) if _packs(x) else F.linear(rows, self.weight)
+        taps = product.view(*pixels.shape[:3], 3, 3, self.outputs)
+        y = _placed(_placed(taps, 1), 2)
+        if self.bias is not None:
+            y += self.bias
+        return y.permute(0, 3, 1, 2)
 
-    def _packed(self, phase: int, rows: Tensor) -> Tensor:
+    def _packed(self, rows: Tensor) -> Tensor:
         """The product by oneDNN's operator, as in :class:`_Conv`."""
-        if not self.packed:
-            self.packed = [torch.ops.mkldnn._reorder_linear_weight(weight, len(rows)) for weight in self.weights]
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed[phase], self.bias, "none", [], "")
+        if self.packed is None:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, len(rows))
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, None, "none", [], "")
         return y
 
 
-def _conv(weight: Tensor, bias: Tensor | None, side: int, *, doubles: bool) -> _Conv | _Phases:
-    """The form of a convolution over maps of ``side`` (0: not known, large)."""
-    if doubles and side == START and weight.device.type == "cpu":
-        return _Phases(weight, bias)
+def _placed(taps: Tensor, dim: int) -> Tensor:
+    """What three taps (at dimension 3) make of a line of pixels (at ``dim``), at the places behind an upsampling.
+
+    Pixel 2i is w₀ x(i−1) + w₁ x(i) + w₂ x(i), pixel 2i+1 is w₀ x(i) + w₁ x(i) + w₂ x(i+1), nothing beyond the ends.
+    """
+    first, middle, last = taps.unbind(3)
+    count = middle.shape[dim]
+    y = middle.new_empty(*middle.shape[: dim + 1], 2, *middle.shape[dim + 1 :])
+    even, odd = y.unbind(dim + 1)
+    even.copy_(middle).add_(last)
+    odd.copy_(middle).add_(first)
+    even.narrow(dim, 1, count - 1).add_(first.narrow(dim, 0, count - 1))
+    odd.narrow(dim, 0, count - 1).add_(last.narrow(dim, 1, count - 1))
+    return y.flatten(dim, dim + 1)
+
+
+def _conv(weight: Tensor, bias: Tensor | None, side: int, *, doubles: bool) -> _Conv | _Products:
+    """The form of a convolution over maps of ``side`` (0: large)."""
+    if doubles and 0 < side <= SMALL and weight.device.type != "cuda":
+        return _Products(weight, bias)
     return _Conv(weight, bias, doubles=doubles)
 
 
@@ -512,8 +528,8 @@ def onednn_works(dtype: torch.dtype) -> bool:
                 pairs = [(gate, plain.sigmoid()), (conv._packed(x, False, None, gate), plain * gate)]
                 if not conv.doubles:
                     pairs.append((conv._packed(x, False, x, None), plain + x))
-                phases = _Phases(weight, None)
-                pairs.append((phases._packed(0, phases.weights[0]), F.linear(phases.weights[0], phases.weights[0])))
+                products = _Products(weight, None)
+                pairs.append((products._packed(products.weight), F.linear(products.weight, products.weight)))
                 if not all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.2) for a, b in pairs):
                     return False
     except (AttributeError, RuntimeError, TypeError):

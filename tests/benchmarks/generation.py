@@ -141,9 +141,10 @@ def _gmacs_an_image(checkpoint: Path) -> dict[str, float]:
     """Multiply-adds by PyTorch's counter, 10⁹ an image."""
     model = StackGANPipeline.from_pretrained(checkpoint, device="cpu").model
     module, (z, e) = baseline(), _inputs(1)
+    plainly, fast = module.Generator().eval() if module else None, FastGenerator(model.generator)
     runs: dict[str, Callable[[], object]] = {
-        PLAIN: lambda: module.Generator().eval()(z, e) if module else model.generator(z, model.condition(e).mu),
-        "ours": lambda: FastGenerator(model.generator)(z, model.condition(e).mu, [2]),
+        PLAIN: lambda: plainly(z, e) if plainly else model.generator(z, model.condition(e).mu),
+        "ours": lambda: fast(z, model.condition(e).mu, [2]),
     }
     found = {}
     for name, run in runs.items():
