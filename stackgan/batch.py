@@ -142,6 +142,7 @@ def batch(
     batch_size: int = 16,
     device: str | None = None,
     precision: str = "fp32",
+    compiled: bool = False,
 ) -> int:
     """Paint every line of a captions file into ``out``; goes on where an earlier call was stopped. Returns 0.
 
@@ -155,7 +156,7 @@ def batch(
         seed: see :func:`picture_seed`; a line's own seed is taken as it is, its further copies count up.
         size: side of the stage to save in pixels; None for the finest.
         batch_size: pictures painted at a time.
-        precision: ``fp32`` or ``bf16``; a batch goes on in the one it began with.
+        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; a batch goes on as it began.
 
     Raises:
         ValueError: a broken captions file (the line is named), an argument out of range, a folder that holds
@@ -165,7 +166,7 @@ def batch(
     if count < 1:
         raise ValueError(f"count {count} is too small: it is the pictures a caption, 1 or more")
     found = survey(file, count)
-    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision, compiled=compiled)
     size = _stage(pipe, size)
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
@@ -182,10 +183,13 @@ def batch(
         "batch_size": batch_size,
         "device": pipe.device.type,
         "precision": precision,
+        "compiled": compiled,
         "threads": torch.get_num_threads(),
     }
     with _claimed(out, job):
         _say_blank(file, found)
+        how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
+        print(f"painting {found.pictures} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
         start, report = time.perf_counter(), _Report(found.pictures)
         pictures = _pictures(read_captions(file), count, seed, found)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ import torch
 
 import stackgan
 from stackgan.allocator import keep_pages
+from stackgan.compiler import cpp_compiler
 from stackgan.fuse import onednn_works
 
 __all__ = ["Finding", "doctor", "examine"]
@@ -58,7 +58,7 @@ def examine(checkpoint: Path) -> list[Finding]:
         *_processor(),
         *_cuda(),
         _checkpoint(checkpoint),
-        *_compiler(),
+        _compiler(),
         *(_package(name, purpose, extra) for name, (purpose, extra) in OPTIONAL.items()),
     ]
 
@@ -123,11 +123,10 @@ def _checkpoint(folder: Path) -> Finding:
     return Finding("checkpoint", f"{folder}: {published.config.preset}, {sizes} px", True)
 
 
-def _compiler() -> list[Finding]:
-    name = os.environ.get("CXX") or "g++"
-    found = shutil.which(name) or shutil.which("clang++")
-    told = found or f"no {name}: optim.compile and compiled generators do without"
-    return [Finding("C++ compiler", told, bool(found) or None)]
+def _compiler() -> Finding:
+    found = cpp_compiler()
+    told = found or "none: optim.compile and compiled generators do without"
+    return Finding("C++ compiler", told, bool(found) or None)
 
 
 def _package(module: str, purpose: str, extra: str) -> Finding:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +28,7 @@ from tqdm import tqdm
 from stackgan.augment import diff_augment
 from stackgan.caption_contrast import train_compact_encoder
 from stackgan.checkpoint import load_state, publish, save_state, write_atomic
+from stackgan.compiler import need_compiler
 from stackgan.config import Config
 from stackgan.data import Batch, Sampler, centre_crops, to_stages
 from stackgan.discriminator import Discriminator
@@ -117,7 +116,7 @@ class Run:
     def start(cls, config: Config, device: torch.device) -> Run:
         optim = config.optim
         if optim.compile:
-            _check_compiler()
+            need_compiler("optim.compile is true", "train with optim.compile=false")
         if device.type == "cuda":  # process-wide, as PyTorch has it
             fp32 = "ieee" if optim.precision == "fp32" else "tf32"
             torch.backends.cuda.matmul.fp32_precision = fp32
@@ -572,16 +571,6 @@ def _set_learning_rates(run: Run) -> None:
 
 
 # --- before the first step ----------------------------------------------------------------------------------
-
-
-def _check_compiler() -> None:
-    """Raises ``ValueError`` where torch.compile would fail for want of a C++ compiler."""
-    named = os.environ.get("CXX")
-    if not any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "cl"])):
-        raise ValueError(
-            f"optim.compile is true and no C++ compiler was found ({named or 'g++, clang++'}): "
-            "install one, or train with optim.compile=false"
-        )
 
 
 def _check_data(prepared: PreparedFolder, config: Config) -> None:

@@ -35,7 +35,7 @@ def test_what_can_be_done_without_is_no_failure(checkpoint: Path, monkeypatch: p
     monkeypatch.setattr(stackgan.doctor, "keep_pages", lambda: False)
     monkeypatch.setattr(stackgan.doctor, "onednn_works", lambda dtype: False)
     monkeypatch.setattr(stackgan.doctor, "find_spec", lambda name: None)
-    monkeypatch.setattr(stackgan.doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr(stackgan.doctor, "cpp_compiler", lambda: None)
     findings = {finding.name: finding for finding in examine(checkpoint)}
     assert not any(finding.good is False for finding in findings.values())
     assert "go back to the system" in findings["allocator"].found

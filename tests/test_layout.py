@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"prepared"},
     {"config", "allocator", "grid", "png", "animate", "bags", "swaps"},
-    {"layers", "losses", "metrics", "augment", "ema", "schedules"},
+    {"compiler", "layers", "losses", "metrics", "augment", "ema", "schedules"},
     {"text", "caption_contrast", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
     {"model"},

@@ -25,7 +25,7 @@ from stackgan.study.figures import dress, new_figure, save_figure, write_numbers
 from stackgan.train import Run, train_step
 from tests.benchmarks.harness import Contestant, gmacs_at_peak, print_table, print_versions, race
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
+BATCHES, FEW = (1, 2, 4, 8, 16, 32, 64), (1, 4, 16, 64)
 STEP_BATCHES = (2, 4, 8, 16, 32)
 WIDTHS = (16, 24, 32, 48, 64)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,7 +35,7 @@ LINES = {"fp32": "#3B6FB6", "bf16": "#DD6E42", "module": "#98A2AD"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("scaling"))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     print_versions()
@@ -44,8 +44,9 @@ def main() -> None:
         "threads": threads,
         "peak_gmacs": {name: gmacs_at_peak(dtype) for name, dtype in DTYPES.items()},
         "generation": [
-            *(_paint(options, 3, b, form, threads) for form in ("module", "fp32", "bf16") for b in BATCHES),
-            *(_paint(options, 3, b, form, 1) for form in ("fp32", "bf16") for b in BATCHES if threads > 1),
+            *(_paint(options, 3, b, form, threads) for form in ("fp32", "bf16") for b in BATCHES),
+            *(_paint(options, 3, b, "module", threads) for b in (*FEW, 8)),
+            *(_paint(options, 3, b, form, 1) for form in ("fp32", "bf16") for b in FEW if threads > 1),
             *(_paint(options, s, 8, form, threads) for form in ("module", "fp32", "bf16") for s in (1, 2)),
         ],
         "training": [
@@ -182,6 +183,7 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
             points = [p for p in numbers["generation"] if (p["form"], p["size"], p["threads"]) == (form, 256, count)]
             if points:
                 label = f"{form}, {count} thread{'s' if count > 1 else ''}"
+                points.sort(key=lambda p: p["batch"])
                 batches = [p["batch"] for p in points]
                 for column, key in ((0, "rate"), (2, "mib")):
                     if key == "rate" or count == threads:
