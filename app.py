@@ -5,6 +5,7 @@ reported to anybody. ``paint`` is what happens at a press of Paint, ``build`` is
 """
 
 import argparse
+import base64
 import contextlib
 import io
 import json
@@ -24,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
@@ -41,12 +42,14 @@ __all__ = [
     "CSS",
     "Painting",
     "Picture",
+    "Shown",
     "build",
     "choose_seed",
     "edit_photo",
     "main",
     "opening",
     "paint",
+    "paint_live",
     "png_bytes",
     "theme",
     "walk_files",
@@ -99,6 +102,21 @@ class Painting:
     reusable: bool = True  # whether the paint tab can paint these seeds again
 
 
+class Shown(NamedTuple):
+    """What the gallery shows; ``asked`` is the seed on the page then, and ``seed`` the one painted instead."""
+
+    caption: str
+    count: int
+    seed: int | None
+    truncation: float
+    asked: float | None
+
+    @classmethod
+    def of(cls, painting: Painting, asked: float | None) -> "Shown":
+        first = painting.pictures[0]
+        return cls(first.caption, len(painting.pictures), first.seed, painting.truncation, asked)
+
+
 def paint(
     pipe: "StackGANPipeline", caption: str, count: float | None, seed: float | None, truncation: float | None
 ) -> Painting:
@@ -131,6 +149,33 @@ def paint(
     if pipe.model.has_code_flow and (warning := pipe.caption_log_prob(text)[0].warning):
         notices.append(f"{warning[:1].upper()}{warning[1:]}.")
     return Painting(pictures, float(truncation), notices, seconds, pipe.fingerprint)
+
+
+def paint_live(
+    pipe: "StackGANPipeline",
+    shown: Shown | None,
+    caption: str,
+    count: float | None,
+    seed: float | None,
+    truncation: float | None,
+    keep: bool,
+) -> Painting | None:
+    """The pictures for a caption that is still being typed; None where nothing new or nothing sensible would show.
+
+    The page may still hold the seed from before the last press of Paint: the one painted instead is meant.
+    """
+    words = " ".join(caption.split())
+    if shown is not None and seed == shown.asked and not keep:
+        seed = shown.seed
+    if not words or (shown is not None and shown[:4] == (words, count, seed, truncation)):
+        return None
+    try:
+        return paint(pipe, words, count, seed, truncation)
+    except ValueError:  # Paint says what is wrong
+        return None
+    except Exception:
+        logging.exception("painting while typing failed")
+        return None
 
 
 def opening(pipe: "StackGANPipeline") -> Painting | None:
@@ -200,9 +245,12 @@ def _sentence(notice: "Notice") -> str:
 # --- what the gallery shows ---------------------------------------------------------------------------------
 
 
-def _present(painting: Painting, title: str, detail: str) -> dict[str, Any]:
-    """A painting as the gallery's template takes it: words, and files that Gradio serves and clears away."""
-    files = _Files()
+def _present(painting: Painting, title: str, detail: str, live: bool = False) -> dict[str, Any]:
+    """A painting as the gallery's template takes it: words, and files that Gradio serves and clears away.
+
+    A live one leaves no files: its pictures are part of the answer, and its ZIP is made when somebody wants it.
+    """
+    files = None if live else _Files()
     pictures = []
     for number, picture in enumerate(painting.pictures, 1):
         stages = []
@@ -210,8 +258,10 @@ def _present(painting: Painting, title: str, detail: str) -> dict[str, Any]:
             suffix = f"_{image.width}px" if len(picture.stages) > 1 else ""
             name = f"{picture.name}{suffix}.png"
             content = png_bytes(picture, stage, painting.truncation, painting.checkpoint)
-            stages.append({"size": image.width, "name": name, "file": files.add(name, content)})
-            files.zip(f"{number:02d}_{name}", content, picture, image.width)
+            file = files.add(name, content) if files is not None else {"url": _data_url(content)}
+            stages.append({"size": image.width, "name": name, "file": file})
+            if files is not None:
+                files.zip(f"{number:02d}_{name}", content, picture, image.width)
         pictures.append(
             {
                 "caption": picture.caption,
@@ -226,13 +276,19 @@ def _present(painting: Painting, title: str, detail: str) -> dict[str, Any]:
                 "tree": len(stages) > 1,
             }
         )
+    archive = f"{painting.pictures[0].name}_{len(pictures)}-pictures.zip"
     return {
         "title": title,
         "detail": detail,
-        "notices": [_html_text(notice) for notice in painting.notices],
+        "notices": [] if live else [_html_text(notice) for notice in painting.notices],  # of half a word
         "pictures": pictures,
-        "zip": files.finish(f"{painting.pictures[0].name}_{len(pictures)}-pictures.zip"),
+        "truncation": painting.truncation,
+        "zip": files.finish(archive) if files is not None else None,
     }
+
+
+def _data_url(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def _html_text(text: str) -> str:
@@ -268,12 +324,13 @@ class _Files:
         return {"name": name, "file": self.add(name, self.content.getvalue())}
 
 
-def _present_new(painting: Painting) -> dict[str, Any]:
+def _present_new(painting: Painting, live: bool = False) -> dict[str, Any]:
     seeds = [picture.seed for picture in painting.pictures]
     took = f"{painting.seconds:.2f} s" if painting.seconds < 1 else f"{painting.seconds:.1f} s"
     title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
+    title = "While you type" if live else title  # nothing in it that changes with every letter
     which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
-    return _present(painting, title, f"{which}, variety {painting.truncation:g}")
+    return _present(painting, title, f"{which}, variety {painting.truncation:g}", live)
 
 
 def _present_opening(painting: Painting | None, conditional: bool) -> dict[str, Any]:
@@ -286,13 +343,17 @@ def _present_opening(painting: Painting | None, conditional: bool) -> dict[str, 
 
 # Handlebars. Texts from outside (captions, notices) go through _html_text, hence the triple braces.
 GALLERY = """
-<section class="results" aria-live="polite">
+<section class="results" aria-live="{{#if value.zip}}polite{{else}}off{{/if}}">
 {{#if value.empty}}
   <p class="empty">Your pictures will appear here.</p>
 {{else}}
   <header>
     <div><h2>{{value.title}}</h2><p>{{value.detail}}</p></div>
+    {{#if value.zip}}
     <a class="pill save-all" href="{{value.zip.file.url}}" download="{{value.zip.name}}">Save all (ZIP)</a>
+    {{else}}
+    <button class="pill save-all">Save all (ZIP)</button>
+    {{/if}}
   </header>
   {{#each value.notices}}<p class="notice">{{{this}}}</p>{{/each}}
   <ul class="cards">
@@ -377,14 +438,29 @@ const show = (picture, stage) => {
 element.addEventListener('click', (event) => {
   const open = event.target.closest('[data-picture]');
   const reuse = event.target.closest('[data-reuse]');
+  const save = event.target.closest('button.save-all');
   if (open) {
     const picture = props.value.pictures[open.dataset.picture];
     show(picture, open.dataset.stage === undefined ? picture.stages.length - 1 : Number(open.dataset.stage));
   } else if (reuse) {
     const picture = props.value.pictures[reuse.dataset.reuse];
     trigger('reuse', {caption: picture.caption, seed: Number(picture.seed)});
+  } else if (save) {
+    const {pictures, truncation} = props.value;
+    const [{caption, seed}] = pictures;
+    trigger('save', {caption, count: pictures.length, seed: Number(seed), truncation});
   } else if (event.target.tagName === 'DIALOG') {
     event.target.close();
+  }
+});
+"""
+
+# Gradio's own input event is a key press: it misses what is pasted, deleted, undone or typed on a phone.
+TYPING_JS = """
+document.addEventListener('input', (event) => {
+  const ticked = document.querySelector('#live input')?.checked;
+  if (ticked && event.target.matches('#caption textarea') && event.target.value.trim()) {
+    setTimeout(() => trigger('typed'));  // when Gradio knows the text, too
   }
 });
 """
@@ -402,6 +478,7 @@ element.addEventListener('click', (event) => {
 });
 """
 
+SAVE_JS = "() => requestAnimationFrame(() => document.querySelector('#gallery a.save-all')?.click())"
 DICE_JS = "() => Math.floor(Math.random() * 1000000)"
 
 KEEP_HINT = (
@@ -484,6 +561,8 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
                     elem_id="caption",
                 )
             button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
+            if pipe.conditional:
+                live = gr.Checkbox(True, label="Paint while I type", container=False, elem_id="live")
             if pipe.conditional and pipe.examples:
                 chips = _html(
                     [_html_text(example) for example in pipe.examples[:CHIPS_SHOWN]],
@@ -493,7 +572,7 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
                 )
         with gr.Column(elem_id="output"):
             shown = _present_opening(opening(pipe), pipe.conditional)
-            gallery = _html(shown, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="gallery")
+            gallery = _html(shown, html_template=GALLERY, js_on_load=GALLERY_JS + TYPING_JS, elem_id="gallery")
         with gr.Column(elem_id="settings"):
             count = gr.Slider(1, MAX_COUNT, value=USUAL_COUNT, step=1, label="Pictures", elem_id="count")
             with gr.Row(elem_id="seeds"):
@@ -503,7 +582,7 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
             _html(KEEP_HINT)
             truncation = gr.Slider(0, 1.5, value=1.0, step=0.05, label="Variety (truncation)", elem_id="truncation")
             _html(TRUNCATION_HINT)
-    spent = gr.State(None)
+    spent, shown = gr.State(None), gr.State(None)
 
     def on_paint(
         caption: str,
@@ -516,9 +595,23 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
         def work() -> tuple[Any, ...]:
             painting = paint(pipe, caption, count, choose_seed(seed, keep, spent), truncation)
             first = painting.pictures[0].seed
-            return _present_new(painting), first, first
+            return _present_new(painting), first, first, Shown.of(painting, asked=seed)
 
-        return _guarded(work, (gr.skip(), gr.skip(), gr.skip()))
+        return _guarded(work, (gr.skip(),) * 4)
+
+    def on_type(
+        live: bool,
+        shown: Shown | None,
+        caption: str,
+        count: float | None,
+        seed: float | None,
+        truncation: float | None,
+        keep: bool,
+    ) -> tuple[Any, ...]:
+        painting = paint_live(pipe, shown, caption, count, seed, truncation, keep) if live else None
+        if painting is None:
+            return gr.skip(), gr.skip()
+        return _present_new(painting, live=True), Shown.of(painting, asked=seed)
 
     # Gradio goes by the annotation of these, so it has to be the class itself and no string.
     def on_choose(event: gr.EventData) -> str:
@@ -527,8 +620,15 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
     def on_reuse(event: gr.EventData) -> tuple[Any, ...]:
         return event.seed, True, event.caption if pipe.conditional else ""
 
+    def on_save(event: gr.EventData) -> tuple[Any, ...]:
+        def work() -> tuple[Any, ...]:
+            painting = paint(pipe, event.caption, event.count, event.seed, event.truncation)
+            return _present_new(painting), Shown.of(painting, asked=event.seed)
+
+        return _guarded(work, (gr.skip(), gr.skip()))
+
     inputs = [caption, count, seed, truncation, keep, spent]
-    outputs = [gallery, seed, spent]
+    outputs = [gallery, seed, spent, shown]
     presses = [button.click, caption.submit] if isinstance(caption, gr.Textbox) else [button.click]
     slow: dict[str, Any] = {
         "concurrency_id": "paint",
@@ -537,6 +637,11 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
     }
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     gr.on(presses, on_paint, inputs, outputs, api_name="paint", **slow)
+    if isinstance(caption, gr.Textbox):
+        typing: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
+        request = [live, shown, caption, count, seed, truncation, keep]
+        gallery.typed(on_type, request, [gallery, shown], trigger_mode="always_last", **typing)
+        gallery.save(on_save, None, [gallery, shown], **typing).success(None, js=SAVE_JS)
     if chips is not None:
         chosen = chips.choose(on_choose, None, caption, **quick)
         chosen.then(on_paint, inputs, outputs, api_visibility="private", **slow)
@@ -823,24 +928,32 @@ CSS = """
 .results img.strip { display: block; width: 100%; margin: 12px 0; border-radius: 8px; }
 .pair > .column { min-width: min(320px, 100%) !important; }
 #ask { grid-area: ask; display: grid; gap: 14px; align-items: start; }
-#ask.words { grid-template-columns: minmax(0, 1fr) 150px; }
+#ask.words { grid-template: "caption paint" "examples live" / minmax(0, 1fr) 170px; }
 #ask.wordless { grid-template-columns: minmax(0, 270px); }
-#examples { grid-column: 1 / -1; }
+#ask.words > :has(#caption), #ask.words > #caption { grid-area: caption; }
+#ask.words #paint { grid-area: paint; }
+#live { grid-area: live; padding: 0; }
+#examples { grid-area: examples; }
 #output { grid-area: output; }
 #settings {
   grid-area: settings; gap: 10px; padding: 18px; border-radius: 14px;
   background: var(--input-background-fill); border: 1px solid var(--border-color-primary);
 }
+@media (min-width: 841px) { #live label { min-height: 36px; } } /* as the chips beside it */
 @media (max-width: 840px) {
   .heading h1 { font-size: 1.6rem; }
   .heading span { display: none; }
   #studio { grid-template-columns: minmax(0, 1fr); grid-template-areas: "ask" "output" "settings"; }
-  #ask.words, #ask.wordless { grid-template-columns: minmax(0, 1fr); gap: 10px; }
+  #ask.words, #ask.wordless { gap: 10px; }
+  #ask.words { grid-template: "caption caption" "paint live" "examples examples" / minmax(0, 1fr) auto; }
+  #ask.wordless { grid-template-columns: minmax(0, 1fr); }
+  #live { align-self: center; }
 }
 
 #seed, #count, #truncation, #keep { padding: 0; }
 #seeds, #truncation { margin-top: 12px; }
 #keep label { min-height: 32px; }
+#live label { min-height: 44px; }
 #caption textarea {
   min-height: 52px; padding: 13px 16px; font-size: 1.1rem; line-height: 1.45; border-radius: 12px;
   border: 1px solid var(--border-color-primary);

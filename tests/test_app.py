@@ -1,5 +1,6 @@
 """The app: what it paints and says, how it starts and refuses, and the page in a real Chromium."""
 
+import base64
 import doctest
 import importlib
 import io
@@ -11,8 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,18 +161,47 @@ def test_handler_keeps_the_pictures_when_something_is_wrong(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint = _handler(app.build(pipe))
-    assert paint(CAPTIONS[0], 2, 5, 1.0, False, None)[1:] == (5, 5)
+    assert paint(CAPTIONS[0], 2, 5, 1.0, False, None)[1:3] == (5, 5)
     assert paint(CAPTIONS[0], 2, 5, 1.0, False, 5)[1] != 5
     with pytest.warns(UserWarning, match="^Write a caption first"):
-        assert paint("", 2, 5, 1.0, False, None) == (gr.skip(),) * 3
+        assert paint("", 2, 5, 1.0, False, None) == (gr.skip(),) * 4
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(app, "paint", fail)
     with pytest.warns(UserWarning, match="^Something went wrong while painting"):
-        assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 3
+        assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 4
     assert "out of memory" in caplog.text
+
+
+def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -> None:
+    first = app.paint_live(pipe, None, " a  red ", 2, 5, 1.0, False)
+    assert [(picture.caption, picture.seed) for picture in first.pictures] == [("a red", 5), ("a red", 6)]
+    shown = app.Shown.of(first, asked=5)
+    assert app.paint_live(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # it shows this already
+    assert app.paint_live(pipe, shown, "a red b", 2, 5, 1.0, False).pictures[0].seed == 5
+    rolled = app.Shown("a red", 2, 77, 1.0, asked=5)  # the page asked for 5, was given 77, and may not know yet
+    assert app.paint_live(pipe, rolled, "a red", 2, 5, 1.0, False) is None
+    assert app.paint_live(pipe, rolled, "a red b", 2, 5, 1.0, False).pictures[0].seed == 77
+    assert app.paint_live(pipe, rolled, "a red b", 2, 5, 1.0, True).pictures[0].seed == 5
+
+
+def test_live_pictures_never_complain(
+    pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in (
+        ("", 2, 5, 1.0),
+        (" \n", 2, 5, 1.0),
+        ("bird " * 500, 2, 5, 1.0),
+        ("a", 2, -1, 1.0),
+        ("a", 2, 5, None),
+    ):
+        assert app.paint_live(pipe, None, *wrong, False) is None
+    assert caplog.text == ""
+    monkeypatch.setattr(app, "paint", lambda *_: 1 / 0)
+    assert app.paint_live(pipe, None, "a", 2, 5, 1.0, False) is None
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_page_without_text_has_no_caption_box() -> None:
@@ -352,6 +383,15 @@ def _seed(visitor: Visitor) -> Any:
     return visitor.page.locator("#seed input")
 
 
+def _live(visitor: Visitor) -> Any:
+    return visitor.page.locator("#live input")
+
+
+def _shows(visitor: Visitor, caption: str) -> None:
+    """Wait until the pictures are of this caption."""
+    expect(visitor.page.locator(".card .caption").first).to_have_text(caption)
+
+
 def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
     assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the pictures that greet
     _caption(desktop).fill(CAPTIONS[2])
@@ -376,7 +416,16 @@ def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     boxes = {name: phone.page.locator(name).bounding_box() for name in ("#ask", "#output", "#settings")}
     tops = [box["y"] for box in boxes.values() if box]
     assert tops == sorted(tops) and len(tops) == 3  # question, pictures, settings from top to bottom
-    for target in ("#paint", "#dice", "#seed input", ".chip", ".save-all", ".card .save", ".card .link"):
+    for target in (
+        "#paint",
+        "#live label",
+        "#dice",
+        "#seed input",
+        ".chip",
+        ".save-all",
+        ".card .save",
+        ".card .link",
+    ):
         box = phone.page.locator(target).first.bounding_box()
         assert box and box["height"] >= 44, f"{target} is too small for a finger"
     phone.page.screenshot(path=tmp_path / "phone.png", full_page=True)
@@ -473,6 +522,7 @@ def test_browser_says_what_it_did_not_understand(desktop: Visitor) -> None:
 
 def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor) -> None:
     shown = desktop.sources()
+    _live(desktop).uncheck()
     toast = desktop.page.locator(".toast-body")
     desktop.page.locator("#paint").click()
     expect(toast).to_contain_text("Write a caption first: what should the picture show?")
@@ -509,6 +559,160 @@ def launched(pipe: StackGANPipeline) -> Iterator[str]:
         yield url
     finally:
         page.close(verbose=False)
+
+
+class Brush:
+    """Stands where ``app.paint`` did: notes what is painted, and holds it back while ``free`` is not set."""
+
+    def __init__(self) -> None:
+        self.painted: list[str] = []
+        self.busy, self.free = threading.Event(), threading.Event()
+        self.free.set()
+        self.paint = app.paint
+
+    def __call__(self, pipe: StackGANPipeline, caption: str, *request: Any) -> Any:
+        self.painted.append(caption)
+        self.busy.set()
+        assert self.free.wait(30)
+        return self.paint(pipe, caption, *request)
+
+    def hold(self, begin: Callable[[], None]) -> None:
+        """Do something that paints, and return when the painting has begun; it ends when ``free`` is set."""
+        self.busy.clear()
+        self.free.clear()
+        begin()
+        assert self.busy.wait(30)
+
+
+@pytest.fixture
+def brush(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brush]:
+    brush = Brush()
+    monkeypatch.setattr(app, "paint", brush)
+    yield brush
+    brush.free.set()
+
+
+@pytest.fixture(scope="module")
+def studio(pipe: StackGANPipeline) -> Iterator[str]:
+    with launched(pipe) as url:
+        yield url
+
+
+def _pixels(address: str) -> bytes:
+    """Of a picture that is part of the page itself."""
+    start, _, content = address.partition(",")
+    assert start == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        return image.tobytes()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_browser_paints_while_one_types(
+    chromium: Browser, studio: str, pipe: StackGANPipeline, size: tuple[int, int]
+) -> None:
+    visitor = Visitor(chromium, studio, size)
+    box, caption = _caption(visitor), "a red bird with yelow wings"
+    box.click()
+    seen = set()
+    for end in range(1, len(caption) + 1):
+        visitor.page.keyboard.type(caption[end - 1])
+        _shows(visitor, caption[:end].strip())
+        seen.add(visitor.sources()[0])
+    assert len(seen) > 3  # letters that make no other words make no other pictures
+    expected = pipe(caption, seeds=[1, 2, 3, 4]).images
+    assert [_pixels(source) for source in visitor.sources()] == [image.tobytes() for image in expected]
+    assert visitor.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
+    assert visitor.texts(".results h2") == ["While you type"] and visitor.texts(".notice") == []
+    assert _seed(visitor).input_value() == "1" and not visitor.page.locator("#keep input").is_checked()
+    expect(box).to_be_focused()
+    assert box.evaluate("box => box.selectionStart") == len(caption) and visitor.fits()
+    for key, changed in (("Backspace", caption[:-1]), ("Control+Z", caption)):
+        box.press(key)
+        _shows(visitor, changed)
+    box.evaluate("box => box.setSelectionRange(2, 2)")
+    visitor.page.keyboard.insert_text("small ")  # as a paste or a phone does: no key is pressed
+    _shows(visitor, "a small red bird with yelow wings")
+    assert box.evaluate("box => box.selectionStart") == len("a small ")
+    box.press("Enter")  # the pictures seen are the pictures painted
+    visitor.painted()
+    assert visitor.texts(".card .seed")[0] == "seed 1" and len(visitor.texts(".notice")) == 1
+    assert not visitor.sources()[0].startswith("data:")
+    visitor.close()
+
+
+def test_browser_paints_nothing_for_an_empty_caption_or_when_unticked(
+    chromium: Browser, studio: str, brush: Brush
+) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    expect(_live(visitor)).to_be_checked()
+    _caption(visitor).fill(CAPTIONS[2])
+    _shows(visitor, CAPTIONS[2])
+    shown = visitor.sources()
+    for key in ("Control+A", "Delete", "Space"):
+        _caption(visitor).press(key)
+    _live(visitor).uncheck()
+    _caption(visitor).fill(CAPTIONS[1])
+    _caption(visitor).press_sequentially(" and a tail")
+    assert visitor.sources() == shown
+    _caption(visitor).press("Enter")  # what was typed before has been dealt with when this has
+    visitor.painted()
+    assert brush.painted == [CAPTIONS[2], f"{CAPTIONS[1]} and a tail"]
+    _live(visitor).check()
+    _caption(visitor).fill(CAPTIONS[2])
+    _shows(visitor, CAPTIONS[2])
+    _seed(visitor).fill("-1")
+    _caption(visitor).fill(CAPTIONS[3])  # cannot be painted: Paint would say why
+    _seed(visitor).fill("3")
+    _caption(visitor).press("End")
+    _caption(visitor).press("Backspace")
+    _shows(visitor, CAPTIONS[3][:-1])
+    assert visitor.page.locator(".toast-body").count() == 0
+    visitor.close()
+
+
+def test_browser_letters_do_not_pile_up_nor_undo_what_was_painted(
+    chromium: Browser, studio: str, brush: Brush
+) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    box, type_text = _caption(visitor), visitor.page.keyboard.type
+    box.click()
+    brush.hold(lambda: type_text("a"))
+    type_text(" red bird")
+    box.press("Enter")
+    brush.free.set()
+    visitor.painted()
+    brush.hold(lambda: box.press("Enter"))  # takes another seed, which the page does not know yet
+    type_text("s")
+    brush.free.set()
+    _shows(visitor, "a red birds")
+    assert brush.painted == ["a", "a red bird", "a red bird", "a red birds"]
+    expect(_seed(visitor)).not_to_have_value("1")
+    assert visitor.texts(".card .seed")[0] == f"seed {_seed(visitor).input_value()}"
+    visitor.close()
+
+
+def test_browser_live_pictures_leave_no_files_until_they_are_saved(
+    chromium: Browser, studio: str, tmp_path: Path
+) -> None:
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    visitor = Visitor(chromium, studio, DESKTOP)
+    before = set(folder.rglob("*"))
+    _caption(visitor).press_sequentially("a blue bird")
+    _shows(visitor, "a blue bird")
+    with visitor.page.expect_download() as saved:
+        visitor.page.locator(".card .save").nth(1).click()
+    assert saved.value.suggested_filename == "a-blue-bird_seed-2_128px.png"
+    saved.value.save_as(tmp_path / "bird.png")
+    assert set(folder.rglob("*")) == before
+    with visitor.page.expect_download() as saved:
+        visitor.page.locator(".save-all").click()
+    assert saved.value.suggested_filename == "a-blue-bird_seed-1_4-pictures.zip"
+    saved.value.save_as(tmp_path / "birds.zip")
+    with zipfile.ZipFile(tmp_path / "birds.zip") as archive:
+        assert len(archive.namelist()) == 9
+        assert archive.read("02_a-blue-bird_seed-2_128px.png") == (tmp_path / "bird.png").read_bytes()
+    visitor.painted()
+    visitor.close()
 
 
 def test_browser_paints_without_text(chromium: Browser) -> None:
