@@ -948,12 +948,12 @@ CSS = """
   #ask.words { grid-template: "caption caption" "paint live" "examples examples" / minmax(0, 1fr) auto; }
   #ask.wordless { grid-template-columns: minmax(0, 1fr); }
   #live { align-self: center; }
+  #live label { min-height: 44px; }
 }
 
 #seed, #count, #truncation, #keep { padding: 0; }
 #seeds, #truncation { margin-top: 12px; }
 #keep label { min-height: 32px; }
-#live label { min-height: 44px; }
 #caption textarea {
   min-height: 52px; padding: 13px 16px; font-size: 1.1rem; line-height: 1.45; border-radius: 12px;
   border: 1px solid var(--border-color-primary);
