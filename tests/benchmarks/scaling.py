@@ -209,8 +209,14 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     axes[1, 1].plot([p["width"] for p in points], [1000 * p["seconds"] for p in points], marker="o", ms=3.5,
                     color="#3E9C78", label="cpu-64")  # fmt: skip
     dress(axes[1, 1], "Training, cpu-64, batch 16", "width of G and D", "ms a step", grid="both")
+    axes[0, 0].set_ylim(0, 1.5 * max(p["rate"] for p in numbers["generation"] if p["size"] == 256))  # room for names
+    for panel in (axes[0, 0], axes[0, 2]):
+        panel.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    for panel, ticks in ((axes[0, 1], (20, 50, 100, 200, 500)), (axes[1, 0], (2, 5, 10, 20, 50, 100))):
+        panel.set_yticks(ticks, [str(tick) for tick in ticks])
+        panel.set_yticks([], minor=True)
     for panel in axes.flat:
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend(frameon=False, fontsize=8, ncols=2 if panel is axes[0, 0] else 1)
     save_figure(figure, file)
 
 
