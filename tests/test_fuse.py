@@ -17,6 +17,7 @@ from stackgan.fuse import FastGenerator
 from stackgan.generator import Generator
 from stackgan.layers import FusedNorm, GatedBlock, spread
 from stackgan.pipeline import StackGANPipeline
+from tests.counting import allocated
 from tests.tiny import CAPTIONS, tiny_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -292,3 +293,14 @@ def test_multiply_adds_of_the_modern_generator(name: str) -> None:
     generator = Generator(config.generator, 1, config.latent.dim, config.text.code_dim).eval()
     z, c = torch.zeros(1, config.latent.dim), torch.zeros(1, config.text.code_dim)
     assert gmacs(FastGenerator(generator), z, c) < 0.75 * gmacs(generator, z, c)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_fewer_and_smaller_feature_maps_are_made(block: str) -> None:
+    generator, (z, c) = made(block, 3, dtype=torch.float32), inputs(4, dtype=torch.float32)
+    fast = FastGenerator(generator)
+    with torch.inference_mode():
+        fast(z, c)  # packs its weights, once
+        ours, theirs = allocated(lambda: fast(z, c)), allocated(lambda: generator(z, c))
+    assert ours[0] < 0.5 * theirs[0]
+    assert ours[1] < 0.7 * theirs[1]

@@ -28,6 +28,7 @@ from stackgan.layers import (
 from stackgan.model import StackGAN
 from stackgan.train import Run, train_step
 from tests.benchmarks.harness import baseline
+from tests.counting import allocated
 from tests.plain import plain_images, plain_logits, plain_optimizers, plain_step
 
 EQUAL = 1e-12  # of the largest entry, in float64
@@ -408,6 +409,18 @@ def test_a_step_does_a_sixth_less_than_the_plain_one() -> None:
         _multiply_adds(lambda: plain_step(plain, batch, optimizers)),
     )
     assert ours < 0.84 * theirs, (ours, theirs)
+
+
+def test_a_step_allocates_less_than_the_plain_one() -> None:
+    overrides = ["text.code_dim=32", "generator.width=16", "discriminator.width=16"]
+    config = _config("legacy", *overrides)
+    batch, run, plain = _batch(config), _run(config), _run(config)
+    optimizers = plain_optimizers(plain)
+    train_step(run, batch)  # the optimisers' state is made in the first step
+    plain_step(plain, batch, optimizers)
+    ours, theirs = allocated(lambda: train_step(run, batch)), allocated(lambda: plain_step(plain, batch, optimizers))
+    assert ours[0] < 0.8 * theirs[0]
+    assert ours[1] < theirs[1]
 
 
 def test_real_wrong_and_fake_share_a_pass_and_fakes_are_painted_once() -> None:
