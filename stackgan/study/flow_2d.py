@@ -72,11 +72,10 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
     numbers["parameters"] = {family: _count(_ours(family, seed)) for family in FAMILIES}
     if with_zuko:
         numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in COMPARED}
-        numbers["ours_minus_zuko"] = {
-            family: sum(
+        numbers["least_ours_minus_zuko"] = {
+            family: min(
                 numbers["held_out_nats"][name][family] - theirs[family] for name, theirs in numbers["zuko"].items()
             )
-            / len(numbers["zuko"])
             for family in COMPARED
         }
         _draw_comparison(out / "zuko.png", numbers)
@@ -335,6 +334,7 @@ def _draw_comparison(file: Path, numbers: dict[str, Any]) -> None:
     panel.axhline(0, color=INK, lw=1)
     panel.axhspan(-0.05, 0.05, color=GRID, zorder=0)
     panel.set_xticks(range(len(SHAPES)), list(SHAPES))
+    panel.set_ylim(-0.2, 0.4)  # a flow without bounds may lose any number of nats at a single far point
     panel.legend(frameon=False, fontsize=9, ncols=3)
     save_figure(figure, file)
 
@@ -349,5 +349,5 @@ def _report(numbers: dict[str, Any]) -> None:
     for name, theirs in numbers["zuko"].items():
         ours = numbers["held_out_nats"][name]
         rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in COMPARED)])
-    rows.append(["mean difference", *(f"{value:+.3f}" for value in numbers["ours_minus_zuko"].values())])
+    rows.append(["least difference", *(f"{value:+.3f}" for value in numbers["least_ours_minus_zuko"].values())])
     print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in COMPARED)], rows)
