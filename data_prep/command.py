@@ -1,4 +1,4 @@
-"""`stackgan prepare cub | folder | painted`: arguments, and the report at the end."""
+"""`stackgan prepare cub | folder | painted | merge`: arguments, and the report at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIZES = (64, 128, 256, 512, 1024)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the three kinds of preparation to the parser of `stackgan prepare`."""
+    """Add the kinds of preparation to the parser of `stackgan prepare`."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
 
     cub = kinds.add_parser("cub", help="CUB-200-2011 with Reed's captions")
@@ -51,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     painted.add_argument("--size", type=int, choices=_SIZES, default=64, help="pixels (default 64)")
     painted.add_argument("--test-count", type=int, metavar="N", help="birds for the test (a tenth of --count)")
     _add_common(painted)
+
+    merge = kinds.add_parser("merge", help="several prepared folders to one, photos held out for the test")
+    merge.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="prepared folders of one size")
+    merge.add_argument("out", type=Path, metavar="OUT", help="the prepared folder to make")
+    merge.add_argument(
+        "--hold-out", type=float, default=0.0, metavar="F", help="train photos to keep for the test (default 0)"
+    )
+    merge.add_argument("--seed", type=int, default=0, help="of the choice (default 0)")
+    merge.add_argument("--overwrite", action="store_true", help="replace a prepared folder at OUT")
 
 
 def _add_folders(parser: argparse.ArgumentParser, source: str) -> None:
@@ -81,6 +90,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> PreparedFolder:
+    if args.kind == "merge":
+        from data_prep.merge import prepare_merged
+
+        return prepare_merged(
+            args.sources, args.out, hold_out=args.hold_out, seed=args.seed, overwrite=args.overwrite
+        )
     common = {"size": args.size, "overwrite": args.overwrite, "workers": args.workers}
     if args.kind == "cub":
         from data_prep.cub import prepare_cub

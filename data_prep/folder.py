@@ -7,7 +7,6 @@ Captions stand in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.images import FITS, Fit, open_rgb, to_square
-from data_prep.writing import Photo, Problem, check_folders, count_workers, write_photos
+from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
 from stackgan.prepared import PreparedFolder, PreparedWriter, Record, load_side
 
 __all__ = ["prepare_folder"]
@@ -316,7 +315,7 @@ def _split(entries: Sequence[_Entry], fraction: float, seed: int) -> tuple[dict[
         if by_species and entry.species is not None:
             test = entry.species in kept
         else:
-            test = _hash(seed, entry.path) < fraction
+            test = hash_share(seed, entry.path) < fraction
         homes[entry.path] = "test" if test else "train"
     if entries and "train" not in homes.values():
         raise ValueError(f"--test-fraction {fraction}: leaves no photo to train with; lower it")
@@ -328,15 +327,10 @@ def _test_species(photos: Counter[str], fraction: float, seed: int) -> set[str]:
     wanted = fraction * photos.total()
     taken: set[str] = set()
     count = 0
-    for species in sorted(photos, key=lambda name: _hash(seed, name)):
+    for species in sorted(photos, key=lambda name: hash_share(seed, name)):
         if len(taken) < len(photos) - 1 and count + photos[species] / 2 <= wanted:
             taken.add(species)
             count += photos[species]
     if not taken and fraction > 0:
         taken.add(min(photos, key=lambda name: (photos[name], name)))
     return taken
-
-
-def _hash(seed: int, name: str) -> float:
-    """A number from 0 up to 1 that depends on the seed and the name alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) / 2**64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections import deque
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from stackgan.prepared import PreparedWriter, Record
 
-__all__ = ["Photo", "Problem", "check_folders", "count_workers", "relative", "write_photos"]
+__all__ = ["Photo", "Problem", "check_folders", "count_workers", "hash_share", "relative", "write_photos"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -116,3 +117,8 @@ def check_folders(src: Path, out: Path, *, apart: bool) -> None:
 def relative(file: Path, src: Path) -> str:
     """The path of `file` seen from `src`, with forward slashes; begins with `..` for what lies beside it."""
     return os.path.relpath(file, src).replace(os.sep, "/")
+
+
+def hash_share(seed: int, name: str) -> float:
+    """A number from 0 up to 1 that depends on the seed and the name alone: a split that stays as photos are added."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) / 2**64

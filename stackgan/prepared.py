@@ -202,6 +202,11 @@ class PreparedWriter:
         self._splits[split].add(image, line, record)
         self._ids.add(record.id)
 
+    @property
+    def split_names(self) -> frozenset[str]:
+        """The splits that hold a picture by now."""
+        return frozenset(self._splits)
+
     def problem(self, path: str, reason: str) -> None:
         """Note an input that could not be used, by its path relative to the source; dataset.json lists it."""
         self.problems.append({"path": path, "reason": reason})

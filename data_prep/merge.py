@@ -1,0 +1,74 @@
+"""Several prepared folders to one: CUB beside one's own photos, and photos of training species held out for the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from data_prep.writing import hash_share
+from stackgan.prepared import Kind, PreparedFolder, PreparedWriter
+
+__all__ = ["prepare_merged"]
+
+
+def prepare_merged(
+    sources: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    hold_out: float = 0.0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> PreparedFolder:
+    """Write `out` with the pictures of all `sources`, split by split, in their order; embeddings are left behind.
+
+    Args:
+        sources: prepared folders of one size, one or more.
+        out: the prepared folder to make.
+        hold_out: share of the train pictures that go to the test split instead, chosen by a hash of their ids, so
+            that the choice stays when pictures are added.
+        seed: another number holds out others.
+        overwrite: replace a prepared folder at `out`.
+
+    Raises:
+        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, an id stands in two of them,
+            painted birds are among them, or nothing would be left to train with.
+        FileExistsError: `out` exists.
+    """
+    folders = [PreparedFolder.open(source) for source in sources]
+    if not folders:
+        raise ValueError("nothing to merge: name one prepared folder or more")
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"--hold-out {hold_out}: must be at least 0 and below 1")
+    for folder in folders:
+        if folder.kind == "painted":
+            raise ValueError(f"{folder.path}: painted birds have a test split of their own; they cannot be merged")
+        if folder.size != folders[0].size:
+            raise ValueError(
+                f"{folder.path}: prepared for {folder.size} px, {folders[0].path} for {folders[0].size} px; "
+                "prepare both with the same --size"
+            )
+    kind: Kind = "cub" if any(folder.kind == "cub" for folder in folders) else "folder"
+    parts = [
+        {"identity": folder.identity, "kind": folder.kind, "crop": folder.meta["crop"], **folder.meta["source"]}
+        for folder in folders
+    ]
+    source: dict[str, object] = {"merged": parts, "hold_out": hold_out, "seed": seed}
+    with PreparedWriter(
+        out,
+        kind=kind,
+        size=folders[0].size,
+        crop="; ".join(dict.fromkeys(str(folder.meta["crop"]) for folder in folders)),
+        source=source,
+        overwrite=overwrite,
+        species_disjoint=not hold_out and all(folder.meta["species_disjoint"] for folder in folders),
+    ) as writer:
+        for folder in folders:
+            for problem in folder.meta["problems"]:
+                writer.problem(problem["path"], problem["reason"])
+            for name, split in folder.splits.items():
+                for image, record in zip(split.images, split.records, strict=True):
+                    held = name == "train" and hash_share(seed, record.id) < hold_out
+                    writer.add("test" if held else name, image, record)
+        if "train" not in writer.split_names:
+            raise ValueError(f"--hold-out {hold_out}: leaves no photo to train with; lower it")
+    return PreparedFolder.open(out)
