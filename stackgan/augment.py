@@ -9,23 +9,24 @@ from torch import Tensor
 __all__ = ["diff_augment"]
 
 
-def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """One number an image, (B, 1, 1, 1)."""
-    return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) * (high - low) + low
+def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor:
+    """Brightness b, saturation s and contrast k in one pass: three passes over the pixels would cost three times.
 
+    x + b, then s x + (1 − s) grey(x), then k x + (1 − k) middle, where middle is the picture's mean, add up to
+    k s x + k (1 − s) grey(x) + (1 − k) middle(x) + b.
+    """
 
-def _brightness(images: Tensor) -> Tensor:
-    return images + _uniform(images, -0.25, 0.25)
+    def drawn(name: str, low: float, high: float, neutral: float) -> Tensor:
+        shape = (len(images), 1, 1, 1)
+        value = torch.rand(shape, device=images.device) * (high - low) + low
+        chosen = torch.rand(shape, device=images.device) < (probability if name in names else 0.0)
+        return torch.where(chosen, value, neutral)
 
-
-def _saturation(images: Tensor) -> Tensor:
+    b, s = drawn("brightness", -0.25, 0.25, 0.0), drawn("saturation", 0.5, 1.5, 1.0)
+    k = drawn("contrast", 0.75, 1.25, 1.0)
     grey = images.mean(1, keepdim=True)
-    return torch.lerp(grey, images, _uniform(images, 0.5, 1.5))
-
-
-def _contrast(images: Tensor) -> Tensor:
-    middle = images.mean((1, 2, 3), keepdim=True)
-    return torch.lerp(middle, images, _uniform(images, 0.75, 1.25))
+    middle = grey.mean((2, 3), keepdim=True)
+    return images * (k * s) + (k * (1 - s) * grey + ((1 - k) * middle + b))  # in the memory order of images
 
 
 def _translation(images: Tensor) -> Tensor:
@@ -51,13 +52,7 @@ def _cutout(images: Tensor) -> Tensor:
     return images.masked_fill(inside[:, None], 0.0)
 
 
-_DISTORTIONS = {
-    "brightness": _brightness,
-    "saturation": _saturation,
-    "contrast": _contrast,
-    "translation": _translation,
-    "cutout": _cutout,
-}
+_PLACES = {"translation": _translation, "cutout": _cutout}
 
 
 def diff_augment(images: Tensor, names: Sequence[str], probability: float = 1.0) -> Tensor:
@@ -70,7 +65,9 @@ def diff_augment(images: Tensor, names: Sequence[str], probability: float = 1.0)
 
     Draws from torch's global generator: training's own state, saved and restored with the run.
     """
-    for name, distort in _DISTORTIONS.items():
+    if {"brightness", "saturation", "contrast"} & set(names):
+        images = _colours(images, names, probability)
+    for name, distort in _PLACES.items():
         if name in names:
             chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
             images = torch.where(chosen, distort(images), images)

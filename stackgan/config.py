@@ -206,13 +206,14 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """``adversarial``: ``bce`` (published targets) or ``hinge``.
+    """``adversarial``: ``bce`` (published targets), ``hinge``, or ``relativistic`` (real and fake in pairs).
 
     ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
     (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
     caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty
     on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
-    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``kl``: weight of CA_NET's KL, which
+    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty at generated pictures too (R2,
+    as R3GAN has it). ``kl``: weight of CA_NET's KL, which
     is a mean over batch and dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all).
     ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image
     half (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption,
@@ -226,6 +227,7 @@ class LossConfig:
     penalty: float = 0.1
     penalty_power: int = 2
     penalty_every: int = 8
+    penalty_fakes: bool = False
     kl: float = 0.05
     contrast: float = 0.0
     diversity: float = 0.0
@@ -233,7 +235,8 @@ class LossConfig:
     colour: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.adversarial in ("bce", "hinge"), "loss.adversarial", self.adversarial, "bce or hinge")
+        kinds = ("bce", "hinge", "relativistic")
+        _check(self.adversarial in kinds, "loss.adversarial", self.adversarial, "one of " + ", ".join(kinds))
         _check(self.mismatch in ("photo", "caption"), "loss.mismatch", self.mismatch, "photo or caption")
         _check(0 <= self.mismatch_hard <= 1, "loss.mismatch_hard", self.mismatch_hard, "between 0 and 1")
         _check(self.penalty >= 0, "loss.penalty", self.penalty, "0 or more")

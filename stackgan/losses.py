@@ -16,6 +16,7 @@ __all__ = [
     "gradient_penalty",
     "hinge",
     "mode_seeking",
+    "relative",
     "text_contrast",
 ]
 
@@ -38,7 +39,16 @@ def hinge(logits: Tensor, real: bool) -> Tensor:
     return F.relu(1 - logits if real else 1 + logits).mean()
 
 
-# The discriminator's loss by name of config key loss.adversarial.
+def relative(logits: Tensor, real: Tensor) -> Tensor:
+    """−log σ(real − logits), mean: the pair is told apart, wherever the logits stand (RpGAN, arXiv:1807.00734, eq. 8).
+
+    >>> round(float(relative(torch.zeros(4), torch.zeros(4))), 4)
+    0.6931
+    """
+    return F.softplus(logits - real).mean()
+
+
+# The discriminator's loss on single logits by name of config key loss.adversarial; ``relativistic`` takes pairs.
 ADVERSARIAL: dict[str, Callable[[Tensor, bool], Tensor]] = {"bce": bce, "hinge": hinge}
 
 
@@ -51,14 +61,23 @@ def discriminator_loss(
 
     ``bce`` is the published sum of six terms: conditional targets 1, 0, 0 and unconditional 1, 1, 0 (a mismatched
     photo is still a real photo); without the unconditional head real + ½ (wrong + fake). ``hinge`` is
-    conditional real + ½ (wrong + fake) and unconditional ½ (real + wrong) + fake.
+    conditional real + ½ (wrong + fake) and unconditional ½ (real + wrong) + fake. ``relativistic`` sets real against
+    fake in both heads, and real against wrong in the conditional one.
 
     Raises:
         ValueError: neither head's logits were given.
     """
-    term = ADVERSARIAL[kind]
     if conditional is None and unconditional is None:
         raise ValueError("discriminator_loss needs the logits of at least one head")
+    if kind == "relativistic":
+        terms = []
+        if conditional is not None:
+            real, wrong, fake = conditional
+            terms += [relative(wrong, real), relative(fake, real)]
+        if unconditional is not None:
+            terms.append(relative(unconditional[2], unconditional[0]))
+        return torch.stack(terms).sum()
+    term = ADVERSARIAL[kind]
     total = torch.zeros((), device=(conditional or unconditional)[0].device)  # type: ignore[index]
     half = 1.0 if kind == "bce" and conditional is not None and unconditional is not None else 0.5
     if conditional is not None:
@@ -70,17 +89,29 @@ def discriminator_loss(
     return total
 
 
-def generator_loss(kind: str, conditional: Tensor | None, unconditional: Tensor | None) -> Tensor:
+def generator_loss(
+    kind: str,
+    conditional: Tensor | None,
+    unconditional: Tensor | None,
+    real: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> Tensor:
     """G's loss of one stage from D's logits on fakes: non-saturating for ``bce``, −mean for ``hinge``.
+
+    ``real``: conditional and unconditional logits of real pictures, without gradient, that ``relativistic`` sets
+    them against: −log σ(fake − real).
 
     Raises:
         ValueError: neither head's logits were given.
     """
-    terms = [
-        bce(logits, real=True) if kind == "bce" else -logits.mean()
-        for logits in (conditional, unconditional)
-        if logits is not None
-    ]
+    terms = []
+    for logits, reference in zip((conditional, unconditional), real, strict=True):
+        if logits is None:
+            continue
+        if kind == "relativistic":
+            assert reference is not None
+            terms.append(relative(reference, logits))
+        else:
+            terms.append(bce(logits, real=True) if kind == "bce" else -logits.mean())
     if not terms:
         raise ValueError("generator_loss needs the logits of at least one head")
     return torch.stack(terms).sum()

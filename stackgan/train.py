@@ -322,11 +322,12 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     wrong_condition = _condition(run, e_wrong, None)
 
     # discriminators
+    judged_real: list[list[tuple[Tensor | None, Tensor | None]]] = [[] for _ in run.nets]
     for stage, net in enumerate(run.nets):
         groups = (real[stage], wrong[stage] if wrong is not None else None, fakes[stage].detach())
         shown = [_augment(run, images) for images in groups if images is not None]
         for part in parts:
-            loss = _discriminator_part(
+            loss, of_real = _discriminator_part(
                 run,
                 stage,
                 [images[part] for images in shown],
@@ -334,10 +335,13 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 wrong_condition[part] if wrong_condition is not None else None,
                 scalars,
             )
+            judged_real[stage].append(of_real)
             if config.loss.penalty and run.progress.step % config.loss.penalty_every == 0:
                 text = condition[part] if condition is not None else None
                 penalty = _penalty(net, real[stage][part], text, config.loss.penalty_power)
                 _note(scalars, f"d{sizes[stage]}/penalty", penalty, len(parts))
+                if config.loss.penalty_fakes:
+                    penalty = penalty + _penalty(net, fakes[stage][part].float(), text, config.loss.penalty_power)
                 loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
             (loss / len(parts)).backward()
         run.optimizers[1 + stage].step()
@@ -351,12 +355,12 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         code = ends.leaf(q.mu)
     for stage, net in enumerate(run.nets):
         shown_fakes = ends.leaf(_augment(run, fakes[stage]))
-        for part in parts:
+        for part, of_real in zip(parts, judged_real[stage], strict=True):
             with _autocast(run):
                 h = run.features[stage](shown_fakes[part])
                 judged = net.conditional(h, code[part]).float() if code is not None else None
                 looked = net.unconditional(h).float() if config.discriminator.unconditional else None
-            adversarial = generator_loss(config.loss.adversarial, judged, looked)
+            adversarial = generator_loss(config.loss.adversarial, judged, looked, of_real)
             _note(scalars, f"g{sizes[stage]}/loss", adversarial, len(parts))
             (adversarial / len(parts)).backward()
     terms = []
@@ -437,8 +441,8 @@ def _discriminator_part(
     condition: Tensor | None,
     wrong_condition: Tensor | None,
     scalars: dict[str, Tensor],
-) -> Tensor:
-    """The adversarial loss of a stage's discriminator on (a part of) a batch.
+) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+    """The adversarial loss of a stage's discriminator on (a part of) a batch, and its detached logits on real ones.
 
     Args:
         pictures: augmented; real, wrong and fake, or real and fake where captions are wrong instead of photos.
@@ -474,7 +478,8 @@ def _discriminator_part(
         _note(scalars, f"{name}/plain_fake", unconditional[2].mean(), parts)
     loss = discriminator_loss(config.loss.adversarial, conditional, unconditional)
     _note(scalars, f"{name}/loss", loss, parts)
-    return loss
+    of_real = tuple(head[0].detach() if head is not None else None for head in (conditional, unconditional))
+    return loss, (of_real[0], of_real[1])
 
 
 def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:

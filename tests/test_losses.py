@@ -60,6 +60,17 @@ def test_hinge_discriminator_loss() -> None:
     torch.testing.assert_close(discriminator_loss("hinge", None, u), alone)
 
 
+def test_relativistic_losses_depend_on_differences_alone_and_are_each_others_mirror() -> None:
+    real, wrong, fake = torch.randn(3, 16, dtype=torch.float64)
+    loss = discriminator_loss("relativistic", (real, wrong, fake), (real, real, fake))
+    expected = F.softplus(wrong - real).mean() + 2 * F.softplus(fake - real).mean()
+    torch.testing.assert_close(loss, expected)
+    shifted = discriminator_loss("relativistic", (real + 7, wrong + 7, fake + 7), (real - 3, real - 3, fake - 3))
+    torch.testing.assert_close(shifted, loss)
+    ours = generator_loss("relativistic", fake, fake, (real, real))
+    torch.testing.assert_close(ours, 2 * F.softplus(real - fake).mean())
+
+
 def test_losses_need_a_head() -> None:
     with pytest.raises(ValueError, match="head"):
         discriminator_loss("bce", None, None)
