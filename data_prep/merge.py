@@ -1,4 +1,4 @@
-"""Several prepared folders to one: CUB beside one's own photos, and photos of training species held out for the test."""
+"""Several prepared folders to one: CUB beside own photos, and photos of training species held out for the test."""
 
 from __future__ import annotations
 

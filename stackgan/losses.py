@@ -40,7 +40,7 @@ def hinge(logits: Tensor, real: bool) -> Tensor:
 
 
 def relative(logits: Tensor, real: Tensor) -> Tensor:
-    """−log σ(real − logits), mean: the pair is told apart, wherever the logits stand (RpGAN, arXiv:1807.00734, eq. 8).
+    """−log σ(real − logits), mean: pairs are told apart, wherever the logits stand (RpGAN, arXiv:1807.00734, eq. 8).
 
     >>> round(float(relative(torch.zeros(4), torch.zeros(4))), 4)
     0.6931
