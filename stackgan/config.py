@@ -91,7 +91,12 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """The compact caption encoder: its size, and its training by image–caption contrast."""
+    """The compact caption encoder: its size, and its training by image–caption contrast.
+
+    ``vocabulary``: of word pieces. ``teacher``: a transformers sentence encoder (hub name or folder) that gives the
+    encoder ordinary English, 12,000 to 20,000 pieces of it for ``vocabulary``; none when empty. ``distil`` and
+    ``paraphrase``: weights of answering as the teacher does, and of captions in other words, beside the contrast.
+    """
 
     width: int = 128
     layers: int = 2
@@ -103,6 +108,9 @@ class CompactConfig:
     batch_size: int = 96
     learning_rate: float = 1e-3
     image_size: int = 64
+    teacher: str = ""
+    distil: float = 1.0
+    paraphrase: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "dim", "steps", "batch_size", "learning_rate", "image_size"):
@@ -114,6 +122,8 @@ class CompactConfig:
             f"a multiple of compact.heads={self.heads}",
         )
         _check(self.vocabulary >= 100, "compact.vocabulary", self.vocabulary, "100 or more")
+        for name in ("distil", "paraphrase"):
+            _check(getattr(self, name) >= 0, f"compact.{name}", getattr(self, name), "0 or more")
         _check(self.max_tokens >= 8, "compact.max_tokens", self.max_tokens, "8 or more")
 
 
@@ -189,19 +199,22 @@ class DiscriminatorConfig:
     """``block``: ``legacy`` (published: BatchNorm) or ``residual`` (no normalisation).
 
     ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
-    ``unconditional``: whether there is an unconditional head beside the conditional one.
+    ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
+    head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
     """
 
     block: str = "residual"
     width: int = 32
     condition: str = "embedding"
     unconditional: bool = True
+    match: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
         _check(self.width >= 2, "discriminator.width", self.width, "2 or more")
         conditions = ("code", "embedding")
         _check(self.condition in conditions, "discriminator.condition", self.condition, "code or embedding")
+        _check(self.match >= 0, "discriminator.match", self.match, "0 or more")
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ class Discriminator(nn.Module):
                 self.embed = nn.Linear(condition_dim, channels)
                 self.joint = nn.Sequential(conv3x3(channels * 2, channels, bias=True), nn.LeakyReLU(0.2))
             self.logit = nn.Conv2d(channels, 1, 4, 4)
+            if config.match:
+                self.picture_half, self.text_half = nn.Linear(channels, channels), nn.Linear(condition_dim, channels)
         if config.unconditional:
             self.plain_logit = nn.Conv2d(channels, 1, 4, 4)
         (orthogonal_init if legacy else kaiming_init)(self)
@@ -101,6 +103,10 @@ class Discriminator(nn.Module):
         if self.config.block == "residual":  # projection term (arXiv:1802.05637)
             logits = logits + (t * F.adaptive_avg_pool2d(h, 1).flatten(1)).sum(1) / t.shape[1] ** 0.5
         return logits
+
+    def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast in D (arXiv:2101.04702, eq. 6)."""
+        return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
 
     def unconditional(self, h: Tensor) -> Tensor:
         """Logits (B,) of "this picture is real" from features."""

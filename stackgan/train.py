@@ -362,6 +362,11 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 looked = net.unconditional(h).float() if config.discriminator.unconditional else None
             adversarial = generator_loss(config.loss.adversarial, judged, looked, of_real)
             _note(scalars, f"g{sizes[stage]}/loss", adversarial, len(parts))
+            if config.discriminator.match and code is not None:
+                against = wrong_condition[part] if wrong_condition is not None else None
+                match = _match(run, net, h, code[part], against)
+                _note(scalars, f"g{sizes[stage]}/match", match, len(parts))
+                adversarial = adversarial + config.discriminator.match * match
             (adversarial / len(parts)).backward()
     terms = []
     if style is not None and rebuilt is not None:
@@ -478,8 +483,20 @@ def _discriminator_part(
         _note(scalars, f"{name}/plain_fake", unconditional[2].mean(), parts)
     loss = discriminator_loss(config.loss.adversarial, conditional, unconditional)
     _note(scalars, f"{name}/loss", loss, parts)
+    if config.discriminator.match and condition is not None:
+        match = _match(run, net, h_real, condition, None if photos else wrong_condition)
+        _note(scalars, f"{name}/match", match, parts)
+        loss = loss + config.discriminator.match * match
     of_real = tuple(head[0].detach() if head is not None else None for head in (conditional, unconditional))
     return loss, (of_real[0], of_real[1])
+
+
+def _match(run: Run, net: Discriminator, h: Tensor, condition: Tensor, wrong: Tensor | None) -> Tensor:
+    """How badly the pictures with features h find their captions among the batch's and a wrong one of their own."""
+    with _autocast(run):
+        pictures, texts = net.halves(h, condition)
+        others = net.text_half(wrong) if wrong is not None else None
+    return text_contrast(pictures, texts, others)
 
 
 def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:

@@ -162,6 +162,8 @@ def test_stages_are_means_of_the_finest() -> None:
         ["tree.stages=2", "loss.colour=5.0"],
         ["loss.adversarial=relativistic", "loss.penalty_fakes=true", "loss.penalty_every=1"],
         ["loss.adversarial=relativistic", "text.encoder=none", "optim.accumulate=2"],
+        ["discriminator.match=1.0"],
+        ["discriminator.match=1.0", "loss.mismatch=photo", "tree.stages=2"],
         ["text.encoder=none"],
         ["latent.c=flow", "loss.diversity=1.0"],
         ["latent.z=vae", "latent.warm_up=0", "tree.stages=2"],
