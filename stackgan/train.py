@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from stackgan.data import Batch, Sampler, centre_crops, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
 from stackgan.grid import caption_sheet
+from stackgan.health import Health, variety
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.encoder import ACTIVE, Style, infer_style
 from stackgan.layers import set_checkpointing
@@ -239,7 +241,8 @@ def train(
         run.model.standardise.measure(measured)
         run.average.standardise.measure(measured)
     viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
-    log = Log(run_folder, run.progress.step)
+    heads = config.text.conditional + config.discriminator.unconditional
+    log = Log(run_folder, run.progress.step, Health(config.loss.adversarial, heads))
     publisher = _Publisher(run_folder / "checkpoint", prepared, encoder, start)
 
     def save() -> None:
@@ -401,6 +404,9 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     ends.backward(terms)
     run.optimizers[0].step()
     run.discriminators.requires_grad_(True)
+
+    if (run.progress.step + 1) % config.train.log_steps == 0:
+        scalars["g/variety"] = variety(fakes[0], real[0])
 
     # average
     decay = average_decay(config.optim.average, run.progress.step, config.optim.average_ramp)
@@ -746,8 +752,10 @@ class SampleSheet:
 class Log:
     """Scalars to RUN/log.jsonl, the progress bar and TensorBoard; read back from the device only when logged."""
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int, health: Health) -> None:
         from torch.utils.tensorboard import SummaryWriter
+
+        self.health = health
 
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
@@ -763,18 +771,21 @@ class Log:
 
     def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
         values = {name: float(value) for name, value in scalars.items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            raise ValueError(
-                f"{broken[0]} became {values[broken[0]]} at step {progress.step}: the last saved state is kept; "
-                "try a lower optim.lr_discriminator or optim.precision=fp32"
-            )
+        try:
+            troubles = self.health(values)
+        except ValueError as error:
+            raise ValueError(f"step {progress.step}: {error}") from None
+        for trouble in troubles:
+            tqdm.write(f"step {progress.step}: {trouble}", file=sys.stderr)
         now, images = time.perf_counter(), progress.images
         if self.since[1] >= 0:
             values["images_per_second"] = (images - self.since[1]) / (now - self.since[0])
         self.since = (now, images)
-        line = {"step": progress.step, "images": images, "seconds": round(progress.seconds, 1)}
-        self.file.write(json.dumps(line | {k: round(v, 5) for k, v in values.items()}) + "\n")
+        line: dict[str, Any] = {"step": progress.step, "images": images, "seconds": round(progress.seconds, 1)}
+        line |= {k: round(v, 5) for k, v in values.items()}
+        if troubles:
+            line["troubles"] = troubles
+        self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, progress.step)

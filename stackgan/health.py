@@ -1,0 +1,86 @@
+"""Watches a training run's own figures and says in words what goes wrong, and what to try."""
+
+from collections import deque
+from collections.abc import Mapping
+from math import isfinite, log
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Health", "variety"]
+
+WINDOW = 20  # logged steps in a row: a thousand steps at the default train.log_steps
+NEAR_CHANCE = 0.02  # of D's loss at chance: within it D tells nothing apart
+WON = 0.02  # of D's loss at chance: below it G gets no gradient to learn by
+COLLAPSED = 0.1  # of the real pictures' variety
+CHANCE = {"hinge": 2.0, "bce": 3 * log(2), "relativistic": 1.5 * log(2)}  # D's loss a head where all logits are 0
+
+ADVICE = {
+    "dead": "the {name} discriminator cannot tell real from generated pictures: try a higher "
+    "optim.lr_discriminator, a lower loss.penalty, or a wider discriminator.width",
+    "winning": "the {name} discriminator wins everything and teaches nothing: try augment.policy="
+    "brightness,saturation,contrast,translation,cutout, a higher loss.penalty, or a lower optim.lr_discriminator",
+    "collapsed": "pictures of different captions and styles are nearly the same ({value:.0%} of the real pictures' "
+    "variety): try loss.diversity=1, a higher loss.penalty, or begin again with another train.seed",
+}
+
+
+def variety(fakes: Tensor, real: Tensor, side: int = 16) -> Tensor:
+    """How much pictures of a batch differ from each other, as a share of how much the real ones do.
+
+    Mean absolute difference to the picture half a batch further, averaged down to ``side`` px; (B, 3, s, s), B > 1.
+    """
+
+    def spread(images: Tensor) -> Tensor:
+        small = F.adaptive_avg_pool2d(images.detach().float(), side)
+        return (small - small.roll(max(len(small) // 2, 1), 0)).abs().mean()
+
+    return spread(fakes) / spread(real).clamp(min=1e-6)
+
+
+class Health:
+    """Reads the scalars of logged steps; a trouble is told once when it has lasted, and again if it comes back.
+
+    Args:
+        adversarial: config key loss.adversarial, which says what a discriminator's loss is at chance.
+        heads: how many heads each discriminator has, 1 or 2.
+    """
+
+    def __init__(self, adversarial: str, heads: int) -> None:
+        self.chance = CHANCE[adversarial] * heads
+        self.seen: dict[str, deque[float]] = {}
+        self.told: set[str] = set()
+
+    def __call__(self, values: Mapping[str, float]) -> list[str]:
+        """What to tell the user after this logged step, in sentences; usually nothing.
+
+        Raises:
+            ValueError: a scalar is not a finite number; says which, and what to try.
+        """
+        for name, value in values.items():
+            if not isfinite(value):
+                raise ValueError(
+                    f"{name} became {value}: the last saved state is kept; try a lower optim.lr_discriminator, "
+                    "optim.precision=fp32, or a higher loss.penalty"
+                )
+        told = []
+        for name, value in values.items():
+            stage, _, what = name.partition("/")
+            if stage.startswith("d") and what == "loss":
+                share = value / self.chance
+                told += self._lasting("dead", stage[1:] + " px", abs(1 - share), abs(1 - share) < NEAR_CHANCE)
+                told += self._lasting("winning", stage[1:] + " px", share, share < WON)
+            elif name == "g/variety":
+                told += self._lasting("collapsed", "", value, value < COLLAPSED)
+        return told
+
+    def _lasting(self, trouble: str, name: str, value: float, bad: bool) -> list[str]:
+        key = f"{trouble} {name}"
+        last = self.seen.setdefault(key, deque(maxlen=WINDOW))
+        last.append(float(bad))
+        if not bad:
+            self.told.discard(key)
+        if len(last) < WINDOW or not all(last) or key in self.told:
+            return []
+        self.told.add(key)
+        return [ADVICE[trouble].format(name=name, value=value)]
