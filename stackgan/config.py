@@ -26,6 +26,7 @@ __all__ = [
     "CompactConfig",
     "Config",
     "DiscriminatorConfig",
+    "EvalConfig",
     "GeneratorConfig",
     "LatentConfig",
     "LossConfig",
@@ -225,13 +226,13 @@ class LossConfig:
     (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
     caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty
     on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
-    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty at generated pictures too (R2,
-    as R3GAN has it). ``kl``: weight of CA_NET's KL, which
-    is a mean over batch and dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all).
-    ``contrast``: weight of the contrast of generated pictures with captions, read by the compact encoder's image
-    half (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption,
-    until they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``:
-    weight of the colour consistency between stages.
+    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty
+    at generated pictures too (R2, as R3GAN has it). ``kl``: weight of CA_NET's KL, which is a mean over batch and
+    dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all). ``contrast``: weight of
+    the contrast of generated pictures with captions, read by the compact encoder's image half
+    (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption, until
+    they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``: weight of
+    the colour consistency between stages.
     """
 
     adversarial: str = "hinge"
@@ -341,6 +342,23 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class EvalConfig:
+    """Small evaluations of the average during training, logged, the best average kept as RUN/best.
+
+    ``every``: minutes of training between two, 0 for none. ``count``: pictures. ``features``: folder of a feature
+    network whose kernel distance decides which is best; without one the distance in plain picture statistics does.
+    """
+
+    every: float = 0.0
+    count: int = 300
+    features: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.every >= 0, "eval.every", self.every, "0 (never) or more minutes")
+        _check(self.count >= 10, "eval.count", self.count, "10 or more")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run or a checkpoint needs to be built again."""
 
@@ -355,6 +373,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, as JSON holds them."""

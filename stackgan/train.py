@@ -1,8 +1,8 @@
 """The training loop, top to bottom: data → discriminators → generator → average → log → samples → save.
 
 A run folder holds ``config.json`` (resolved), ``text/`` (the run's caption encoder), ``state.pt`` (private, for
-resuming), ``checkpoint/`` (published, the average), ``samples/*.png``, ``log.jsonl`` and ``tensorboard/``. Running
-the same command again goes on where the run stopped.
+resuming), ``checkpoint/`` (published, the average), ``best/`` (the best average, with eval.every), ``samples/*.png``,
+``log.jsonl`` and ``tensorboard/``. Running the same command again goes on where the run stopped.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from stackgan.config import Config
 from stackgan.data import Batch, Sampler, centre_crops, to_stages
 from stackgan.discriminator import Discriminator
 from stackgan.ema import average_decay, update_average
+from stackgan.features import load_features
 from stackgan.grid import caption_sheet
 from stackgan.health import Health, variety
 from stackgan.latent.distributions import DiagonalGaussian
@@ -50,6 +51,7 @@ from stackgan.losses import (
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, chosen_device, to_pil
 from stackgan.prepared import PreparedFolder, PreparedSplit
+from stackgan.quick_figures import quick_figures
 from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_text_encoder
 from stackgan.warm_start import Start, copy_text_encoder, copy_weights
 
@@ -63,6 +65,9 @@ CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint rememb
 FREE_ON_RESUME = (
     "optim.checkpointing",
     "optim.compile",
+    "eval.every",
+    "eval.count",
+    "eval.features",
     "train.images",
     "train.minutes",
     "train.save_minutes",
@@ -87,11 +92,12 @@ Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
 
 @dataclass
 class Progress:
-    """How far a run is: steps, images seen, seconds spent in the loop over all resumes."""
+    """How far a run is: steps, images seen, seconds spent in the loop over all resumes; the least distance found."""
 
     step: int = 0
     images: int = 0
     seconds: float = 0.0
+    best: float = math.inf
 
     def fraction(self, config: Config) -> float:
         """The share of the run that is done, by images or by minutes, whichever is further."""
@@ -244,6 +250,7 @@ def train(
     heads = config.text.conditional + config.discriminator.unconditional
     log = Log(run_folder, run.progress.step, Health(config.loss.adversarial, heads))
     publisher = _Publisher(run_folder / "checkpoint", prepared, encoder, start)
+    evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
 
     def save() -> None:
         save_state(state_file, run.state())
@@ -253,7 +260,7 @@ def train(
         publisher(run)
 
     with _interruptible() as stop, log, _progress_bar(run) as bar:
-        saved = sampled = run.progress.seconds
+        saved = sampled = evaluated = run.progress.seconds
         while run.progress.fraction(config) < 1 and not stop:
             began = time.perf_counter()
             batch = sampler.batch(run.progress.step)
@@ -271,6 +278,12 @@ def train(
             if run.progress.seconds - saved >= 60 * config.train.save_minutes:
                 save()
                 saved = run.progress.seconds
+            if evaluator is not None and run.progress.seconds - evaluated >= 60 * config.eval.every:
+                figures, best = evaluator(run)
+                log.figures(run.progress, figures)
+                if best:
+                    publisher(run, run_folder / "best")
+                evaluated = run.progress.seconds
             bar.update(config.optim.batch_size)
         log.image(run.progress.step, viewer(run))
         save()
@@ -749,6 +762,24 @@ class SampleSheet:
         return [(label, to_pil(images)) for label, images in shown]
 
 
+class Evaluator:
+    """The average, measured while it is being trained; on the test split where there is one."""
+
+    def __init__(self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
+        self.encoder, self.config = encoder, config
+        self.split = prepared.splits.get("test") or prepared.splits["train"]
+        self.network = load_features(Path(config.eval.features)) if config.eval.features else None
+
+    def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
+        """The figures, and whether the distance is the least so far, which the run remembers."""
+        pipe = StackGANPipeline(run.average, self.encoder)
+        figures = quick_figures(pipe, self.split, self.network, self.config.eval.count, self.config.train.seed)
+        distance = figures["kernel_distance" if self.network is not None else "pyramid_distance"]
+        best = distance < run.progress.best
+        run.progress.best = min(distance, run.progress.best)
+        return figures, best
+
+
 class Log:
     """Scalars to RUN/log.jsonl, the progress bar and TensorBoard; read back from the device only when logged."""
 
@@ -796,6 +827,17 @@ class Log:
             shown["KL"] = f"{values['g/kl']:.3f}"
         bar.set_postfix(shown, refresh=False)
 
+    def figures(self, progress: Progress, figures: dict[str, float]) -> None:
+        """An evaluation, on a line of its own."""
+        values = {f"eval/{name}": value for name, value in figures.items()}
+        line = {"step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 1)}
+        self.file.write(json.dumps(line | {name: round(value, 5) for name, value in values.items()}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, progress.step)
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
+        self.since = (time.perf_counter(), -1)
+
     def image(self, step: int, file: Path) -> None:
         from PIL import Image
 
@@ -811,7 +853,7 @@ class _Publisher:
     ) -> None:
         self.folder, self.prepared, self.encoder, self.start = folder, prepared, encoder, start
 
-    def __call__(self, run: Run) -> None:
+    def __call__(self, run: Run, folder: Path | None = None) -> None:
         split = self.prepared.splits["train"]
         data = {
             "kind": self.prepared.kind,
@@ -828,7 +870,7 @@ class _Publisher:
         if self.start is not None:
             facts["started_from"] = dict(self.start.trained)
         weights = run.average.state_dict()
-        publish(self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
+        publish(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
 
     def _examples(self, config: Config) -> list[str]:
         if not config.text.conditional or self.encoder is None:

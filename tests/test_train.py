@@ -265,6 +265,33 @@ def test_contrast_reads_generated_pictures(painted: Path, tmp_path: Path) -> Non
         train(painted, tmp_path / "other", _config("loss.contrast=1.0", "text.encoder=none"), device="cpu")
 
 
+def test_small_evaluations_are_logged_and_the_best_average_is_kept(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([3.0, 2.0, 5.0, 4.0])
+    monkeypatch.setattr(
+        "stackgan.train.quick_figures", lambda *_: {"pyramid_distance": next(found), "diversity": 0.5}
+    )
+    run = tmp_path / "run"
+    keys = ["eval.every=0.0000001", "train.log_steps=1"]
+    assert train(painted, run, _config("train.images=12", *keys), device="cpu") == 0
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    told = [(line["step"], line["eval/pyramid_distance"]) for line in lines if "eval/pyramid_distance" in line]
+    assert told == [(1, 3.0), (2, 2.0), (3, 5.0)]
+    assert json.loads((run / "best" / "config.json").read_text())["trained"]["steps"] == 2
+    assert json.loads((run / "checkpoint" / "config.json").read_text())["trained"]["steps"] == 3
+    train(painted, run, _config("train.images=16", *keys), device="cpu")  # resumed: 4.0 does not beat 2.0
+    assert json.loads((run / "best" / "config.json").read_text())["trained"]["steps"] == 2
+
+
+def test_a_small_evaluation_measures_the_average(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    keys = ["train.images=8", "eval.every=0.0000001", "eval.count=10"]
+    assert train(painted, run, _config(*keys), device="cpu") == 0
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert sum("eval/pyramid_distance" in line and line["eval/pyramid_distance"] > 0 for line in lines) == 2
+
+
 def test_unconditional_training_is_the_same_loop(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(painted, run, _config("train.images=8", "text.encoder=none"), device="cpu") == 0
@@ -334,7 +361,7 @@ def test_not_a_number_stops_with_words_and_keeps_the_state(
     monkeypatch.setattr(
         "stackgan.train.discriminator_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
     )
-    with pytest.raises(ValueError, match="step 4: .* became nan"):
+    with pytest.raises(ValueError, match=r"step 4: .* became nan"):
         train(painted, run, _config("train.images=80"), device="cpu")
     assert (run / "state.pt").read_bytes() == good
 
