@@ -137,25 +137,47 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_walk)
 
-    command = commands.add_parser("evaluate", help="measure a checkpoint on a prepared folder")
+    command = commands.add_parser("evaluate", help="measure a checkpoint: report.json, report.html and sheets")
     _add_checkpoint(command)
     command.add_argument("--data", required=True, type=Path, help="prepared folder")
-    command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
-    command.add_argument("--features", type=Path, help="folder of a feature network, for distances to real pictures")
+    command.add_argument("--out", required=True, type=Path, metavar="REPORT", help="folder to write; resumable")
     command.add_argument("--split", default="test", help="default: %(default)s")
-    command.add_argument("--num", type=int, default=1000, help="captions to paint (default: %(default)s)")
+    command.add_argument("--num", type=int, default=30_000, help="pictures to paint (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    command.add_argument("--out", type=Path, help="write the figures as JSON, and a sheet of edits beside it")
+    command.add_argument(
+        "--inception",
+        metavar="auto|FILE",
+        help="FID, KID and Inception score: auto fetches the weights once, FILE names them",
+    )
+    command.add_argument(
+        "--features", type=Path, metavar="FOLDER", help="a feature network: the same distances under its name"
+    )
+    command.add_argument(
+        "--flip-reference", action="store_true", help="mirror images of the photos are reference photos too"
+    )
+    command.add_argument(
+        "--judge",
+        type=Path,
+        metavar="FOLDER",
+        help="a compact encoder trained apart, that pictures find their captions with (default: one is trained)",
+    )
+    command.add_argument("--clip", metavar="FOLDER", help="a CLIP model, its hub name too, for the CLIP score")
+    command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
 
     command = commands.add_parser("study", help="the mathematics of the latent modules on small data, with figures")
-    command.add_argument("name", help="kl, vae-digits, flow-digits, flow-2d or latents")
+    command.add_argument("name", help="kl, vae-digits, flow-digits, flow-2d, latents or recipe")
     command.add_argument("--out", type=Path, help="folder for figures and numbers.json (default: study/NAME)")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    command.add_argument("--data", type=Path, help="latents: prepared painted birds (default: painted anew)")
-    command.add_argument("--features", type=Path, help="latents: folder of a feature network, for distances")
+    command.add_argument(
+        "--data", type=Path, help="latents: painted birds (default: painted anew); recipe: photos at 64 px"
+    )
+    command.add_argument("--features", type=Path, help="latents, recipe: folder of a feature network, for distances")
     command.add_argument("--images", type=int, help="latents: pictures that every model sees (default: 33000)")
+    command.add_argument("--minutes", type=float, help="recipe: of training each (default: 20)")
+    command.add_argument("--seeds", type=int, help="latents, recipe: how many (default: 3 and 1)")
+    command.add_argument("--rows", help="recipe: names joined by commas (default: all)")
     command.set_defaults(run=_study)
 
     command = commands.add_parser("convert", help="import the published StackGAN-v2 weights")
@@ -309,25 +331,40 @@ def _evaluate(args: argparse.Namespace) -> int:
     return evaluate(
         args.checkpoint,
         args.data,
+        out=args.out,
         split=args.split,
         count=args.num,
         seed=args.seed,
         features=args.features,
+        inception=args.inception,
+        flip_reference=args.flip_reference,
         unlike=args.unlike,
-        out=args.out,
+        judge=args.judge,
+        clip=args.clip,
         device=args.device,
     )
+
+
+# What each study can be told beside --out and --seed.
+STUDY_OPTIONS = {
+    "latents": ("data", "features", "images", "seeds"),
+    "recipe": ("data", "features", "minutes", "seeds", "rows"),
+}
 
 
 def _study(args: argparse.Namespace) -> int:
     from stackgan.study import study
 
     out = args.out if args.out is not None else Path("study") / args.name
-    options = {
-        name: getattr(args, name) for name in ("data", "features", "images") if getattr(args, name) is not None
-    }
-    if options and args.name != "latents":
-        raise ValueError(f"--{next(iter(options))} goes with the study latents alone")
+    given = {name for names in STUDY_OPTIONS.values() for name in names if getattr(args, name) is not None}
+    known = STUDY_OPTIONS.get(args.name, ())
+    if given - set(known):
+        option = min(given - set(known))
+        takers = " and ".join(name for name, names in STUDY_OPTIONS.items() if option in names)
+        raise ValueError(f"--{option} goes with the study {takers} alone")
+    options = {name: getattr(args, name) for name in known if name in given}
+    if "rows" in options:
+        options["rows"] = tuple(name.strip() for name in options["rows"].split(","))
     study(args.name, out, args.seed, **options)
     print(f"figures and numbers.json in {out}")
     return 0

@@ -21,18 +21,17 @@ COARSE = 16  # px at which pictures are compared: pose, place and background, no
 
 
 @torch.inference_mode()
-def diversity(pipe: StackGANPipeline, captions: Sequence[str], real: Tensor, seeds: int = 8) -> float:
+def diversity(pipe: StackGANPipeline, embeddings: Tensor, real: Tensor, seeds: int = 8) -> float:
     """Mean absolute difference at 16 px between pictures of one caption, as a share of that between real pictures.
 
     Args:
-        captions: some tens of them.
+        embeddings: (B, T) of some tens of captions.
         real: (N, 3, s, s) in [−1, 1], of different captions.
         seeds: pictures a caption, 2 or more.
     """
-    e = pipe.encode(captions)
-    pictures = torch.stack([_coarse(pipe.paint(row.expand(seeds, -1), range(seeds))[-1]) for row in e])
+    pictures = torch.stack([_coarse(pipe.paint(e.expand(seeds, -1), range(seeds))[-1]) for e in embeddings])
     between = torch.stack([(pictures - pictures.roll(shift, 1)).abs().mean() for shift in range(1, seeds)]).mean()
-    coarse = _coarse(real)
+    coarse = _coarse(real).to(pictures.device)
     others = torch.stack([(coarse - coarse.roll(shift, 0)).abs().mean() for shift in (1, 2, 3)]).mean()
     return float(between / others)
 
@@ -64,9 +63,9 @@ def posterior_figures(pipe: StackGANPipeline, split: PreparedSplit, count: int =
     }
 
 
-def seconds_to_sample(pipe: StackGANPipeline, caption: str, count: int = 64, repeats: int = 3) -> float:
-    """Median seconds from embeddings to ``count`` pictures of one caption, in one batch."""
-    e = pipe.encode([caption]).expand(count, -1)
+def seconds_to_sample(pipe: StackGANPipeline, embedding: Tensor | None, count: int = 64, repeats: int = 3) -> float:
+    """Median seconds from embeddings to ``count`` pictures of one caption (1, T), or of none, in one batch."""
+    e = embedding.expand(count, -1) if embedding is not None else None
     times = []
     with torch.inference_mode():
         pipe.paint(e, range(count))
@@ -80,14 +79,11 @@ def seconds_to_sample(pipe: StackGANPipeline, caption: str, count: int = 64, rep
 
 
 @torch.inference_mode()
-def text_free(pipe: StackGANPipeline, count: int, *, plain: bool = False) -> Tensor:
-    """Pictures (count, 3, s, s) without text, seeds 0 …; ``plain`` draws c from N(0, I) in place of p(c)."""
-    found = []
-    for start in range(0, count, 50):
-        z_noise, c_noise = pipe.noise(range(start, min(start + 50, count)))
-        c = c_noise if plain else pipe.model.codes(len(c_noise)).sample(noise=c_noise)
-        found.append(pipe.generator(pipe.model.prior(c).sample(noise=z_noise), c)[-1].float().cpu())
-    return torch.cat(found)
+def text_free(pipe: StackGANPipeline, seeds: Sequence[int], *, plain: bool = False) -> Tensor:
+    """Pictures (B, 3, s, s) without text, one a seed; ``plain`` draws c from N(0, I) in place of p(c)."""
+    z_noise, c_noise = pipe.noise(seeds)
+    c = c_noise if plain else pipe.model.codes(len(c_noise)).sample(noise=c_noise)
+    return pipe.generator(pipe.model.prior(c).sample(noise=z_noise), c, [len(pipe.sizes) - 1])[-1]
 
 
 def real_pictures(split: PreparedSplit, count: int, side: int) -> Tensor:

@@ -56,6 +56,13 @@ class Reading:
         """(N, 3) of crown, breast and wing."""
         return np.stack([self.names[part] for part in PARTS], 1)
 
+    @staticmethod
+    def join(parts: Sequence[Reading]) -> Reading:
+        """The birds of several readings, one after the other."""
+        names = {name: np.concatenate([part.names[name] for part in parts]) for name in parts[0].names}
+        measures = ([part.tilt for part in parts], [part.scale for part in parts])
+        return Reading(names, *map(np.concatenate, measures))
+
     def rolled(self, places: int) -> Reading:
         """The same birds in another order, every one ``places`` on."""
         names = {name: np.roll(values, places) for name, values in self.names.items()}

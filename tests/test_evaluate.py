@@ -1,19 +1,28 @@
-"""Colour agreement on painted birds: the measure on cases with a known answer, the reader, the command."""
+"""The evaluation command: colour agreement, the report, what is resumed and cached, FID's name and its weights."""
+
+from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from data_prep.painted import COLOURS, draw, prepare_painted, random_painting
+import stackgan.inception as inception
+from data_prep.painted import COLOURS, prepare_painted
 from stackgan.cli import main
-from stackgan.data import centre_crops
-from stackgan.evaluate import chance, colour_agreement, full_captions, read_real
+from stackgan.colour_agreement import chance, colour_agreement, full_caption_rows, read_real
+from stackgan.distances import distance_table, distances
+from stackgan.features import Described, Features, load_features
 from stackgan.latent_figures import diversity, real_pictures
-from stackgan.metrics import kernel_distance
+from stackgan.metrics import frechet_distance
+from stackgan.picture_sets import Photos
 from stackgan.prepared import PreparedFolder
 from stackgan.reader import PARTS, PaintedReader, load_or_train_reader, train_reader
 from tests.tiny import save_tiny_checkpoint, save_tiny_features, tiny_pipeline
@@ -22,13 +31,26 @@ from tests.tiny import save_tiny_checkpoint, save_tiny_features, tiny_pipeline
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=4, seed=2, test_count=60, workers=1)
+    prepare_painted(folder, count=40, seed=2, test_count=60, workers=1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_features(tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture(scope="module")
 def reader() -> PaintedReader:
     return train_reader(count=900, epochs=6)
+
+
+@pytest.fixture
+def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
+
+
+# --- colours ------------------------------------------------------------------------------------------------
 
 
 def test_agreement_of_identical_disjoint_and_shuffled() -> None:
@@ -54,23 +76,26 @@ def test_held_out_combinations_are_counted_by_themselves() -> None:
 
 def test_full_captions_name_the_truth(painted: Path) -> None:
     split = PreparedFolder.open(painted).splits["test"]
-    captions, named = full_captions(split, 100)
+    rows, named = full_caption_rows(split, 100)
+    captions = [split.captions[row] for row in rows]
     assert len(captions) == 100 and len(set(captions[:60])) > 50
     truth = [[record.parameters[part]["colour"] for part in PARTS] for record in split.records]  # type: ignore[index]
     assert named[:60].tolist() == truth
-    with pytest.raises(ValueError, match="--num asks for 5000"):
-        full_captions(split, 5000)
+    many, again = full_caption_rows(split, 5000)  # more than there are: from the start again
+    distinct = len(set(many.tolist()))
+    assert (many[:100] == rows).all() and (many[distinct : distinct + 100] == rows).all()
+    assert (again[distinct : distinct + 100] == named).all()
 
 
 def test_the_reader_learns_and_is_cached(painted: Path, reader: PaintedReader, tmp_path: Path) -> None:
     """Nine hundred birds make a reader far above chance; the full one (10,000) states its own accuracy when used."""
-    split = PreparedFolder.open(painted).splits["test"]
-    read = read_real(reader, split)  # chance: 0.09 of colours, 0.25, 0.5 and 0.17 of the others
+    photos = Photos(PreparedFolder.open(painted).splits["test"], 64)
+    read = read_real(reader, photos)  # chance: 0.09 of colours, 0.25, 0.5 and 0.17 of the others
     assert read["named"] > 0.2 and read["background"] > 0.8 and read["facing"] > 0.65 and read["pose"] > 0.4
     cache = tmp_path / "reader.safetensors"
     first = load_or_train_reader(cache, count=64, epochs=1)
     again = load_or_train_reader(cache, count=64, epochs=1)
-    images = centre_crops(split.images[:4])
+    images = photos.shard(0, 4).float() / 127.5 - 1
     with torch.inference_mode():
         assert torch.equal(first(images), again(images))
 
@@ -80,101 +105,251 @@ def test_the_reader_refuses_other_sizes(reader: PaintedReader) -> None:
         reader(torch.zeros(1, 3, 32, 32))
 
 
-def test_crops_are_the_middle() -> None:
-    image = draw(random_painting(np.random.default_rng(0), held_out=False), 76)
-    middle = centre_crops(image[None])
-    assert middle.shape == (1, 3, 64, 64)
-    assert torch.allclose((middle[0, :, 0, 0] + 1) * 127.5, torch.from_numpy(image[6, 6]).float(), atol=1e-3)
-
-
-def test_evaluate_prints_and_writes_the_figures(
-    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
-    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
-    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
-    assert main([*command, "--out", str(tmp_path / "figures.json")]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((tmp_path / "figures.json").read_text())
-    assert printed["generated"]["pictures"] == 60
-    assert 0 <= printed["generated"]["named"] < 0.4 and 0 <= printed["shuffled_control"]["named"] < 0.4
-
-    assert printed["pictures"] == 60 and printed["seconds_to_sample_64"] > 0 and printed["diversity"] >= 0
-    assert "distance" not in printed and "posterior" not in printed
-
-    assert main([*command, "--split", "nosuch"]) == 2
-    assert "no split 'nosuch'; it has train, test" in capsys.readouterr().err
-
-
-# --- distances and latent modules ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_features(tmp_path_factory.mktemp("features"))
-
-
-def test_kernel_distance_is_the_unbiased_mmd() -> None:
-    """Against the definition written out, pair by pair, on all rows."""
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(7, 3, generator=generator).double(), torch.randn(7, 3, generator=generator).double() + 1
-
-    def k(a: torch.Tensor, b: torch.Tensor) -> float:
-        return float((a @ b / 3 + 1) ** 3)
-
-    pairs = [(i, j) for i in range(7) for j in range(7)]
-    within = sum(k(s[i], s[j]) for s in (x, y) for i, j in pairs if i != j) / 42
-    between = sum(k(x[i], y[j]) for i, j in pairs) / 49
-    found = kernel_distance(x, y, subsets=3, size=7)
-    assert found.value == pytest.approx(within - 2 * between, rel=1e-9) and found.error < 1e-9
-
-
-def test_kernel_distance_orders_and_its_error_shrinks() -> None:
-    generator = torch.Generator().manual_seed(1)
-    x, same, near, far = (torch.randn(1500, 16, generator=generator) + shift for shift in (0, 0, 0.3, 1.0))
-    distances = [kernel_distance(x, other, size=300) for other in (same, near, far)]
-    assert abs(distances[0].value) < 4 * distances[0].error < distances[1].value < distances[2].value
-    assert (
-        kernel_distance(x, near, size=300, subsets=100).error < kernel_distance(x, near, size=300, subsets=10).error
-    )
-    for a, b in ((x, x[:, :3]), (x[:1], x)):
-        with pytest.raises(ValueError, match="must be"):
-            kernel_distance(a, b)
-
-
-def test_evaluate_measures_distances_and_latent_modules(
-    painted: Path, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
-    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1, latent=("latent.z=flow", "latent.c=flow"))
-    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(painted), "--num", "60", "--device", "cpu"]
-    sentences = tmp_path / "sentences.txt"
-    sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
-    extra = ["--features", str(network), "--unlike", str(sentences), "--out", str(tmp_path / "figures.json")]
-    assert main([*command, *extra]) == 0
-    assert Image.open(tmp_path / "figures-edits.png").width > 800
-    printed = json.loads(capsys.readouterr().out)
-    distance = printed["distance"]
-    assert distance["features"] == "tiny" and distance["real_pictures"] == 60
-    for name in ("captions", "text_free", "text_free_from_standard_normal"):
-        assert np.isfinite(distance[name]["value"]) and distance[name]["error"] >= 0
-    told = printed["captions_against_sentences"]
-    assert told["sentences"] == 2 and told["captions"] == 60 and 0 <= told["area_under_curve"] <= 1
-    assert 0 <= told["area_under_curve_standard_normal"] <= 1
-    posterior = printed["posterior"]
-    assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
-    assert np.isfinite(posterior["kl"])
-    assert printed["editing"]["pictures"] == 60 and 0 <= printed["editing"]["changed"] <= 1
-    assert set(printed["editing"]["kept"]) == {"background", "facing", "pose", "size", "tilt", "scale"}
-
-    assert main([*command, "--features", str(tmp_path / "none")]) == 2
-    assert "feature_net.py and its weights" in capsys.readouterr().err
-
-
 def test_diversity_knows_a_generator_that_ignores_its_seed(painted: Path) -> None:
     pipe = tiny_pipeline(stages=1)
     real = real_pictures(PreparedFolder.open(painted).splits["test"], 60, 64)
-    assert diversity(pipe, ["a red bird", "a bird"], real) > 0
+    e = pipe.encode(["a red bird", "a bird"])
+    assert diversity(pipe, e, real) > 0
     paint = pipe.paint
     pipe.paint = lambda e, seeds, truncation=1.0: paint(e, [0] * len(seeds), truncation)  # type: ignore[method-assign]
-    assert diversity(pipe, ["a red bird", "a bird"], real) == pytest.approx(0, abs=1e-6)
+    assert diversity(pipe, e, real) == pytest.approx(0, abs=1e-6)
+
+
+# --- the report ---------------------------------------------------------------------------------------------
+
+
+def command_for(checkpoint: Path, data: Path, out: Path, *more: str) -> list[str]:
+    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(data), "--out", str(out)]
+    return [*command, "--num", "60", "--device", "cpu", *more]
+
+
+@pytest.mark.usefixtures("quick_reader")
+def test_a_report_of_everything(
+    painted: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1, latent=("latent.z=flow", "latent.c=flow"))
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
+    out = tmp_path / "report"
+    more = ["--features", str(network), "--unlike", str(sentences), "--flip-reference"]
+    assert main(command_for(checkpoint, painted, out, *more)) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    assert report["pictures"] == 60 and report["split"] == "test" and report["flip_reference"] is True
+    found = {name: section["figures"] for name, section in report["sections"].items()}
+    assert all(section["protocol"] for section in report["sections"].values())
+
+    own = found["distances"]["tiny"]
+    for column in ("captions", "without text", "without text, c ~ N(0, I)", "training photos"):
+        assert own[column]["frechet_distance"] > 0 and np.isfinite(own[column]["kernel_distance"]["value"])
+        assert 0 <= own[column]["coverage"] <= 1 and own[column]["manifold_pictures"] <= 60
+    assert own["training photos"]["frechet_distance"] < own["captions"]["frechet_distance"]
+    assert "120 reference pictures (photos and their mirror images)" in report["sections"]["distances"]["protocol"]
+    assert {"features", "pixels"} <= set(found["memorisation"])
+    assert found["contact_sheet"]["pictures"] == 49
+    assert found["colours"]["generated"]["pictures"] == 60 and 0 <= found["colours"]["generated"]["named"] < 0.4
+    assert found["diversity"]["diversity"] >= 0 and found["speed"]["seconds_to_sample_64"] > 0
+    told = found["captions_against_sentences"]
+    assert told["sentences"] == 2 and told["captions"] == 60 and 0 <= told["area_under_curve"] <= 1
+    posterior = found["posterior"]
+    assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
+    assert found["editing"]["pictures"] == 60 and 0 <= found["editing"]["changed"] <= 1
+    assert set(found["editing"]["kept"]) == {"background", "facing", "pose", "size", "tilt", "scale"}
+
+    for name in ("samples", "nearest-closest", "nearest-unpicked", "edits", "alike"):
+        assert min(Image.open(out / f"{name}.png").size) >= 200
+    assert "Kernel distance (tiny features)" in printed and "report.html" in printed
+
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("<img ") >= 64 + 5 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
+    assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # loads nothing
+    for caption in found["samples"]["captions"]:
+        assert f"<figcaption>{caption}</figcaption>" in page
+    text = page + json.dumps(report) + printed  # no such name for features of another network
+    assert "FID" not in re.sub(
+        r"[^.]*published FID or KID\.|FID, KID and Inception score: give --inception", "", text
+    )
+
+
+@pytest.mark.usefixtures("quick_reader")
+def test_without_options_there_are_figures_too_and_reasons(
+    painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    out = tmp_path / "report"
+    assert main(command_for(checkpoint, painted, out)) == 0
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    assert "pyramid" in report["sections"]["distances"]["figures"]
+    missing = report["not_measured"]
+    assert "no posterior" in missing["posterior"] and "--unlike" in missing["captions_against_sentences"]
+    assert "not measured: give --unlike" in capsys.readouterr().out
+    assert "give --unlike" in (out / "report.html").read_text("utf-8")
+    assert "edits.png" not in {file.name for file in out.iterdir()}
+
+    # Again: nothing is painted, and every figure but the seconds comes back.
+    def refuse(*_: Any) -> Tensor:
+        raise AssertionError("painted again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stackgan.picture_sets.Painted._paint_shard", refuse)
+        patch.setattr("stackgan.evaluate.samples", lambda context: None)
+        patch.setattr("stackgan.evaluate.SECTIONS", _without("samples"))
+        assert main(command_for(checkpoint, painted, out)) == 0
+    again = json.loads((out / "report.json").read_text("utf-8"))
+    del report["sections"]["samples"], report["sections"]["speed"], again["sections"]["speed"]
+    assert again == report
+
+
+def _without(name: str) -> tuple[Any, ...]:
+    from stackgan.evaluate import SECTIONS
+
+    return tuple(section for section in SECTIONS if section.name != name)
+
+
+def test_a_checkpoint_without_text(painted: Path, tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1, text=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
+        assert main(command_for(checkpoint, painted, tmp_path / "report")) == 0
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert report["captions"] == 0 and "without text" in report["not_measured"]["diversity"]
+    assert report["sections"]["distances"]["figures"]["pyramid"]["captions"]["frechet_distance"] > 0
+
+
+def test_what_the_command_refuses(
+    painted: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    large = save_tiny_checkpoint(tmp_path / "large", stages=2)
+    out = tmp_path / "report"
+    cases = [
+        (command_for(checkpoint, painted, out, "--split", "nosuch"), "no split 'nosuch'; it has train, test"),
+        (command_for(checkpoint, painted, tmp_path / "figures.json"), "the report is a folder"),
+        (command_for(checkpoint, painted, out, "--num", "1"), "must be 2 or more"),
+        (command_for(checkpoint, painted, out, "--features", str(out)), "feature_net.py and its weights"),
+        (command_for(checkpoint, painted, out, "--unlike", str(network / "feature_net.py")), "latent.c=flow"),
+        (command_for(large, painted, out), "the checkpoint paints 128 px; prepare with --size 128"),
+    ]
+    for command, message in cases:
+        assert main(command) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+# --- FID and its weights ------------------------------------------------------------------------------------
+
+
+def test_only_inception_is_called_fid() -> None:
+    pytest.importorskip("torch_fidelity")
+    generator = torch.Generator().manual_seed(0)
+    x, y = (
+        Described(torch.randn(80, 6, generator=generator) + shift, torch.randn(80, 5, generator=generator))
+        for shift in (0, 1)
+    )
+    network = Features(lambda levels: levels, "net", identity="net-1", preprocessing="none")
+    own = distances(network, x, y)
+    assert {"frechet_distance", "kernel_distance", "class_score"} < set(own)
+    network.inception = True
+    official = distances(network, x, y)
+    assert {"FID", "KID", "inception_score"} < set(official) and not {"FID", "KID"} & set(own)
+    assert official["FID"] == pytest.approx(own["frechet_distance"], rel=1e-3)
+    assert official["KID"]["subset_size"] == 80
+    assert official["KID"]["value"] == pytest.approx(own["kernel_distance"]["value"], rel=1e-4)
+    for key in ("precision", "recall", "density", "coverage"):
+        assert official[key] == own[key]
+    header = [row[0] for row in distance_table(network, {"captions": official}).rows]
+    assert header[:3] == ["FID", "KID", "Inception score"]
+
+
+@pytest.fixture
+def extractor(monkeypatch: pytest.MonkeyPatch) -> type:
+    """torch-fidelity's Inception in miniature, with weights whose digest is taken for the true one."""
+    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+
+    class Small(torch.nn.Module):
+        def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str) -> None:
+            super().__init__()
+            assert features_list == ["2048", "logits_unbiased"]
+            self.weights = torch.load(feature_extractor_weights_path, weights_only=True)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            assert x.dtype == torch.uint8
+            pooled = torch.nn.functional.adaptive_avg_pool2d(x.float() / 255, 2).flatten(1)
+            return pooled, pooled @ self.weights["w"]
+
+    monkeypatch.setattr(fidelity, "FeatureExtractorInceptionV3", Small)
+    return Small
+
+
+@pytest.mark.usefixtures("quick_reader", "extractor")
+def test_inception_from_a_file(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save({"w": torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 5}, weights)
+    import hashlib
+
+    monkeypatch.setattr(inception, "DIGEST", hashlib.sha256(weights.read_bytes()).hexdigest()[:8])
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    out = tmp_path / "report"
+    assert main(command_for(checkpoint, painted, out, "--inception", str(weights))) == 0
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    figures = report["sections"]["distances"]["figures"]["Inception-v3, torch-fidelity"]["captions"]
+    photos = Photos(PreparedFolder.open(painted).splits["test"], 64)
+    network = inception.load_inception(str(weights))
+    files = sorted((out / "cache").glob("painted-*.npy"))
+    pictures = torch.from_numpy(np.concatenate([np.load(file) for file in files])).permute(0, 3, 1, 2)
+    expected = frechet_distance(network.describe(pictures).features, photos.features(network).features)
+    assert figures["FID"] == pytest.approx(expected, rel=1e-3) and figures["inception_score"]["value"] >= 1
+    assert "299 px" in report["sections"]["distances"]["protocol"]
+    assert "FID" in (out / "report.html").read_text("utf-8")
+
+
+def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch_fidelity")
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def no_network(*_: Any, **__: Any) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    place = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2
+    said = capsys.readouterr().err
+    assert "https://github.com/toshas/torch-fidelity/releases/" in said and str(place) in said and "no route" in said
+    assert not (tmp_path / "report").exists()  # told before anything is painted
+
+    assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", str(tmp_path / "none.pth"))) == 2
+    assert "none.pth: not there; fetch https://" in capsys.readouterr().err
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"half a file")
+    assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2
+    assert "not the Inception weights of FID" in capsys.readouterr().err
+
+
+def test_inception_without_torch_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(ValueError, match=re.escape('pip install "stackgan[eval]"')):
+        inception.load_inception("auto")
+
+
+def test_feature_networks_are_known_by_code_and_weights(network: Path, tmp_path: Path) -> None:
+    first = load_features(network)
+    other = save_tiny_features(tmp_path)
+    assert load_features(other).identity == first.identity and first.name == "tiny"
+    (other / "tiny.safetensors").write_bytes(b"other")
+    assert load_features(other).identity != first.identity
+    (other / "more.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds 2 \.safetensors"):
+        load_features(other)
+
+
+def test_probabilities_and_logits_become_log_probabilities() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0]])
+    as_probabilities = Features(lambda x: (x.flatten(1), logits.softmax(1)), "a", identity="a", preprocessing="")
+    as_logits = Features(lambda x: (x.flatten(1), logits), "b", identity="b", preprocessing="", inception=True)
+    levels = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    pair = [network.describe(levels).log_probs for network in (as_probabilities, as_logits)]
+    assert pair[0] is not None and pair[1] is not None
+    assert torch.allclose(pair[0], logits.log_softmax(1), atol=1e-5) and torch.allclose(pair[0], pair[1], atol=1e-5)

@@ -21,12 +21,13 @@ import torch
 
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_published, write_atomic
+from stackgan.colour_agreement import full_caption_rows
 from stackgan.config import preset
-from stackgan.evaluate import DIVERSITY_CAPTIONS, REAL_LEAST, full_captions, paint_all
 from stackgan.features import load_features
 from stackgan.fit_prior import fit_prior
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures
 from stackgan.metrics import kernel_distance
+from stackgan.picture_sets import Photos, embeddings_of, painted_captions
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
@@ -42,6 +43,8 @@ STEPS = 1500  # of fitting a flow
 OVERRIDES = {"iaf": ["latent.steps=2"]}
 FEWER_STEPS = {"iaf": 300}
 BIRDS = (16_000, 2_000)  # painted for training and testing where no data are given
+DIVERSITY_CAPTIONS = 40
+PHOTOS_LEAST = 1000  # real pictures that distances are taken to, where there are as many
 ROUNDS = 5  # of measuring seconds, the modules in turn
 
 
@@ -85,10 +88,10 @@ def run(
             _fit(out, folder, family, number, steps)
     modules = [*MODELS, *families]
     test = prepared.splits["test"]
-    captions, _ = full_captions(test, count)
-    real = real_pictures(test, max(count, REAL_LEAST), 64)
+    rows = full_caption_rows(test, count)[0].tolist()
+    real = real_pictures(test, max(count, PHOTOS_LEAST), 64)
     network = load_features(features) if features is not None else None
-    truth = network(real) if network is not None else None
+    truth = Photos(test, 64).features(network).features[: len(real)] if network is not None else None
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
     for module in modules:
         for number in chosen:
@@ -96,10 +99,12 @@ def run(
             cache = out / "figures" / f"{module}-{number}.json"
             found = _cached(cache, pipe.fingerprint)
             if found is None:
-                found = {"diversity": diversity(pipe, captions[:DIVERSITY_CAPTIONS], real)}
+                e = embeddings_of(pipe, test, rows[:DIVERSITY_CAPTIONS])
+                assert e is not None
+                found = {"diversity": diversity(pipe, e, real)}
                 if network is not None and truth is not None:
-                    pictures = paint_all(pipe, captions, seed=0)
-                    found["distance"] = kernel_distance(network(pictures), truth).value
+                    painted = painted_captions(pipe, test, rows, 0, None).features(network)
+                    found["distance"] = kernel_distance(painted.features, truth).value
                 if pipe.model.posterior is not None:
                     found |= posterior_figures(pipe, test)
                 cache.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +115,7 @@ def run(
         "captions": count,
         "seeds": chosen,
         "features": network.name if network is not None else None,
-        "seconds_to_sample_64": _seconds(out, modules, chosen[0], captions[0]),
+        "seconds_to_sample_64": _seconds(out, modules, chosen[0], test.captions[rows[0]]),
         "modules": {module: _summary(found) for module, found in figures.items()},
         "each_seed": figures,
     }

@@ -1,0 +1,78 @@
+"""Contact sheets: many pictures on one sheet, those that look alike side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["alike_side_by_side", "mosaic", "on_grid", "plane"]
+
+COMPONENTS = 50  # principal components that t-SNE starts from, as its authors advise
+PERPLEXITY = 30.0
+
+
+def plane(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float64]:
+    """t-SNE of features (N, D): places (N, 2) where what is alike lies close (van der Maaten and Hinton 2008).
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = features.astype(np.float64)
+    components = min(COMPONENTS, len(rows) - 1, rows.shape[1])
+    rows = PCA(components, svd_solver="full").fit_transform(rows)
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)
+    places: NDArray[np.float64] = tsne.fit_transform(rows).astype(np.float64)
+    return places
+
+
+def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
+    """Which of ``columns``² places (N = columns², 2) goes into each cell, row by row: least sum of squared moves.
+
+    Places are first spread to the unit square by their ranks, half and half with their positions, so that a few far
+    ones do not crowd the others into a corner.
+
+    >>> on_grid(np.array([[9.0, 9.0], [0.0, 0.0], [9.0, 0.0], [0.0, 9.0]]), 2).tolist()
+    [1, 2, 3, 0]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    count = len(places)
+    if count != columns**2:
+        raise ValueError(f"{count} places do not fill a grid of {columns} x {columns}")
+    ranks = places.argsort(0, kind="stable").argsort(0, kind="stable") / max(count - 1, 1)
+    spread = places - places.min(0)
+    spread = (spread / np.maximum(spread.max(0), 1e-12) + ranks) / 2
+    y, x = np.divmod(np.arange(count), columns)
+    cells = np.stack((x, y), 1) / max(columns - 1, 1)
+    cost = ((cells[:, None] - spread[None]) ** 2).sum(2)
+    _, chosen = linear_sum_assignment(cost)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def alike_side_by_side(
+    pictures: NDArray[np.uint8], features: NDArray[np.float32], *, seed: int = 0, side: int = 40
+) -> Image.Image:
+    """A square sheet of pictures (N = n², s, s, 3), arranged by t-SNE of their features; each ``side`` px.
+
+    Raises:
+        ValueError: N is no square. ImportError: scikit-learn is not installed.
+    """
+    columns = round(len(pictures) ** 0.5)
+    order = on_grid(plane(features, seed), columns)
+    return mosaic(pictures[order], columns, side)
+
+
+def mosaic(pictures: NDArray[np.uint8], columns: int, side: int) -> Image.Image:
+    """Pictures (N, s, s, 3) edge to edge, row by row."""
+    sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side), "white")
+    for place, levels in enumerate(pictures):
+        picture = Image.fromarray(levels)
+        if picture.size != (side, side):
+            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(picture, (place % columns * side, place // columns * side))
+    return sheet
