@@ -29,6 +29,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.bags import bags_of_words, nearest_others
+from stackgan.distil import (
+    SPECIALS,
+    EnglishTable,
+    Teacher,
+    caption_axes,
+    describe,
+    distillation_loss,
+    english_vocabulary,
+    practice_sentences,
+)
+from stackgan.paraphrase import Paraphraser
 from stackgan.schedules import warm_cosine
 from stackgan.swaps import swapped_captions
 from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
@@ -42,11 +53,16 @@ if TYPE_CHECKING:
 __all__ = ["contrastive_loss", "train_compact_encoder", "train_tokenizer"]
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+SPECIAL = (UNK, PAD, CLS, SEP)  # in this order: padding is token 1
 DROPOUT = 0.0  # without it held-out combinations bind sooner: 0.76 against 0.65 after 500 steps (one seed)
 WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
 GROUP = 8  # photos whose captions use the same words
 NEAR = 24  # photos that are close enough to be drawn into a group
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
+SENTENCES = 12000  # that the teacher reads
+WRAPPED = 0.5  # of the captions in other words are part of a longer sentence
+TAUGHT = 3  # one caption in so many of a batch is said in other words
+PARTS = 4  # that captions to be taught are read in, by length
 WARM_UP = 0.05  # of the steps
 
 
@@ -75,15 +91,27 @@ def train_compact_encoder(
     if len(with_captions) < 2:
         raise ValueError(f"{split.path}: {len(with_captions)} photos have captions, contrast needs 2 or more")
     tokenizer = train_tokenizer(split.captions, settings.vocabulary)
-    config = compact_config(settings, tokenizer.get_vocab_size(), DROPOUT)
+    lessons = None
+    if settings.teacher:
+        lessons = _Lessons(split, tokenizer, settings, seed, progress, device)
+        tokenizer = lessons.tokenizer
+    teacher = lessons.teacher if lessons is not None else ""
+    config = compact_config(settings, tokenizer.get_vocab_size(), DROPOUT, teacher)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        halves = _Halves(config, settings.dim, settings.image_size).to(device)
+        halves = _Halves(config, settings.dim, settings.image_size)
+        if lessons is not None:
+            halves.learn_english(lessons)
+        halves.to(device)
         batches = _Batches(split, with_captions, tokenizer, settings, seed)
-        _train(halves, batches, settings, torch.device(device), progress)
+        _train(halves, batches, settings, torch.device(device), progress, lessons)
         halves.to("cpu").eval()
+        if lessons is not None:
+            halves.fold_table()
         _standardise(halves, batches.ids[: batches.captions])
     words = {word for caption in split.captions for word in split_words(tokenizer, caption)}
+    if lessons is not None:
+        words |= {token for token in tokenizer.get_vocab() if token.isalpha()}
     _round_to_half(halves.image)
     return CompactEncoder(halves.text, halves.projection, tokenizer, sorted(words), config, image_half=halves.image)
 
@@ -117,32 +145,97 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     Pieces that the captions never use are taken out again: they would have embeddings nobody trained, so that a
     word made of them is honestly unknown.
     """
-    from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
-    from tokenizers.normalizers import BertNormalizer
-    from tokenizers.pre_tokenizers import BertPreTokenizer
-    from tokenizers.processors import TemplateProcessing
     from tokenizers.trainers import WordPieceTrainer
 
-    def dressed(model: WordPiece) -> Tokenizer:
-        tokenizer = Tokenizer(model)
-        tokenizer.normalizer = BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = BertPreTokenizer()
-        return tokenizer
-
-    specials = [UNK, PAD, CLS, SEP]  # in this order: padding is token 1
-    first = dressed(WordPiece(unk_token=UNK))
-    trainer = WordPieceTrainer(vocab_size=vocabulary, min_frequency=2, special_tokens=specials, show_progress=False)
+    first = _dressed(WordPiece(unk_token=UNK))
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+    )
     first.train_from_iterator(sorted(captions), trainer)
     used = Counter(token for encoding in first.encode_batch(list(captions)) for token in encoding.tokens)
-    pieces = sorted((token for token in used if token not in specials), key=lambda token: (-used[token], token))
-    vocab = {token: index for index, token in enumerate([*specials, *pieces])}
-    tokenizer = dressed(WordPiece(vocab, unk_token=UNK))
-    tokenizer.add_special_tokens(specials)
+    pieces = sorted((token for token in used if token not in SPECIAL), key=lambda token: (-used[token], token))
+    return tokenizer_of(pieces)
+
+
+def tokenizer_of(pieces: Sequence[str]) -> Tokenizer:
+    """Lower-casing WordPiece of these pieces, after the special ones."""
+    from tokenizers.models import WordPiece
+    from tokenizers.processors import TemplateProcessing
+
+    vocab = {token: index for index, token in enumerate([*SPECIAL, *pieces])}
+    tokenizer = _dressed(WordPiece(vocab, unk_token=UNK))
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = TemplateProcessing(
         single=f"{CLS} $A {SEP}", special_tokens=[(CLS, vocab[CLS]), (SEP, vocab[SEP])]
     )
     return tokenizer
+
+
+def _dressed(model: Any) -> Tokenizer:
+    from tokenizers import Tokenizer
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
+
+
+class _Lessons:
+    """What the teacher has to teach: words, sentences with its embeddings, and captions in other words."""
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        captions_tokenizer: Tokenizer,
+        settings: CompactConfig,
+        seed: int,
+        progress: bool,
+        device: torch.device | str,
+    ) -> None:
+        teacher = Teacher(settings.teacher, device, progress)
+        self.teacher = teacher.encoder.identity
+        distinct = list(dict.fromkeys(split.captions))
+        self.captions = distinct
+        self.pieces = english_vocabulary(teacher, split.captions, captions_tokenizer, settings.vocabulary)
+        self.tokenizer = tokenizer_of(self.pieces)
+        described = describe(teacher, self.pieces, split.captions, captions_tokenizer)
+        self.features = torch.cat((torch.zeros(SPECIALS, described.shape[1]), described))
+        self.paraphraser = Paraphraser()
+        self.sentences = practice_sentences(distinct, self.pieces, self.paraphraser, SENTENCES, seed)
+        vectors = teacher.encode(self.sentences)
+        mean, axes = caption_axes(vectors[::4])
+        self.wanted = (vectors - mean) @ axes.T  # (N, K)
+        self.longest = settings.max_tokens
+        self.rng = np.random.default_rng([seed, 0xE6])
+
+    def draw(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of P captions, by their row among the distinct: token ids (4P, L) of them in other words, in plain words,
+        saying something else, and of P practice sentences; which rows say something else (P,); what the teacher says
+        of the sentences (P, K)."""
+        said, meant, wrong = [], [], []
+        for caption in (self.captions[row] for row in rows):
+            one, two, three = self.paraphraser.draw(caption, self.rng) or (caption, caption, None)
+            said.append(self.paraphraser.wrap(one, self.rng) if self.rng.random() < WRAPPED else one)
+            meant.append(two)
+            wrong.append(three)
+        chosen = self.rng.integers(len(self.sentences), size=len(rows))
+        texts = [*said, *meant, *(text or "" for text in wrong), *(self.sentences[i] for i in chosen)]
+        ids = token_ids(self.tokenizer, texts, self.longest)
+        has = torch.tensor([text is not None for text in wrong])
+        return ids, has, self.wanted[torch.from_numpy(chosen)]
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Tensor:
+    """Token ids (N, L), padded."""
+    encodings = tokenizer.encode_batch(list(texts))
+    kept = [e.ids if len(e.ids) <= longest else [*e.ids[: longest - 1], e.ids[-1]] for e in encodings]
+    ids = torch.full((len(kept), max(map(len, kept))), 1)
+    for row, own in zip(ids, kept, strict=True):
+        row[: len(own)] = torch.tensor(own)
+    return ids
 
 
 class _Halves(nn.Module):
@@ -156,6 +249,29 @@ class _Halves(nn.Module):
         self.norm = nn.BatchNorm1d(dim, affine=False)
         self.image = ImageHalf(dim, image_size)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def learn_english(self, lessons: _Lessons) -> None:
+        """Read tokens by what the teacher knows about them, and answer what it says of sentences."""
+        self.text.embeddings["word_embeddings"] = EnglishTable(lessons.features, self.projection.in_features)
+        self.answer: nn.Module = nn.Linear(self.projection.out_features, lessons.wanted.shape[1])
+
+    @torch.no_grad()
+    def fold_table(self) -> None:
+        """Put an ordinary table in place of the map from the teacher's knowledge."""
+        table = self.text.embeddings["word_embeddings"].table().half().float()
+        self.text.embeddings["word_embeddings"] = nn.Embedding.from_pretrained(table)
+
+    def read(self, ids: Tensor, mask: Tensor, parts: int) -> Tensor:
+        """Vectors (B, T) of token ids (B, L), not yet standardised; in ``parts`` of like length: little padding."""
+        order = mask.sum(1).argsort() if parts > 1 else torch.arange(len(ids), device=ids.device)
+        vectors = []
+        for rows in order.chunk(parts):
+            longest = int(mask[rows[-1]].sum()) if parts > 1 else ids.shape[1]
+            own, there = ids[rows, :longest], mask[rows, :longest]
+            with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+                states = self.text(own, there)
+            vectors.append(self.pooled(states, there))
+        return torch.cat(vectors)[order.argsort()]
 
     def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         """Token states (B, L, H) to vectors (B, T): mean over the tokens, projected; not yet standardised."""
@@ -210,6 +326,7 @@ class _Batches:
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
+        self.drawn = one
         ids = self.ids[np.concatenate([one, two, one + self.captions])]
         ids = ids[:, : int((ids != 1).sum(1).max())]
         mask = ids != 1
@@ -234,7 +351,14 @@ class _Batches:
         return torch.stack(crops)
 
 
-def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: torch.device, progress: bool) -> None:
+def _train(
+    halves: _Halves,
+    batches: _Batches,
+    settings: CompactConfig,
+    device: torch.device,
+    progress: bool,
+    lessons: _Lessons | None = None,
+) -> None:
     from tqdm import tqdm
 
     decayed = [p for p in halves.parameters() if p.ndim >= 2]
@@ -255,11 +379,12 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
             pictures = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 vectors = halves.image(pictures)
-                text = halves.text(ids, mask)
-            one, two, swapped = halves.norm(halves.pooled(text, mask)).chunk(3)
+            one, two, swapped = halves.norm(halves.read(ids, mask, 1 if lessons is None else PARTS)).chunk(3)
             scale = halves.log_scale.exp()
             loss, found = contrastive_loss(one, vectors, scale, same, swapped, has)
             loss = loss + contrastive_loss(one, two, scale, same, swapped, has)[0]
+            if lessons is not None:
+                loss = loss + _taught(halves, lessons, settings, same, batches.drawn)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(halves.parameters(), 1.0)
@@ -275,6 +400,19 @@ def _train(halves: _Halves, batches: _Batches, settings: CompactConfig, device: 
             bar.update()
             if step % 10 == 9:
                 bar.set_postfix(loss=f"{shown[0]:.2f}", found=f"{shown[1]:.0%}", refresh=False)
+
+
+def _taught(
+    halves: _Halves, lessons: _Lessons, settings: CompactConfig, same: Tensor, drawn: NDArray[np.int64]
+) -> Tensor:
+    """What is added to the loss of a batch whose first captions are ``drawn``: other words, and the teacher."""
+    some = lessons.rng.permutation(len(drawn))[: max(2, len(drawn) // TAUGHT)]
+    ids, has, wanted = (tensor.to(same.device) for tensor in lessons.draw(drawn[some]))
+    vectors = halves.norm(halves.read(ids, ids != 1, PARTS))
+    said, meant, wrong, answers = vectors.chunk(4)
+    same = same[some][:, some]
+    paraphrase = contrastive_loss(meant, said, halves.log_scale.exp(), same, wrong, has)[0]
+    return settings.paraphrase * paraphrase + settings.distil * distillation_loss(halves.answer(answers), wanted)
 
 
 @torch.no_grad()

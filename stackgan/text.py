@@ -62,6 +62,7 @@ __all__ = [
 POOLINGS = ("auto", "mean", "cls", "eos", "pooler", "last")
 _FORMAT = 1  # of a folder that CompactEncoder.save writes
 _COMPACT = "stackgan_compact"  # the section of its config.json that makes the folder ours
+_TABLE = "embeddings.word_embeddings.weight"
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
 _CHUNK = 64  # captions a forward pass
 _PAD, _FIRST_POSITION = 1, 2  # MPNet's own: padding is token 1, positions are counted from 2
@@ -362,13 +363,13 @@ class CompactEncoder(TextEncoder):
         e = W · mean over tokens of network(caption) + b        standardised over the training captions
 
     Words that the training captions never held become ``[UNK]`` unless trained pieces make them up, and are
-    reported by :meth:`notices`.
+    reported by :meth:`notices`. One that had a teacher (:mod:`stackgan.distil`) knows the teacher's words as well.
 
     Args:
         network: the token states.
         projection: (H -> T), its outputs standardised.
         tokenizer: WordPiece whose vocabulary holds only pieces that occur in the training captions.
-        words: the words of the training captions.
+        words: the words it knows: of the training captions, and of its teacher's vocabulary as far as it has that.
         config: what config.json holds.
         image_half: the other side of the contrast, if at hand; read from ``folder`` when first asked for.
     """
@@ -397,6 +398,11 @@ class CompactEncoder(TextEncoder):
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.words)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether it learned words of a sentence encoder besides those of captions."""
+        return "teacher" in self.config[_COMPACT]
 
     @cached_property
     def identity(self) -> str:
@@ -427,14 +433,18 @@ class CompactEncoder(TextEncoder):
             for word in dict.fromkeys(self._split(caption)):
                 if word not in self._known and any(map(str.isalnum, word)):
                     near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)
-                    hint = f': did you mean "{near[0]}"?' if near else ": no training caption has it"
+                    nobody = ": no training caption has it" + ", nor its English" * self.has_teacher
+                    hint = f': did you mean "{near[0]}"?' if near else nobody
                     found.append(Notice(index, "unknown", f'unknown word "{word}"{hint}'))
         return found
 
     def save(self, folder: Path) -> None:
         with _filled(folder) as target:
             _write_json(target / "config.json", self.config)
-            _write_tensors(target / "model.safetensors", self._state())
+            state = self._state()
+            if self.has_teacher:  # most of the file, and rounded when it was made
+                state[_TABLE] = state[_TABLE].half()
+            _write_tensors(target / "model.safetensors", state)
             half = {name: tensor.half() for name, tensor in self.image_half.state_dict().items()}
             _write_tensors(target / "image.safetensors", half)
             self.tokenizer.save(str(target / "tokenizer.json"), pretty=False)
@@ -517,9 +527,13 @@ class CompactEncoder(TextEncoder):
         return split_words(self.tokenizer, caption)
 
 
-def compact_config(settings: CompactConfig, vocabulary: int, dropout: float) -> dict[str, Any]:
-    """What config.json of a compact encoder holds: an ``MPNetConfig``, and a section of our own."""
-    return {
+def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, teacher: str = "") -> dict[str, Any]:
+    """What config.json of a compact encoder holds: an ``MPNetConfig``, and a section of our own.
+
+    Args:
+        teacher: identity of the sentence encoder it learned from, if any.
+    """
+    config: dict[str, Any] = {
         "model_type": "mpnet",
         "architectures": ["MPNetModel"],
         "vocab_size": vocabulary,
@@ -542,6 +556,10 @@ def compact_config(settings: CompactConfig, vocabulary: int, dropout: float) -> 
             "image": {"size": settings.image_size, "width": _IMAGE_WIDTH},
         },
     }
+    if teacher:
+        config["dtype"] = "float32"  # its table is kept in half precision, the rest is not
+        config[_COMPACT]["teacher"] = teacher
+    return config
 
 
 def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:

@@ -1,0 +1,214 @@
+"""Captions said in other words: crimson for deep red, enormous for very large, and whole sentences around them.
+
+Bird captions use few words for what is seen. These tables, written for this project, say what other words stand for,
+in words that captions do use: the caption with the one and the caption with the other are to have one meaning. Some
+words are held out of training: how well they are understood measures what is learned beyond the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+__all__ = ["BASIC_COLOURS", "HELD_OUT", "MEANINGS", "Paraphraser", "basic_colours", "replaced"]
+
+BASIC_COLOURS = (
+    "red", "orange", "yellow", "green", "blue", "black", "white", "grey", "brown", "pink", "purple",
+)  # fmt: skip
+
+# What words mean, in caption words. The last word of a colour's meaning is its basic colour.
+_COLOURS = {
+    "red": "ruddy rosy cherry strawberry tomato cardinal poppy apple",
+    "bright red": "scarlet vermilion vermillion flame cherry-red fire-red lipstick",
+    "dark red": "crimson maroon burgundy ruby garnet wine oxblood claret brick carmine blood cranberry merlot "
+    "blood-red beet",
+    "orange": "tangerine pumpkin carrot marigold mango clementine citrus persimmon",
+    "light orange": "apricot peach peachy melon cantaloupe salmon coral",
+    "dark orange": "rust rusty copper coppery burnt-orange amber ginger fox paprika",
+    "yellow": "canary saffron sunflower banana daffodil dandelion corn cheddar sunshine sunny",
+    "bright yellow": "lemon lemony neon-yellow golden gold gilded gilt",
+    "light yellow": "buttery butter straw blond blonde flaxen primrose custard vanilla",
+    "dark yellow": "mustard ochre honey brass brassy",
+    "green": "verdant leafy grassy jade emerald clover leaf grass shamrock cucumber pea parsley",
+    "bright green": "lime chartreuse neon-green apple-green parrot",
+    "light green": "mint minty pistachio celery sage seafoam pear",
+    "dark green": "forest olive moss mossy pine spinach avocado bottle-green jungle hunter",
+    "blue": "azure cobalt sapphire cerulean lapis bluebell cornflower blueberry royal oceanic",
+    "light blue": "sky sky-blue aqua cyan aquamarine turquoise periwinkle powder-blue robin-egg baby-blue icy",
+    "dark blue": "navy indigo ultramarine denim midnight-blue teal peacock marine",
+    "black": "ebony jet jet-black onyx raven coal pitch pitch-black inky ink obsidian sable sooty soot tar licorice "
+    "midnight coal-black",
+    "white": "ivory snowy snow snow-white chalk chalky alabaster porcelain milky milk pearl pearly frosty lily "
+    "cotton marble salt bleached sugar cream creamy eggshell",
+    "grey": "ashen ash ashy pewter steel steely smoky smoke cement concrete granite iron stone",
+    "light grey": "silver silvery platinum foggy misty cloudy",
+    "dark grey": "charcoal slate leaden lead gunmetal graphite stormy",
+    "brown": "chestnut walnut hazel nutty cinnamon sienna bronze leather muddy wooden wood peanut acorn bark almond",
+    "light brown": "tan beige khaki fawn buff caramel sandy sand tawny toffee biscuit camel latte",
+    "dark brown": "chocolate coffee mahogany espresso mocha umber cocoa sepia russet auburn earthy",
+    "pink": "flamingo rose blush bubblegum carnation watermelon ham salmon-pink",
+    "bright pink": "magenta fuchsia cerise raspberry hot-pink",
+    "purple": "violet amethyst grape plum lavender-purple iris orchid",
+    "light purple": "lavender lilac mauve wisteria heather",
+    "dark purple": "aubergine eggplant mulberry blackberry",
+}  # fmt: skip
+_SIZES = {
+    "very small": "tiny teeny minuscule miniscule minute wee diminutive microscopic itty-bitty pint-sized minimal "
+    "dwarf pygmy teensy",
+    "small": "little petite miniature mini dainty pocket-sized undersized puny compact delicate modest",
+    "large": "big sizable sizeable hefty bulky great grand tall substantial oversized burly",
+    "very large": "enormous huge giant gigantic massive immense colossal mammoth vast jumbo mighty towering "
+    "tremendous monstrous whopping humongous gargantuan",
+}  # fmt: skip
+_OTHERS = {
+    "bright": "vivid vibrant brilliant luminous dazzling glowing radiant intense saturated neon electric",
+    "dull": "drab faded muted washed-out dim",
+    "dark": "deep dusky shadowy murky gloomy",
+    "light": "pale pastel faint soft",
+    "colorful": "multicolored multicoloured rainbow kaleidoscopic psychedelic colourful",
+    "shiny": "glossy glistening gleaming lustrous polished shimmering iridescent metallic",
+    "long": "lengthy elongated extended",
+    "short": "stubby stumpy brief",
+    "thin": "slender slim skinny lean narrow spindly",
+    "thick": "stout chunky sturdy heavy",
+    "fat": "plump chubby rotund tubby portly obese pudgy stocky",
+    "round": "rounded circular spherical globular",
+    "spotted": "speckled dotted flecked freckled dappled spotty polka-dotted",
+    "striped": "streaked banded stripy lined",
+    "fluffy": "fuzzy downy feathery furry woolly",
+    "pointed": "pointy sharp tapered spiky needle-like",
+    "curved": "bent hooked crooked arched curvy",
+    "belly": "tummy stomach abdomen underside underbelly paunch",
+    "beak": "bill nib snout",
+    "head": "noggin skull",
+    "feet": "claws talons toes paws",
+    "breast": "chest bosom",
+    "feathers": "plumage plumes feathering",
+    "bird": "birdie creature fowl animal critter avian songbird beast",
+    "beautiful": "lovely pretty gorgeous stunning handsome adorable cute charming",
+}
+MEANINGS: Mapping[str, str] = {
+    word: meaning
+    for table in (_COLOURS, _SIZES, _OTHERS)
+    for meaning, words in table.items()
+    for word in words.split()
+}
+
+# Which words exclude each other: a caption with one in place of another says something else.
+_KINDS = (
+    BASIC_COLOURS,
+    ("small", "large"),
+    ("long", "short"),
+    ("thin", "thick", "fat"),
+    ("bright", "dull"),
+    ("spotted", "striped"),
+    ("pointed", "curved"),
+    ("belly", "head", "feet", "breast"),
+)
+_KIND = {word: kind for kind in _KINDS for word in kind}
+
+# Kept out of every sentence of training.
+HELD_OUT = frozenset(
+    (
+        "vermilion", "carmine", "garnet", "cranberry", "persimmon", "marigold", "clementine", "saffron",
+        "buttery", "dandelion", "verdant", "pistachio", "shamrock", "cerulean", "ultramarine", "lapis",
+        "obsidian", "sable", "soot", "alabaster", "chalky", "porcelain", "leaden", "pewter", "granite",
+        "sienna", "mocha", "walnut", "cerise", "flamingo", "raspberry", "amethyst", "aubergine", "mulberry",
+        "minuscule", "diminutive", "colossal", "gargantuan",
+    )
+)  # fmt: skip
+
+# What people say around a picture. {} is a thing ("a red bird with white wings") or a whole sentence.
+_AROUND_A_THING = (
+    "i saw {}", "we saw {}", "look at {}", "there is {}", "there was {}", "here is {}", "a photo of {}",
+    "a picture of {}", "a painting of {}", "an image of {}", "please draw {}", "draw me {}", "show me {}",
+    "can you paint {}", "i would like {}", "i want to see {}", "imagine {}", "my grandmother loves {}",
+    "yesterday we spotted {}", "once upon a time there lived {}", "my neighbour keeps {}", "she found {}",
+    "he noticed {}", "the children drew {}", "it looks like {}", "think of {}", "what about {}", "maybe {}",
+    "close-up of {}", "could this be {}", "they took a photograph of {}", "my favourite is {}",
+)  # fmt: skip
+_AROUND_A_SENTENCE = (
+    "i think {}", "my friend says that {}", "note that {}", "as you can see, {}", "in this picture {}", "look, {}",
+    "i remember that {}", "the book says {}", "it seems that {}", "yes, {}", "hello! {}", "well, {}", "you know, {}",
+)  # fmt: skip
+_AFTER = (
+    "in the park", "on a branch", "sitting in a tree", "by the river", "near the lake", "at dawn", "last night",
+    "today", "on my way to work", "in the forest", "while i was walking the dog", "behind our house",
+    "next to the window", "and it was singing", "and then it flew away",
+    "on the roof", "after the rain", "in the snow", "every summer",
+    "which made me happy", "please", "if you can", "thank you", "with my camera", "on a sunny day", "at the zoo",
+    "looking at me", "on the fence", "in high resolution", "for my sister", "eating seeds", "standing on the grass",
+)  # fmt: skip
+
+
+class Paraphraser:
+    """Says captions in other words, and says something else in almost the same ones.
+
+    Args:
+        meanings: what words stand for.
+        held_out: words never to use.
+
+    >>> Paraphraser({"azure": "bright blue"}).draw("A blue wing.", np.random.default_rng(0))
+    ('An azure wing.', 'A bright blue wing.', 'A pink wing.')
+    """
+
+    def __init__(self, meanings: Mapping[str, str] = MEANINGS, held_out: Iterable[str] = HELD_OUT) -> None:
+        banned = frozenset(held_out)
+        self.words: dict[str, list[str]] = {}  # by the word that says it best, and by whole meanings
+        for word, meaning in meanings.items():
+            if word not in banned:
+                for key in {meaning, meaning.split()[-1]}:
+                    self.words.setdefault(key, []).append(word)
+        self.meanings = meanings
+        keys = sorted({*self.words, "gray"}, key=len, reverse=True)
+        self._find = re.compile(r"\b(?:" + "|".join(map(re.escape, keys)) + r")\b", re.IGNORECASE)
+
+    def draw(self, caption: str, draws: np.random.Generator) -> tuple[str, str, str | None] | None:
+        """The caption with one word replaced: in other words, in words that captions use, and by something else.
+
+        The last is None where nothing is known to exclude the word; all are None where no word can be replaced.
+        """
+        places = list(self._find.finditer(caption))
+        if not places:
+            return None
+        place = places[draws.integers(len(places))]
+        found = place[0].lower().replace("gray", "grey")
+        said = self.words[found][draws.integers(len(self.words[found]))]
+        meant = self.meanings[said]
+        head = meant.split()[-1]
+        kind = [other for other in _KIND.get(head, ()) if other != head]
+        wrong = replaced(caption, place.span(), kind[draws.integers(len(kind))]) if kind else None
+        return replaced(caption, place.span(), said), replaced(caption, place.span(), meant), wrong
+
+    def wrap(self, caption: str, draws: np.random.Generator) -> str:
+        """The caption inside something one would say: "i saw a red bird in the park"."""
+        text = caption.strip().rstrip(".").strip()
+        is_thing = re.match(r"(?i)an? ", text) and not re.search(r"(?i)\b(is|are|has|have)\b", text)
+        forms = _AROUND_A_THING if is_thing else _AROUND_A_SENTENCE
+        if draws.random() < 0.7:
+            text = forms[draws.integers(len(forms))].format(text)
+        if draws.random() < 0.6:
+            text = f"{text} {_AFTER[draws.integers(len(_AFTER))]}"
+        return text
+
+
+def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """The basic colour words of a text with their places; gray is grey.
+
+    >>> basic_colours("A gray bird, red wings")
+    [('grey', (2, 6)), ('red', (13, 16))]
+    """
+    found = re.finditer(r"\b(?:gray|" + "|".join(BASIC_COLOURS) + r")\b", text, re.IGNORECASE)
+    return [(match[0].lower().replace("gray", "grey"), match.span()) for match in found]
+
+
+def replaced(text: str, span: tuple[int, int], words: str) -> str:
+    """The text with the words at ``span`` replaced, and an "a" or "an" before them that suits.
+
+    >>> replaced("an orange bird", (3, 9), "red")
+    'a red bird'
+    """
+    before = re.sub(r"\b([aA])n?(\s+)$", r"\1n\2" if words[:1] in "aeiou" else r"\1\2", text[: span[0]])
+    return before + words + text[span[1] :]
