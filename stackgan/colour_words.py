@@ -390,9 +390,11 @@ def _small_enough(images: Tensor) -> Tensor:
 def pair_figures(measure: PairMeasure, names: Sequence[tuple[str, str]], seed: int = 0) -> dict[str, Any]:
     """Shares (0–1) of N pairs, whose colours ``names`` gives as (old, new).
 
-    ``moved``: margin above 0, ties half, with its standard ``error``; ``whole_foreground``: the mean colour came
-    nearer to the new colour's prototypes; ``shuffled_control``: ``moved`` with the names of other pairs, the mean of
-    20 permutations; ``to``, ``from``: ``moved`` by new and by old colour.
+    ``moved``: margin above 0, ties half, with its standard ``error``; ``shuffled_control``: ``moved`` with the names
+    of other pairs, the mean of 20 permutations; ``whole_foreground``: the mean colour came nearer to the new colour's
+    prototypes; ``gained_over_others``: the new colour gained more than a third one, the mean over all third ones (a
+    word that is not understood takes the old colour away, which moves the margin, and gives one half here); ``to``,
+    ``from``: ``moved`` by new and by old colour.
 
     Raises:
         ValueError: no pair, or not one pair of names a pair of pictures.
@@ -412,6 +414,7 @@ def pair_figures(measure: PairMeasure, names: Sequence[tuple[str, str]], seed: i
         "error": math.sqrt(share * (1 - share) / count),
         "shuffled_control": float(np.mean([_moved(measure, old[order], new[order]).mean() for order in orders])),
         "whole_foreground": float(_nearer(measure, new).mean()),
+        "gained_over_others": float(_gained(measure, old, new).mean()),
         "to": {BASIC[k]: float(moved[new == k].mean()) for k in range(len(BASIC)) if (new == k).any()},
         "from": {BASIC[k]: float(moved[old == k].mean()) for k in range(len(BASIC)) if (old == k).any()},
     }
@@ -422,6 +425,17 @@ def _moved(measure: PairMeasure, old: NDArray[np.int64], new: NDArray[np.int64])
     before, after = measure.shares.numpy()
     margin = (after[rows, new] - after[rows, old]) - (before[rows, new] - before[rows, old])
     return (margin > 0) + 0.5 * (margin == 0)
+
+
+def _gained(measure: PairMeasure, old: NDArray[np.int64], new: NDArray[np.int64]) -> NDArray[np.float64]:
+    rows = np.arange(len(old))
+    before, after = measure.shares.numpy()
+    gains = after - before  # (N, 11)
+    own = gains[rows, new][:, None]
+    points = (own > gains) + 0.5 * (own == gains)
+    third = np.ones_like(points)
+    third[rows, old] = third[rows, new] = 0
+    return (points * third).sum(1) / third.sum(1)
 
 
 def _nearer(measure: PairMeasure, new: NDArray[np.int64]) -> NDArray[np.float64]:

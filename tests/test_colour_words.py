@@ -158,8 +158,19 @@ def test_discs_move_to_their_colour_and_not_to_others() -> None:
     assert figures["moved"] > 0.98 and figures["whole_foreground"] > 0.95
     assert 0.44 < figures["shuffled_control"] < 0.56
     assert figures["pairs"] == 200 and set(figures["to"]) == set(figures["from"]) == set(COLOURS)
+    assert figures["gained_over_others"] > 0.95
     backwards = pair_figures(measure, [(b, a) for a, b in names])
     assert backwards["moved"] == pytest.approx(1 - figures["moved"])
+
+
+def test_a_word_that_only_takes_the_old_colour_away_gains_nothing() -> None:
+    """The margin moves, since the old colour goes; the new colour gains no more than any other does."""
+    rng = np.random.default_rng(4)
+    names = [tuple(rng.choice(COLOURS, 2, replace=False).tolist()) for _ in range(200)]
+    anything = [str(rng.choice([c for c in COLOURS if c != a])) for a, _ in names]
+    figures = pair_figures(measure_pairs(discs([a for a, _ in names], 1), discs(anything, 1)), names)
+    assert figures["moved"] > 0.8 and 0.4 < figures["gained_over_others"] < 0.6
+    assert 0.4 < figures["shuffled_control"] < 0.6
 
 
 def test_pictures_that_do_not_change_give_one_half() -> None:
@@ -167,6 +178,7 @@ def test_pictures_that_do_not_change_give_one_half() -> None:
     images = discs([a for a, _ in names], 2)
     figures = pair_figures(measure_pairs(images, images), names)
     assert figures["moved"] == figures["shuffled_control"] == figures["whole_foreground"] == 0.5
+    assert figures["gained_over_others"] == 0.5
     with pytest.raises(ValueError, match="one shape"):
         measure_pairs(images, images[:2])
     with pytest.raises(ValueError, match="give one a pair"):
