@@ -285,9 +285,9 @@ def samples(context: Context) -> Findings:
     return Findings(
         figures={"captions": captions},
         protocol=f"{len(rows)} captions evenly spread over the {context.split.name} split, seeds 0 to "
-        f"{len(rows) - 1}, truncation 1. Nothing was picked. As one sheet: samples.png.",
+        f"{len(rows) - 1}, truncation 1. Nothing was picked.",
         cards=[Card(Image.fromarray(p), caption) for p, caption in zip(pictures, captions, strict=True)],
-        sheets=[Sheet("samples", "The same on one sheet:", sheet)],
+        sheets=[Sheet("samples", "The same on one sheet:", sheet, shown=False)],
     )
 
 
@@ -337,7 +337,7 @@ def memorisation_section(context: Context) -> Findings:
         series = {"held-out photos": other.distance.double().numpy(), "generated": own.distance.double().numpy()}
         drawings.append(histogram(series, f"distance to the nearest training photo, {space}"))
     said = verdict(nearness_of(found.generated["features"], found.held_out["features"]), *counts)
-    header = ("", *(f"{level:.0%} quantile" for level in LEVELS), "below held-out's 5 %")
+    header = ("", *(f"{100 * level:.0f} % quantile" for level in LEVELS), "below held-out's 5 %")
     sheets = [
         Sheet(name, title, neighbour_sheet(found, context.pictures, context.train, closest=closest))
         for name, title, closest in (
@@ -357,8 +357,8 @@ def memorisation_section(context: Context) -> Findings:
         figures={"network": network.name, "pixel_side": PIXEL_SIDE, **found.figures()},
         protocol=f"Euclidean distance of {counts[0]:,} generated pictures and of {counts[1]:,} held-out photos "
         f"to the nearest of {len(context.train):,} training photos and their mirror images, in {network.name} "
-        f"features and in pixels at {PIXEL_SIDE} px. Under the pictures: percentile of their distance among held-out "
-        "photos' (0 %: nearer than every one of them).",
+        f"features and in pixels at {PIXEL_SIDE} px (root mean square, levels of 255). Under the pictures: the "
+        "percentile of their distance among held-out photos' (0 %: nearer than every one of them).",
         tables=[Table(header, rows)],
         verdict=said,
         sheets=sheets,
@@ -587,7 +587,7 @@ def speed_section(context: Context) -> Findings:
     return Findings(
         figures={"seconds_to_sample_64": seconds, "device": context.pipe.device.type},
         protocol=f"Median of 3: 64 pictures in one batch, embeddings given, on {context.pipe.device.type}, "
-        f"{torch.get_num_threads()} threads. The one figure that changes from run to run.",
+        f"threads: {torch.get_num_threads()}. The one figure that changes from run to run.",
         tables=[Table(("", "seconds"), [("64 pictures", f"{seconds:.3f}")])],
     )
 

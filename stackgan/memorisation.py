@@ -76,15 +76,15 @@ def verdict(found: Nearness, generated: int, held_out: int) -> str:
     noise = 3 * (0.05 * 0.95 * (1 / generated + 1 / held_out)) ** 0.5
     if held_out < 100 or generated < 100:
         return "Too few pictures for a verdict: it takes 100 generated and 100 held-out ones."
+    measured = (
+        f"{100 * found.below_5:.1f} % of the generated pictures are nearer to a training photo than the nearest 5 % of "
+        "held-out photos are (5 % is what new photos would give)."
+    )
     if found.below_5 <= 0.05 + noise:
-        return (
-            f"No sign of copying: {found.below_5:.1%} of the generated pictures are nearer to a training photo than "
-            "the nearest 5 % of held-out photos are (5 % is what new photos would give)."
-        )
+        return f"No sign of copying: {measured}"
     return (
-        f"Look at the sheet: {found.below_5:.1%} of the generated pictures are nearer to a training photo than the "
-        "nearest 5 % of held-out photos are (5 % is what new photos would give). Plain and blurred pictures are near "
-        "to everything; copies show as pairs that are the same photo."
+        f"Look at the sheet: {measured} Plain and blurred pictures are near to everything; copies show as pairs that "
+        "are the same photo."
     )
 
 
@@ -106,13 +106,18 @@ class Memorisation:
 def memorisation(generated: PictureSet, train: PictureSet, held_out: PictureSet, network: Features) -> Memorisation:
     """Nearest training photos of all generated and held-out pictures, in the network's features and in pixels."""
     photos = [train.features(network, mirrored).features for mirrored in (False, True)]
-    pixels = train.small(PIXEL_SIDE)
+    pixels = _pixels(train)
     mirrored = pixels.view(len(train), 3, PIXEL_SIDE, PIXEL_SIDE).flip(3).flatten(1)
     found: dict[str, dict[str, Neighbours]] = {"generated": {}, "held_out": {}}
     for name, pictures in (("generated", generated), ("held_out", held_out)):
         found[name]["features"] = neighbours(pictures.features(network).features, *photos)
-        found[name]["pixels"] = neighbours(pictures.small(PIXEL_SIDE), pixels, mirrored)
+        found[name]["pixels"] = neighbours(_pixels(pictures), pixels, mirrored)
     return Memorisation(found["generated"], found["held_out"])
+
+
+def _pixels(pictures: PictureSet) -> Tensor:
+    """(N, 3 · 32²), scaled so that Euclidean distances are root mean squares in levels of 255."""
+    return pictures.small(PIXEL_SIDE) * (127.5 / (3 * PIXEL_SIDE**2) ** 0.5)
 
 
 def neighbour_sheet(

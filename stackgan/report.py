@@ -40,11 +40,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture of pictures; written as ``name``.png and shown on the page."""
+    """A picture of pictures; written as ``name``.png and, where ``shown``, put on the page."""
 
     name: str
     title: str
     image: Image.Image
+    shown: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[s
             continue
         print(f"\n{title}")
         for table in findings.tables:
-            rows = [table.header, *table.rows]
+            rows = [*([table.header] if any(table.header) else []), *table.rows]
             widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
             for row in rows:
                 cells = [row[0].ljust(widths[0])]
@@ -178,7 +179,9 @@ def page(
     if without:
         sections += f'<section id="not-measured"><h2>Not measured</h2><ul>{without}</ul></section>'
         links += '<a href="#not-measured">Not measured</a>'
-    rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    rows = "".join(
+        f"<tr><th>{escape(k.replace('_', ' '))}</th><td>{escape(str(v))}</td></tr>" for k, v in facts.items()
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -199,25 +202,22 @@ def _section(name: str, title: str, findings: Findings) -> str:
     parts += [f"<figure>{drawing}</figure>" for drawing in findings.drawings]
     if findings.cards:
         cards = "".join(
-            f'<figure><img src="{_embedded(card.image)}" alt="" loading="lazy">'
+            f'<figure><img src="{_embedded(card.image)}" alt="">'
             f"<figcaption>{escape(card.caption)}</figcaption></figure>"
             for card in findings.cards
         )
         parts.append(f'<div class="cards">{cards}</div>')
     for sheet in findings.sheets:
-        picture = _embedded(sheet.image)
-        parts.append(
-            f'<figure class="sheet"><figcaption>{escape(sheet.title)} '
-            f'<a href="{sheet.name}.png">{sheet.name}.png</a></figcaption><div class="wide">'
-            f'<img src="{picture}" width="{sheet.image.width}" alt="{escape(sheet.title, quote=True)}" '
-            'loading="lazy"></div></figure>'
-        )
+        words = f'<figcaption>{escape(sheet.title)} <a href="{sheet.name}.png">{sheet.name}.png</a></figcaption>'
+        size = f'width="{sheet.image.width}" height="{sheet.image.height}"'
+        picture = f'<img src="{_embedded(sheet.image)}" {size} alt="{escape(sheet.title, quote=True)}">'
+        parts.append(f'<figure class="sheet">{words}{picture if sheet.shown else ""}</figure>')
     parts.append(f'<p class="protocol">{escape(findings.protocol)}</p></section>')
     return "".join(parts)
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header) if any(table.header) else ""
     rows = "".join(
         f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
         for row in table.rows
@@ -258,12 +258,13 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.2rem 0 
 caption{text-align:left;font-size:.88rem;padding-bottom:.3rem}
 th,td{padding:.36rem 1.1rem .36rem 0;border-bottom:1px solid var(--line);text-align:right;vertical-align:baseline}
 th:first-child{text-align:left;font-weight:400;min-width:9rem}
+td{white-space:nowrap}#facts td{white-space:normal}
 thead th{color:var(--soft);font-weight:400;font-size:.85rem}
 #facts td{text-align:left;overflow-wrap:anywhere}
 figure{margin:.8rem 0}
 figcaption{font-size:.9rem;margin-bottom:.4rem}
 .sheet img{display:block;max-width:100%;height:auto;border-radius:4px}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(8rem,1fr));gap:1rem .9rem}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(7rem,1fr));gap:1rem .85rem}
 .cards figure{margin:0}.cards img{width:100%;aspect-ratio:1;border-radius:6px;display:block;image-rendering:auto}
 .cards figcaption{font-size:.82rem;line-height:1.35;margin:.35rem 0 0}
 svg{width:100%;max-width:640px;height:auto;display:block}

@@ -23,8 +23,11 @@ from stackgan.features import Described, Features, load_features
 from stackgan.latent_figures import diversity, real_pictures
 from stackgan.metrics import frechet_distance
 from stackgan.picture_sets import Photos
+from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder
 from stackgan.reader import PARTS, PaintedReader, load_or_train_reader, train_reader
+from stackgan.text import CompactEncoder
+from stackgan.text_agreement import CompactJudge
 from tests.tiny import save_tiny_checkpoint, save_tiny_features, tiny_pipeline
 
 
@@ -47,7 +50,13 @@ def reader() -> PaintedReader:
 
 @pytest.fixture
 def quick_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is trained: an untrained reader, and the checkpoint's own encoder as the only judge."""
     monkeypatch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
+    monkeypatch.setattr("stackgan.evaluate.choose_judges", _own_judge)
+
+
+def _own_judge(pipe: StackGANPipeline, *_: Any, **__: Any) -> dict[str, Any]:
+    return {"own": CompactJudge(pipe.text_encoder)} if isinstance(pipe.text_encoder, CompactEncoder) else {}
 
 
 # --- colours ------------------------------------------------------------------------------------------------
@@ -154,6 +163,7 @@ def test_a_report_of_everything(
     posterior = found["posterior"]
     assert 0 < posterior["reconstruction"] < 255 and 0 <= posterior["active_units"] <= 8
     assert found["editing"]["pictures"] == 60 and 0 <= found["editing"]["changed"] <= 1
+    assert found["text_agreement"]["own"]["random"]["painted"] <= 1 and found["colour_words"]["words"]["pairs"] > 20
     assert set(found["editing"]["kept"]) == {"background", "facing", "pose", "size", "tilt", "scale"}
 
     for name in ("samples", "nearest-closest", "nearest-unpicked", "edits", "alike"):
@@ -192,7 +202,6 @@ def test_without_options_there_are_figures_too_and_reasons(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stackgan.picture_sets.Painted._paint_shard", refuse)
-        patch.setattr("stackgan.evaluate.samples", lambda context: None)
         patch.setattr("stackgan.evaluate.SECTIONS", _without("samples"))
         assert main(command_for(checkpoint, painted, out)) == 0
     again = json.loads((out / "report.json").read_text("utf-8"))
@@ -206,16 +215,16 @@ def _without(name: str) -> tuple[Any, ...]:
     return tuple(section for section in SECTIONS if section.name != name)
 
 
+@pytest.mark.usefixtures("quick_reader")
 def test_a_checkpoint_without_text(painted: Path, tmp_path: Path) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1, text=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stackgan.evaluate.load_or_train_reader", lambda cache: PaintedReader())
-        assert main(command_for(checkpoint, painted, tmp_path / "report")) == 0
+    assert main(command_for(checkpoint, painted, tmp_path / "report")) == 0
     report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert report["captions"] == 0 and "without text" in report["not_measured"]["diversity"]
     assert report["sections"]["distances"]["figures"]["pyramid"]["captions"]["frechet_distance"] > 0
 
 
+@pytest.mark.usefixtures("quick_reader")
 def test_what_the_command_refuses(
     painted: Path, network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,6 +312,7 @@ def test_inception_from_a_file(painted: Path, tmp_path: Path, monkeypatch: pytes
     assert "FID" in (out / "report.html").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("quick_reader")
 def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
