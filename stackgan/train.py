@@ -172,6 +172,7 @@ class Run:
             "discriminators": self.discriminators.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "progress": vars(self.progress),
         }
 
@@ -182,6 +183,8 @@ class Run:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state.get("device_rng") is not None:  # None: saved on a CPU
+            torch.cuda.set_rng_state(state["device_rng"], self.device)
         self.progress = Progress(**state["progress"])
 
 
@@ -193,18 +196,24 @@ def train(
     start: Start | None = None,
     dry_run: bool = False,
     device: str | None = None,
+    stop_after: float = math.inf,
 ) -> int:
-    """Train, or go on training, in ``run_folder``. Returns 0, or 130 when it was interrupted (and saved).
+    """Train, or go on training, in ``run_folder``.
+
+    Returns 0 when the run is done; having saved, 3 when ``stop_after`` ended this call, 130 when a signal did.
 
     Args:
         data: a prepared folder.
         config: text.dim may be 0; the resolved configuration is printed and saved before the first step.
         start: weights and caption encoder to begin with; a run that is resumed has its own.
         dry_run: stop there.
+        stop_after: minutes after which this call saves and ends, counted from its beginning. One step is always
+            made, so that a run in pieces comes to its end however short they are.
 
     Raises:
         FileNotFoundError, ValueError: the data or the configuration do not allow the run; nothing is lost.
     """
+    called = time.monotonic()
     prepared = PreparedFolder.open(data)
     _check_data(prepared, config)
     split = prepared.splits["train"]
@@ -260,8 +269,10 @@ def train(
         publisher(run)
 
     with _interruptible() as stop, log, _progress_bar(run) as bar:
-        saved = sampled = evaluated = run.progress.seconds
-        while run.progress.fraction(config) < 1 and not stop:
+        saved = sampled = run.progress.seconds
+        evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)  # whatever calls the run is cut into
+        late = False
+        while run.progress.fraction(config) < 1 and not stop and not late:
             began = time.perf_counter()
             batch = sampler.batch(run.progress.step)
             scalars = train_step(run, batch)
@@ -283,16 +294,25 @@ def train(
                 log.figures(run.progress, figures)
                 if best:
                     publisher(run, run_folder / "best")
-                evaluated = run.progress.seconds
+                evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)
             bar.update(config.optim.batch_size)
+            late = time.monotonic() - called >= 60 * stop_after
         log.image(run.progress.step, viewer(run))
         save()
     if stop:
         print(f"stopped and saved at step {run.progress.step}; the same command goes on from here")
         return 130
+    if run.progress.fraction(config) < 1:
+        print(f"time is up: saved at step {run.progress.step}; the same command goes on from here")
+        return 3
     minutes = run.progress.seconds / 60
     print(f"done: {run.progress.images} images in {minutes:.1f} min; checkpoint in {publisher.folder}")
     return 0
+
+
+def _last_multiple(seconds: float, every: float) -> float:
+    """The last whole multiple of ``every`` up to ``seconds``; ``seconds`` itself where ``every`` is 0."""
+    return seconds - seconds % every if every else seconds
 
 
 # --- one step -----------------------------------------------------------------------------------------------
