@@ -1,13 +1,15 @@
 """The command line.
 
-prepare | train | generate | batch | edit | sample | walk | evaluate | study | convert | doctor
+prepare | train | pack | unpack | generate | batch | edit | sample | walk | evaluate | study | convert | doctor
 
-Wrong input ends with one line on stderr and exit code 2; Ctrl-C with 130.
+Wrong input ends with one line on stderr and exit code 2; Ctrl-C with 130; train --stop-after with 3 while the run is
+not done.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -79,12 +81,35 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.add_argument("--dry-run", action="store_true", help="check everything, print the configuration, stop")
+    command.add_argument(
+        "--stop-after",
+        type=float,
+        metavar="MINUTES",
+        help="save and end this call after so long, with exit code 3 while the run is not done",
+    )
     fit = command.add_argument_group("fit flow priors to a finished checkpoint, without touching its pictures")
     fit.add_argument("--fit-prior", action="store_true", help="needs --checkpoint and --out in place of --run")
     fit.add_argument("--checkpoint", type=Path, help="published checkpoint to start from")
     fit.add_argument("--out", type=Path, help="folder of the checkpoint to write")
     fit.add_argument("--steps", type=int, default=3000, help="steps for each flow (default: %(default)s)")
     command.set_defaults(run=_train)
+
+    command = commands.add_parser("pack", help="a folder as numbered pieces, to carry it to another machine")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="prepared folder, run folder, checkpoint")
+    command.add_argument("pieces", type=Path, metavar="PIECES", help="folder for the pieces and their manifest.json")
+    command.add_argument(
+        "--limit", type=float, default=50.0, metavar="MIB", help="size of a piece at most (default: %(default)g)"
+    )
+    command.add_argument("--only", metavar="NAME,NAME", help="names in FOLDER, such as checkpoint (default: all)")
+    command.set_defaults(run=_pack)
+
+    command = commands.add_parser("unpack", help="put a folder together again from its pieces")
+    command.add_argument("pieces", type=Path, metavar="PIECES", help="folder of the pieces and their manifest.json")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="folder to make")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace FOLDER if it holds nothing that the pieces do not"
+    )
+    command.set_defaults(run=_unpack)
 
     command = commands.add_parser("generate", help="paint captions given on the command line")
     command.add_argument("captions", nargs="*", metavar="CAPTION", help="none for a checkpoint trained without text")
@@ -224,11 +249,15 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     from stackgan.config import preset, with_overrides
 
+    if args.stop_after is not None and not args.stop_after > 0:
+        raise ValueError(f"--stop-after {args.stop_after:g}: it is minutes, more than 0")
     fitting = {"--checkpoint": args.checkpoint, "--out": args.out}
     if args.fit_prior:
         missing = [name for name, value in fitting.items() if value is None]
         if missing or args.run_folder is not None:
             raise ValueError("--fit-prior takes --checkpoint and --out, and no --run")
+        if args.stop_after is not None:
+            raise ValueError("--stop-after goes with --run: fitting a prior takes minutes and is done in one call")
         from stackgan.fit_prior import fit_prior
 
         return fit_prior(args.checkpoint, args.data, args.out, args.overrides, steps=args.steps, device=args.device)
@@ -247,7 +276,39 @@ def _train(args: argparse.Namespace) -> int:
         config = with_overrides(start.config, args.overrides)
     from stackgan.train import train  # torch and all: after what can be refused without it
 
-    return train(args.data, args.run_folder, config, start=start, dry_run=args.dry_run, device=args.device)
+    return train(
+        args.data,
+        args.run_folder,
+        config,
+        start=start,
+        dry_run=args.dry_run,
+        device=args.device,
+        stop_after=math.inf if args.stop_after is None else args.stop_after,
+    )
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from stackgan.pieces import pack
+
+    if not 0 < args.limit < math.inf:
+        raise ValueError(f"--limit {args.limit:g}: it is the MiB of a piece, more than 0")
+    names = args.only.split(",") if args.only is not None else None
+    packed = pack(args.folder, args.pieces, limit=int(args.limit * 2**20), only=names)
+    print(
+        f"{packed.count} pieces in {args.pieces}, {packed.size / 2**20:.1f} MiB: {packed.written} written, "
+        f"{packed.count - packed.written} there already; bring all of them and manifest.json"
+    )
+    if packed.left_out:
+        print(f"left out as unfinished: {', '.join(packed.left_out)}")
+    return 0
+
+
+def _unpack(args: argparse.Namespace) -> int:
+    from stackgan.pieces import unpack
+
+    files = unpack(args.pieces, args.folder, overwrite=args.overwrite)
+    print(f"{files} files in {args.folder}")
+    return 0
 
 
 def _generate(args: argparse.Namespace) -> int:
