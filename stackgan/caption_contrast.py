@@ -62,7 +62,7 @@ MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
 SENTENCES = 12000  # that the teacher reads
 WRAPPED = 0.5  # of the captions in other words are part of a longer sentence
 TAUGHT = 3  # one caption in so many of a batch is said in other words
-PARTS = 4  # that captions to be taught are read in, by length
+PARTS = 2  # that captions to be taught are read in, by length
 WARM_UP = 0.05  # of the steps
 
 

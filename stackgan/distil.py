@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +41,10 @@ AXES = 64  # principal axes of the teacher's embeddings of captions that are dis
 FEATURES = 256  # numbers that a token is described by
 PHRASE = "a {} bird"  # that the teacher reads each word in
 SEEN = 50  # uses in captions after which a word is learned from pictures alone
-OWN_SHARE = 0.3  # of an explained word's description is its own, the rest its meaning's
-RIDGE = 1.0  # λ
+MOVED = 0.7  # s: how far an explained word's description goes towards its meaning
+COMMON = 4000  # of the teacher's words, the most frequent, that need no explanation
+KERNEL_POWER = 6  # of the cosine: the higher, the fewer neighbours count
+TEMPER = 0.3  # τ: weight of neighbours that need no explanation
 FEWEST_USES = 2  # of a captions' word that becomes a token of its own
 CHUNK = 1024  # texts between two steps of a progress bar
 SPECIALS = 4  # the first tokens are none of the teacher's
@@ -103,36 +105,49 @@ class Teacher:
 def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
     """f: (N, FEATURES or fewer) of tokens: what the teacher makes of them, moved to what they mean in captions.
 
-    Words that the tables of :mod:`stackgan.paraphrase` explain are moved most of the way to their meaning; words that
-    neither captions nor tables know as ridge regression on those that they do know says, with the cosine of what the
-    teacher makes of them as kernel:
+    Sentence encoders put words of one kind together; which colour ebony is they hardly tell. Words that the tables of
+    :mod:`stackgan.paraphrase` explain are therefore moved to their meaning m, except those that captions use often.
+    Words that neither explain are moved to what their neighbours among the explained mean, the less the more of their
+    neighbours need no explanation (Nadaraya–Watson regression, the kernel a power of the teacher's cosine):
 
-        d[t] = k(t, known) · (k(known, known) + λ)⁻¹ · d[known]
-
-    Sentence encoders put words of one kind together, all colours say; which colour ebony is they hardly tell.
+        f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i explained, j others
+        c = Σ_i k(t, i) / (Σ_i k(t, i) + τ Σ_j k(t, j))
     """
     own = _teacher_features(teacher, tokens)
     uses = Counter(word for caption in captions for word in split_words(tokenizer, caption))
     row = {token: i for i, token in enumerate(tokens)}
     seen = {i for token, i in row.items() if uses[token] >= SEEN}
-    moves = torch.zeros_like(own)
-    explained = set()
-    for word, meaning in MEANINGS.items():
-        parts = [row[part] for part in meaning.split() if part in row]
-        if word in HELD_OUT or word not in row or row[word] in seen or not parts:
-            continue
-        weights = torch.full((len(parts),), 1.0)
-        weights[-1] = 2.0
-        wanted = (weights[:, None] * own[parts]).sum(0) / weights.sum()
-        moves[row[word]] = (1 - OWN_SHARE) * (wanted - own[row[word]])
-        explained.add(row[word])
-    known = sorted(explained | seen)
-    rest = [i for token, i in row.items() if i not in explained | seen and not token.startswith("##")]
-    if explained and rest:
-        unit = F.normalize(own, dim=1)
-        kernel = unit[known] @ unit[known].T + RIDGE * torch.eye(len(known))
-        moves[rest] = unit[rest] @ unit[known].T @ torch.linalg.solve(kernel, moves[known])
-    return own + moves
+    means = _meanings(own, row, [word for word in MEANINGS if word not in HELD_OUT and row.get(word, -1) not in seen])
+    plain = seen | {row[word] for word in teacher.words()[:COMMON] if word in row and word not in MEANINGS}
+    moved = own.clone()
+    explained = torch.tensor(sorted(means), dtype=torch.long)
+    rest = torch.tensor(
+        [i for t, i in row.items() if i not in seen and i not in means and t.isalpha()], dtype=torch.long
+    )
+    if not means:
+        return moved
+    meaning = torch.stack([means[i] for i in explained.tolist()])  # (E, F)
+    moved[explained] = (1 - MOVED) * own[explained] + MOVED * meaning
+    others, unit = torch.tensor(sorted(plain), dtype=torch.long), F.normalize(own, dim=1)
+    near = (unit[rest] @ unit[explained].T).clamp_min(0) ** KERNEL_POWER  # (R, E)
+    away = (unit[rest] @ unit[others].T).clamp_min(0) ** KERNEL_POWER  # (R, O)
+    away[rest[:, None] == others[None]] = 0  # a word is no neighbour of itself
+    total = near.sum(1, keepdim=True).clamp_min(1e-9)
+    share = MOVED * total / (total + TEMPER * away.sum(1, keepdim=True))
+    moved[rest] = (1 - share) * own[rest] + share * (near / total) @ meaning
+    return moved
+
+
+def _meanings(own: Tensor, row: Mapping[str, int], words: Sequence[str]) -> dict[int, Tensor]:
+    """By row, the weighted mean of the features (N, F) of the words that explain it; the last one counts double."""
+    means = {}
+    for word in words:
+        parts = [row[part] for part in MEANINGS[word].split() if part in row]
+        if word in row and parts:
+            weights = torch.ones(len(parts))
+            weights[-1] = 2.0
+            means[row[word]] = (weights[:, None] * own[parts]).sum(0) / weights.sum()
+    return means
 
 
 def _teacher_features(teacher: Teacher, tokens: Sequence[str]) -> Tensor:

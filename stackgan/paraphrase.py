@@ -20,45 +20,63 @@ BASIC_COLOURS = (
 
 # What words mean, in caption words. The last word of a colour's meaning is its basic colour.
 _COLOURS = {
-    "red": "ruddy rosy cherry strawberry tomato cardinal poppy apple",
-    "bright red": "scarlet vermilion vermillion flame cherry-red fire-red lipstick",
-    "dark red": "crimson maroon burgundy ruby garnet wine oxblood claret brick carmine blood cranberry merlot "
-    "blood-red beet",
-    "orange": "tangerine pumpkin carrot marigold mango clementine citrus persimmon",
+    "red": "ruddy rosy cherry strawberry tomato cardinal apple ketchup pomegranate rouge hibiscus lobster "
+    "rubicund rhubarb chili ladybug reddened",
+    "bright red": "scarlet vermilion vermillion cherry-red fire-red lipstick cinnabar fire-engine-red fiery "
+    "lava",
+    "dark red": "crimson maroon burgundy ruby garnet wine oxblood claret brick carmine cranberry merlot "
+    "blood-red beet sangria currant bordeaux blood-coloured beetroot bloody",
+    "orange": "tangerine pumpkin carrot marigold mango clementine citrus persimmon papaya nectarine orangey "
+    "yam",
     "light orange": "apricot peach peachy melon cantaloupe salmon coral",
-    "dark orange": "rust rusty copper coppery burnt-orange amber ginger fox paprika",
-    "yellow": "canary saffron sunflower banana daffodil dandelion corn cheddar sunshine sunny",
+    "dark orange": "rust rusty copper coppery burnt-orange amber ginger paprika terracotta ember",
+    "yellow": "canary saffron banana daffodil dandelion cheddar citrine goldenrod maize pineapple mimosa yolk "
+    "topaz sulphur sulfur bumblebee jonquil yellowed egg-yolk",
     "bright yellow": "lemon lemony neon-yellow golden gold gilded gilt",
-    "light yellow": "buttery butter straw blond blonde flaxen primrose custard vanilla",
+    "light yellow": "buttery butter straw blond blonde flaxen primrose custard vanilla wheat straw-coloured "
+    "butterscotch",
     "dark yellow": "mustard ochre honey brass brassy",
-    "green": "verdant leafy grassy jade emerald clover leaf grass shamrock cucumber pea parsley",
+    "green": "verdant leafy grassy jade emerald clover shamrock cucumber pea parsley basil kiwi fern ivy "
+    "malachite viridian juniper pickle broccoli cabbage lettuce asparagus cactus foliage peridot",
     "bright green": "lime chartreuse neon-green apple-green parrot",
-    "light green": "mint minty pistachio celery sage seafoam pear",
-    "dark green": "forest olive moss mossy pine spinach avocado bottle-green jungle hunter",
-    "blue": "azure cobalt sapphire cerulean lapis bluebell cornflower blueberry royal oceanic",
-    "light blue": "sky sky-blue aqua cyan aquamarine turquoise periwinkle powder-blue robin-egg baby-blue icy",
-    "dark blue": "navy indigo ultramarine denim midnight-blue teal peacock marine",
-    "black": "ebony jet jet-black onyx raven coal pitch pitch-black inky ink obsidian sable sooty soot tar licorice "
-    "midnight coal-black",
-    "white": "ivory snowy snow snow-white chalk chalky alabaster porcelain milky milk pearl pearly frosty lily "
-    "cotton marble salt bleached sugar cream creamy eggshell",
-    "grey": "ashen ash ashy pewter steel steely smoky smoke cement concrete granite iron stone",
-    "light grey": "silver silvery platinum foggy misty cloudy",
-    "dark grey": "charcoal slate leaden lead gunmetal graphite stormy",
-    "brown": "chestnut walnut hazel nutty cinnamon sienna bronze leather muddy wooden wood peanut acorn bark almond",
-    "light brown": "tan beige khaki fawn buff caramel sandy sand tawny toffee biscuit camel latte",
-    "dark brown": "chocolate coffee mahogany espresso mocha umber cocoa sepia russet auburn earthy",
-    "pink": "flamingo rose blush bubblegum carnation watermelon ham salmon-pink",
+    "light green": "mint minty pistachio celery sage seafoam pear spearmint honeydew",
+    "dark green": "olive moss mossy pine spinach avocado bottle-green hunter-green forest-green artichoke "
+    "camouflage",
+    "blue": "azure cobalt sapphire cerulean lapis cornflower blueberry oceanic sea-blue electric-blue prussian "
+    "hyacinth bluebird aquatic steel-blue jeans",
+    "light blue": "sky-blue aqua cyan aquamarine turquoise periwinkle powder-blue baby-blue icy arctic ice-blue "
+    "forget-me-not",
+    "dark blue": "navy indigo ultramarine denim midnight-blue teal peacock petrol navy-blue nautical",
+    "black": "ebony jet jet-black onyx raven coal pitch pitch-black inky ink obsidian sable sooty soot tar "
+    "licorice coal-black anthracite-black tarry carbon charred gothic basalt raven-black swarthy "
+    "blackened asphalt crow-black",
+    "white": "ivory snowy snow-white chalk chalky alabaster porcelain milky pearl pearly frosty lily marble "
+    "bleached cream creamy eggshell bone ghostly polar albino coconut pallid hoary wintry blanched "
+    "ermine linen parchment whitewashed off-white opal opalescent swan-white",
+    "grey": "ashen ash ashy pewter steely smoky smoke granite mousy nickel aluminium aluminum zinc cinder "
+    "grizzled flint elephant steely-grey",
+    "light grey": "silver silvery platinum chrome dove-grey",
+    "dark grey": "charcoal slate leaden gunmetal graphite anthracite storm-grey",
+    "brown": "chestnut walnut hazel nutty cinnamon sienna bronze leather muddy wooden peanut acorn almond "
+    "hickory oak oaken teak maple pecan peat clay dirt-brown brunette tobacco rosewood cedar hazelnut "
+    "bison sorrel toasted potato driftwood umber-brown",
+    "light brown": "tan beige khaki fawn buff caramel sandy tawny toffee biscuit camel latte taupe ecru oatmeal "
+    "mushroom cappuccino praline wheaten",
+    "dark brown": "chocolate coffee mahogany espresso mocha umber cocoa sepia russet auburn earthy fudge "
+    "molasses brownie mink",
+    "pink": "flamingo rose blush bubblegum carnation watermelon ham salmon-pink peony candyfloss shrimp prawn "
+    "piglet sakura rosebud fleshy flesh-coloured geranium rose-pink taffy",
     "bright pink": "magenta fuchsia cerise raspberry hot-pink",
-    "purple": "violet amethyst grape plum lavender-purple iris orchid",
+    "purple": "violet amethyst grape plum lavender-purple iris orchid boysenberry fig crocus thistle heliotrope "
+    "byzantine ube prune purplish-violet",
     "light purple": "lavender lilac mauve wisteria heather",
     "dark purple": "aubergine eggplant mulberry blackberry",
 }  # fmt: skip
 _SIZES = {
-    "very small": "tiny teeny minuscule miniscule minute wee diminutive microscopic itty-bitty pint-sized minimal "
+    "very small": "tiny teeny minuscule miniscule wee diminutive microscopic itty-bitty pint-sized minimal "
     "dwarf pygmy teensy",
     "small": "little petite miniature mini dainty pocket-sized undersized puny compact delicate modest",
-    "large": "big sizable sizeable hefty bulky great grand tall substantial oversized burly",
+    "large": "big sizable sizeable hefty bulky substantial oversized burly",
     "very large": "enormous huge giant gigantic massive immense colossal mammoth vast jumbo mighty towering "
     "tremendous monstrous whopping humongous gargantuan",
 }  # fmt: skip
@@ -66,13 +84,13 @@ _OTHERS = {
     "bright": "vivid vibrant brilliant luminous dazzling glowing radiant intense saturated neon electric",
     "dull": "drab faded muted washed-out dim",
     "dark": "deep dusky shadowy murky gloomy",
-    "light": "pale pastel faint soft",
+    "light": "pale pastel faint",
     "colorful": "multicolored multicoloured rainbow kaleidoscopic psychedelic colourful",
     "shiny": "glossy glistening gleaming lustrous polished shimmering iridescent metallic",
     "long": "lengthy elongated extended",
-    "short": "stubby stumpy brief",
+    "short": "stubby stumpy",
     "thin": "slender slim skinny lean narrow spindly",
-    "thick": "stout chunky sturdy heavy",
+    "thick": "stout chunky sturdy",
     "fat": "plump chubby rotund tubby portly obese pudgy stocky",
     "round": "rounded circular spherical globular",
     "spotted": "speckled dotted flecked freckled dappled spotty polka-dotted",
@@ -88,7 +106,7 @@ _OTHERS = {
     "feathers": "plumage plumes feathering",
     "bird": "birdie creature fowl animal critter avian songbird beast",
     "beautiful": "lovely pretty gorgeous stunning handsome adorable cute charming",
-}
+}  # fmt: skip
 MEANINGS: Mapping[str, str] = {
     word: meaning
     for table in (_COLOURS, _SIZES, _OTHERS)

@@ -15,7 +15,7 @@ LAYERS = [
     {"compiler", "layers", "losses", "metrics", "augment", "ema", "health", "schedules"},
     {"text", "latent", "latent.distributions", "latent.flows", "latent.conditioning",
      "latent.priors", "latent.encoder", "generator", "discriminator", "data"},
-    {"distil"},
+    {"distil", "word_figures"},
     {"caption_contrast"},
     {"model"},
     {"checkpoint", "fuse"},
