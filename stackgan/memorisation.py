@@ -77,8 +77,8 @@ def verdict(found: Nearness, generated: int, held_out: int) -> str:
     if held_out < 100 or generated < 100:
         return "Too few pictures for a verdict: it takes 100 generated and 100 held-out ones."
     measured = (
-        f"{100 * found.below_5:.1f} % of the generated pictures are nearer to a training photo than the nearest 5 % of "
-        "held-out photos are (5 % is what new photos would give)."
+        f"{100 * found.below_5:.1f} % of the generated pictures are nearer to a training photo than the nearest 5 % "
+        "of held-out photos are (5 % is what new photos would give)."
     )
     if found.below_5 <= 0.05 + noise:
         return f"No sign of copying: {measured}"
