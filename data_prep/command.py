@@ -157,7 +157,7 @@ def report(folder: PreparedFolder) -> list[str]:
 
 
 def _next_command(folder: PreparedFolder) -> str:
-    preset = "quickstart" if folder.kind == "painted" else "cpu-64"
+    preset = "quickstart" if folder.kind == "painted" else "modern"
     words = ["stackgan", "train", "--data", str(folder.path), "--run", "RUN", "--preset", preset]
     stages = (folder.size // 64).bit_length()
     if stages > 1:

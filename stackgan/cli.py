@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="section.key=value", help="change one key of the preset")
     command.add_argument("--data", required=True, type=Path, help="prepared folder")
     command.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder")
-    command.add_argument("--preset", help="legacy, quickstart, cpu-64 (default: cpu-64)")
+    command.add_argument("--preset", help="legacy, quickstart, modern (default: modern)")
     command.add_argument(
         "--start-from",
         type=Path,
@@ -268,7 +268,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.start_from is not None and args.preset is not None:
         raise ValueError("--start-from brings its own keys: change single ones (section.key=value), give no --preset")
     if args.start_from is None:
-        start, config = None, preset(args.preset or "cpu-64", args.overrides)
+        start, config = None, preset(args.preset or "modern", args.overrides)
     else:
         from stackgan.warm_start import open_start
 

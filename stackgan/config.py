@@ -285,11 +285,12 @@ class OptimConfig:
     """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
     ``precision``: of convolutions and matrix products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``.
-    ``accumulate``: the discriminators look at a batch in so many parts, one after the other, and their gradients are
-    added up, which is the same step in less memory; under BatchNorm (discriminator.block=legacy) each part is
-    normalised by its own statistics, as a batch of that size would be. G paints the batch in one. ``checkpointing``:
-    feature maps within blocks are computed again instead of kept: the same step in less memory and more time.
-    ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they are).
+    ``accumulate``: the discriminators look at a batch in so many parts, one after the other, and their gradients
+    are added up, which is the same step in less memory; under BatchNorm (discriminator.block=legacy) each part is
+    normalised by its own statistics, as a batch of that size would be, and with discriminator.match a caption's
+    rivals are those of its part. G paints the batch in one. ``checkpointing``: feature maps within blocks are
+    computed again instead of kept: the same step in less memory and more time. ``compile``: G and the
+    discriminators' trunks by torch.compile (gradient penalties stay as they are).
     """
 
     batch_size: int = 16
@@ -362,7 +363,7 @@ class EvalConfig:
 class Config:
     """Everything a run or a checkpoint needs to be built again."""
 
-    preset: str = "cpu-64"
+    preset: str = "modern"
     tree: TreeConfig = field(default_factory=TreeConfig)
     text: TextConfig = field(default_factory=TextConfig)
     compact: CompactConfig = field(default_factory=CompactConfig)
@@ -419,10 +420,14 @@ PRESETS: dict[str, Config] = {
         optim=OptimConfig(lr_generator=4e-4, lr_discriminator=8e-4, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=7.75, save_minutes=3, sample_minutes=1),
     ),
-    # Real photos at 64 px on a CPU: half an hour gives the first birds, hours give better ones.
-    "cpu-64": Config(
-        preset="cpu-64",
+    # Real photos at 64 px on a CPU. Small batches, high rates that fall to the end, a weak penalty: each beats its
+    # opposite after as many pictures (`stackgan study recipe`, README "The recipe").
+    "modern": Config(
+        preset="modern",
+        discriminator=DiscriminatorConfig(match=1.0),
+        loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
         augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
+        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_from=0.02),
         train=TrainConfig(images=10_000_000, minutes=60, save_minutes=5, sample_minutes=5),
     ),
 }
@@ -434,7 +439,7 @@ def preset(name: str, overrides: Sequence[str] = ()) -> Config:
     >>> preset("nosuch")
     Traceback (most recent call last):
     ...
-    ValueError: unknown preset 'nosuch': choose from legacy, quickstart, cpu-64
+    ValueError: unknown preset 'nosuch': choose from legacy, quickstart, modern
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")

@@ -239,7 +239,7 @@ def test_an_output_folder_that_may_not_be_written(
 def test_a_run_folder_that_cannot_be(tmp_path: Path, prepared: Path, refused: Refused) -> None:
     (tmp_path / "file").write_text("in the way")
     run = tmp_path / "file" / "run"
-    line = refused("train", "--data", prepared, "--run", run, "--preset", "cpu-64", "text.encoder=none")
+    line = refused("train", "--data", prepared, "--run", run, "--preset", "modern", "text.encoder=none")
     assert str(tmp_path / "file") in line
 
 
@@ -249,7 +249,7 @@ def test_a_run_folder_that_cannot_be(tmp_path: Path, prepared: Path, refused: Re
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--preset", "nosuch"], "unknown preset 'nosuch': choose from legacy, quickstart, cpu-64"),
+        (["--preset", "nosuch"], "unknown preset 'nosuch': choose from legacy, quickstart, modern"),
         (["optim.batchsize=8"], "unknown config key 'optim.batchsize': did you mean 'optim.batch_size'?"),
         (["nonsense.key=8"], "unknown config key 'nonsense.key'"),
         (["optim.batch_size=many"], "optim.batch_size is 'many': it must be a whole number"),

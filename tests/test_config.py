@@ -27,17 +27,17 @@ def test_every_preset_survives_json(name: str) -> None:
     ],
 )
 def test_overrides(override: str, section: str, key: str, value: object) -> None:
-    changed = preset("cpu-64", [override])
+    changed = preset("modern", [override])
     assert getattr(getattr(changed, section), key) == value
     restored = dataclasses.replace(
         changed,
         **{
             section: dataclasses.replace(
-                getattr(changed, section), **{key: getattr(getattr(preset("cpu-64"), section), key)}
+                getattr(changed, section), **{key: getattr(getattr(preset("modern"), section), key)}
             )
         },
     )
-    assert restored == preset("cpu-64"), "an override changed more than its key"
+    assert restored == preset("modern"), "an override changed more than its key"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_overrides(override: str, section: str, key: str, value: object) -> None
 )
 def test_wrong_overrides_name_the_key(override: str, words: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
-        preset("cpu-64", [override])
+        preset("modern", [override])
     for word in words:
         assert word in str(caught.value)
 
@@ -73,7 +73,7 @@ def test_wrong_overrides_name_the_key(override: str, words: list[str]) -> None:
     ],
 )
 def test_json_is_strict(change, word: str) -> None:  # type: ignore[no-untyped-def]
-    values = preset("cpu-64").to_dict()
+    values = preset("modern").to_dict()
     change(values)
     with pytest.raises(ValueError, match=word):
         Config.from_dict(values)

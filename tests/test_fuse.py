@@ -287,7 +287,7 @@ def test_multiply_adds_of_the_published_size() -> None:
     assert found < 3.86
 
 
-@pytest.mark.parametrize("name", ["quickstart", "cpu-64"])
+@pytest.mark.parametrize("name", ["quickstart", "modern"])
 def test_multiply_adds_of_the_modern_generator(name: str) -> None:
     config = PRESETS[name]
     generator = Generator(config.generator, 1, config.latent.dim, config.text.code_dim).eval()

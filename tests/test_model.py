@@ -17,7 +17,7 @@ from stackgan.model import StackGAN, build_discriminators
 
 TINY = {
     "legacy": ["generator.width=8", "discriminator.width=2"],
-    "cpu-64": ["generator.width=4", "discriminator.width=2"],
+    "modern": ["generator.width=4", "discriminator.width=2"],
 }
 
 
@@ -30,7 +30,7 @@ def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", ["legacy", "cpu-64"])
+@pytest.mark.parametrize("name", ["legacy", "modern"])
 @pytest.mark.parametrize("stages", [1, 2, 3])
 def test_images_and_logits_have_their_shapes_and_gradients(name: str, stages: int) -> None:
     torch.manual_seed(0)
@@ -90,7 +90,7 @@ def test_c_comes_before_z_in_the_first_linear_map() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    model = _tiny("cpu-64", 1)
+    model = _tiny("modern", 1)
     with pytest.raises(ValueError, match=r"z has shape \(2, 7\)"):
         model.generator(torch.zeros(2, 7), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"c has shape"):
@@ -103,7 +103,7 @@ def test_wrong_shapes_are_named() -> None:
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:
     torch.manual_seed(1)
-    model = _tiny("cpu-64", 2).eval().double()
+    model = _tiny("modern", 2).eval().double()
     z, c = torch.randn(5, 5, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
     with torch.inference_mode():
         whole = model.generator(z, c)

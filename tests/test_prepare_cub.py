@@ -91,7 +91,7 @@ def test_layouts(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "photos found: 9 of 9" in printed
     assert "train: 6 photos, 60 captions, 2 species" in printed
     assert "test: 3 photos, 30 captions, 1 species" in printed
-    assert f"stackgan train --data {tmp_path / 'out'} --run RUN --preset cpu-64" in printed
+    assert f"stackgan train --data {tmp_path / 'out'} --run RUN --preset modern" in printed
 
 
 def test_same_bytes_whatever_the_workers_and_the_place(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_no_captions(src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert all(record.captions == () for record in records(tmp_path / "out").values())
     split = PreparedFolder.open(tmp_path / "out").splits["train"]
     assert len(split) == 2 and split.captions == [] and split.offsets.tolist() == [0, 0, 0]
-    assert "--preset cpu-64 tree.stages=2 text.encoder=none" in capsys.readouterr().out
+    assert "--preset modern tree.stages=2 text.encoder=none" in capsys.readouterr().out
 
 
 # --- problems ----------------------------------------------------------------------------------

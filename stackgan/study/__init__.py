@@ -5,6 +5,7 @@
     flow-digits    five flows and a Gaussian on dequantised digits, in nats and bits per dimension
     flow-2d        five flows on five densities of the plane, and zuko's where it is installed
     latents        every latent module of the model on painted birds, in one table (hours)
+    recipe         the modern recipe against the published one on your data, a departure a row (hours)
 
 They need ``pip install "stackgan[study]"``.
 """
@@ -21,6 +22,7 @@ STUDIES = {
     "flow-digits": "stackgan.study.flow_digits",
     "flow-2d": "stackgan.study.flow_2d",
     "latents": "stackgan.study.latents",
+    "recipe": "stackgan.study.recipe",
 }
 
 
@@ -28,7 +30,8 @@ def study(name: str, out: Path, seed: int = 0, **options: Any) -> dict[str, Any]
     """Run one study: figures (PNG) and ``numbers.json`` into ``out``, a table on the screen; returns the numbers.
 
     Args:
-        options: of ``latents`` alone (:func:`stackgan.study.latents.run`).
+        options: of ``latents`` and ``recipe``; see the ``run`` of :mod:`stackgan.study.latents` and
+            :mod:`stackgan.study.recipe`.
 
     Raises:
         ValueError: no such study, or an optional package is missing.

@@ -144,7 +144,7 @@ def main() -> None:
         header = ("size", "up to", "published, images/s", "ours, images/s", "times (quartiles)")
         print_table(f"Images a second on one thread, {len(files)} photos", header, rows)
         header = ("preset", "step", "a batch made alone", "waited for data", "share of the step waited")
-        print_table("Data and the training step", header, [_step(folder / "64", "cpu-64", args.steps)])
+        print_table("Data and the training step", header, [_step(folder / "64", "modern", args.steps)])
         if CUB.is_dir():
             header = ("size", "photos", "photos/s", "peak MiB")
             print_table("prepare cub", header, [_prepare(size, half) for size in (64, 256) for half in (True, False)])

@@ -50,8 +50,8 @@ def main() -> None:
             *(_paint(options, s, 8, form, threads) for form in ("module", "fp32", "bf16") for s in (1, 2)),
         ],
         "training": [
-            *(_step(options, "cpu-64", b, 32) for b in STEP_BATCHES),
-            *(_step(options, "cpu-64", 16, width) for width in WIDTHS if width != 32),
+            *(_step(options, "modern", b, 32) for b in STEP_BATCHES),
+            *(_step(options, "modern", 16, width) for width in WIDTHS if width != 32),
             *(_step(options, "legacy", b, 64) for b in (2, 4, 8)),
         ],
     }
@@ -198,17 +198,17 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     axes[0, 1].set_xticks([64, 128, 256])
     dress(axes[0, 2], "Generation, 256 px", "batch", "peak MiB", grid="both").set_xscale("log", base=2)
     training = numbers["training"]
-    for name, colour in (("cpu-64", "#3E9C78"), ("legacy", "#8A5FA8")):
-        points = [p for p in training if p["preset"] == name and p["width"] == {"cpu-64": 32, "legacy": 64}[name]]
+    for name, colour in (("modern", "#3E9C78"), ("legacy", "#8A5FA8")):
+        points = [p for p in training if p["preset"] == name and p["width"] == {"modern": 32, "legacy": 64}[name]]
         for column, key in ((0, "rate"), (2, "mib")):
             axes[1, column].plot([p["batch"] for p in points], [p[key] for p in points], marker="o", ms=3.5,
                                  color=colour, label=name)  # fmt: skip
     dress(axes[1, 0], "Training", "batch", "images a second", grid="both").set(yscale="log")
     dress(axes[1, 2], "Training", "batch", "peak MiB", grid="both")
-    points = sorted((p for p in training if p["preset"] == "cpu-64" and p["batch"] == 16), key=lambda p: p["width"])
+    points = sorted((p for p in training if p["preset"] == "modern" and p["batch"] == 16), key=lambda p: p["width"])
     axes[1, 1].plot([p["width"] for p in points], [1000 * p["seconds"] for p in points], marker="o", ms=3.5,
-                    color="#3E9C78", label="cpu-64")  # fmt: skip
-    dress(axes[1, 1], "Training, cpu-64, batch 16", "width of G and D", "ms a step", grid="both")
+                    color="#3E9C78", label="modern")  # fmt: skip
+    dress(axes[1, 1], "Training, modern, batch 16", "width of G and D", "ms a step", grid="both")
     axes[0, 0].set_ylim(0, 1.5 * max(p["rate"] for p in numbers["generation"] if p["size"] == 256))  # room for names
     for panel in (axes[0, 0], axes[0, 2]):
         panel.set_xticks(BATCHES, [str(batch) for batch in BATCHES])

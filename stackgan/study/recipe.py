@@ -1,0 +1,193 @@
+"""The recipe against the published one: equal minutes from scratch, one departure taken back a row, one table.
+
+Every row is trained on the same data with the same caption encoder for the same minutes, and measured by the kernel
+distance of what it paints for the test captions to the test photos; for each, the better of the average and the live
+generator counts. ``legacy`` is StackGAN-v2's losses, blocks and optimiser at 64 px, as wide as the other.
+
+What is finished is kept in the folder, so that a run that was stopped goes on. Nothing else should run beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stackgan.checkpoint import load_published, load_state, write_atomic
+from stackgan.config import Config, preset
+from stackgan.features import Features, load_features
+from stackgan.metrics import kernel_distance
+from stackgan.model import StackGAN
+from stackgan.picture_sets import Photos, caption_rows, painted_captions
+from stackgan.pipeline import StackGANPipeline
+from stackgan.prepared import PreparedFolder, PreparedSplit
+from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
+from stackgan.train import train
+from stackgan.warm_start import copy_folder
+
+__all__ = ["ROWS", "run"]
+
+# 64 px alone, as wide as the other recipe, its batch: what the comparison is about is all the rest.
+LEGACY_64 = ["tree.stages=1", "generator.width=32", "discriminator.width=32", "optim.batch_size=16"]
+
+# Each row by name: a preset, and the keys that differ from it.
+ROWS: dict[str, tuple[str, list[str]]] = {
+    "legacy": ("legacy", LEGACY_64),
+    "modern": ("modern", []),
+    "blocks of G as published": ("modern", ["generator.block=legacy"]),
+    "D with BatchNorm": ("modern", ["discriminator.block=legacy"]),
+    "published cross entropy": ("modern", ["loss.adversarial=bce"]),
+    "wrong photos": ("modern", ["loss.mismatch=photo"]),
+    "hard captions": ("modern", ["loss.mismatch_hard=0.5"]),
+    "no gradient penalty": ("modern", ["loss.penalty=0"]),
+    "no DiffAugment": ("modern", ["augment.policy="]),
+    "no contrast in D": ("modern", ["discriminator.match=0"]),
+    "relativistic pairs": (
+        "modern",
+        ["loss.adversarial=relativistic", "loss.penalty_fakes=true", "loss.penalty=0.5"],
+    ),
+    "published rates": ("modern", ["optim.lr_generator=0.0002", "optim.lr_discriminator=0.0002"]),
+    "batch of 32": ("modern", ["optim.batch_size=32"]),
+    "constant rates": ("modern", ["optim.decay_from=1"]),
+    "float32": ("modern", ["optim.precision=fp32"]),
+    "CA_NET's KL as published": ("modern", ["loss.kl=2"]),
+    "plain average": ("modern", ["optim.average_ramp=false"]),
+}
+
+
+def run(
+    out: Path,
+    seed: int = 0,
+    *,
+    data: Path | None = None,
+    features: Path | None = None,
+    minutes: float = 20.0,
+    seeds: int = 1,
+    rows: tuple[str, ...] = tuple(ROWS),
+    count: int = 1000,
+    overrides: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Train, measure; writes ``numbers.json``, ``recipe.png`` and the runs into ``out``.
+
+    Args:
+        seed: the first of ``seeds`` that follow each other.
+        data: a prepared folder at 64 px with a test split.
+        features: folder of a feature network.
+        minutes: of training, for every row alike.
+        rows: names out of :data:`ROWS`; each is trained with every seed.
+        count: test captions painted for each figure, as many as there are.
+        overrides: further config keys of all runs.
+
+    Raises:
+        ValueError: no data or feature network, no test split, an unknown row.
+    """
+    if data is None or features is None:
+        raise ValueError("the study recipe needs --data, a prepared folder at 64 px, and --features")
+    prepared = PreparedFolder.open(data)
+    if "test" not in prepared.splits:
+        raise ValueError(f"{data}: has no test split to measure on")
+    for row in rows:
+        if row not in ROWS:
+            raise ValueError(f"unknown row {row!r}: choose from {', '.join(ROWS)}")
+    network, test = load_features(features), prepared.splits["test"]
+    chosen = list(range(seed, seed + seeds))
+    found: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
+    for number in chosen:
+        for row in rows:
+            folder = out / f"{row.replace(' ', '-')}-{number}"
+            _train(out, data, folder, _config(row, number, minutes, overrides))
+            found[row].append(_measure(folder, test, network, count))
+            _report(found, minutes)
+    numbers: dict[str, Any] = {
+        "minutes": minutes,
+        "seeds": chosen,
+        "features": network.name,
+        "test_photos": len(test),
+        "captions": min(count, len(test.captions)),
+        "data": prepared.identity,
+        "rows": found,
+    }
+    write_numbers(out, numbers)
+    _draw(out / "recipe.png", numbers)
+    return numbers
+
+
+def _config(row: str, seed: int, minutes: float, overrides: tuple[str, ...]) -> Config:
+    name, keys = ROWS[row]
+    config = preset(name, [*keys, *overrides])
+    times = {"images": 10**9, "minutes": minutes, "save_minutes": minutes / 2, "sample_minutes": minutes / 2}
+    return replace(config, train=replace(config.train, seed=seed, **times))  # type: ignore[arg-type]
+
+
+def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
+    """Train one row unless it is finished; all share the first row's caption encoder."""
+    if _trained(folder / "checkpoint") >= int(60 * config.train.minutes):
+        return
+    print(f"training {folder.name}")
+    shared = out / "text"
+    if shared.is_dir() and not (folder / "text").exists():
+        copy_folder(shared, folder / "text")
+    with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
+        code = train(data, folder, config)
+    if code:
+        raise KeyboardInterrupt
+    if not shared.is_dir():
+        copy_folder(folder / "text", shared)
+
+
+def _trained(checkpoint: Path) -> int:
+    """Whole seconds that a run's checkpoint has trained, −1 where there is none."""
+    if not (checkpoint / "config.json").is_file():
+        return -1
+    return int(load_published(checkpoint).facts["trained"]["seconds"])
+
+
+def _measure(folder: Path, test: PreparedSplit, network: Features, count: int) -> dict[str, float]:
+    """Kernel distances of the average and of the live generator, the better of the two, and the pictures seen."""
+    pipe = StackGANPipeline.from_pretrained(folder / "checkpoint")
+    cache = folder / "figures.json"
+    if cache.is_file():
+        stored: dict[str, Any] = json.loads(cache.read_text("utf-8"))
+        if stored.pop("checkpoint") == pipe.fingerprint:
+            return stored
+    published = load_published(folder / "checkpoint")
+    live = StackGAN(published.config)
+    live.load_state_dict(load_state(folder / "state.pt")["model"])
+    rows = caption_rows(test, min(count, len(test.captions))).tolist()
+    truth = Photos(test, pipe.sizes[-1]).features(network).features
+    figures = {"images": float(published.facts["trained"]["images"])}
+    for name, painter in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
+        painted = painted_captions(painter, test, rows, 0, None).features(network)
+        figures[name] = kernel_distance(painted.features, truth).value
+    figures["distance"] = min(figures["average"], figures["live"])
+    write_atomic(cache, json.dumps({"checkpoint": pipe.fingerprint, **figures}).encode())
+    return figures
+
+
+def _report(found: dict[str, list[dict[str, float]]], minutes: float) -> None:
+    rows: list[list[str | float]] = []
+    for row, each in found.items():
+        if each:
+            distances = ", ".join(f"{figures['distance']:.3f}" for figures in each)
+            better = ", ".join("average" if f["average"] <= f["live"] else "live" for f in each)
+            rows.append([row, distances, better, ", ".join(f"{figures['images']:.0f}" for figures in each)])
+    title = f"{minutes:g} minutes each; kernel distance of the better generator, seed by seed"
+    print_table(title, ["recipe", "kernel distance", "better generator", "pictures seen"], rows)
+
+
+def _draw(file: Path, numbers: dict[str, Any]) -> None:
+    """A bar a row, a dot a seed."""
+    figure, axes = new_figure(1, 1, (8, 0.5 + 0.4 * len(numbers["rows"])))
+    title = f"{numbers['minutes']:g} minutes from scratch: distance to {numbers['test_photos']:,} test photos"
+    panel = dress(axes[0, 0], title, f"kernel distance, {numbers['features']}", "", grid="x")
+    for place, (row, each) in enumerate(numbers["rows"].items()):
+        values = [figures["distance"] for figures in each]
+        colour = COLOURS["p"] if row == "modern" else COLOURS["q"]
+        panel.barh(place, sum(values) / len(values), 0.6, color=colour, alpha=0.35)
+        panel.scatter(values, [place] * len(values), s=26, color=colour, zorder=3)
+    panel.set_yticks(range(len(numbers["rows"])), list(numbers["rows"]), color=INK)
+    panel.invert_yaxis()
+    save_figure(figure, file)
