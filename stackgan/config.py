@@ -284,13 +284,15 @@ class AugmentConfig:
 class OptimConfig:
     """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
-    ``precision``: of convolutions and matrix products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``.
-    ``accumulate``: the discriminators look at a batch in so many parts, one after the other, and their gradients
-    are added up, which is the same step in less memory; under BatchNorm (discriminator.block=legacy) each part is
-    normalised by its own statistics, as a batch of that size would be, and with discriminator.match a caption's
-    rivals are those of its part. G paints the batch in one. ``checkpointing``: feature maps within blocks are
-    computed again instead of kept: the same step in less memory and more time. ``compile``: G and the
-    discriminators' trunks by torch.compile (gradient penalties stay as they are).
+    ``decay_images``: rates fall as 1 / √(1 + images seen / decay_images), 0 for constant ones; ``decay_from``: and
+    linearly to 5 % in the rest of the run from this share of it on. ``precision``: of convolutions and matrix
+    products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
+    in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
+    under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
+    size would be, and with discriminator.match a caption's rivals are those of its part. G paints the batch in one.
+    ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
+    and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
+    are).
     """
 
     batch_size: int = 16
@@ -300,6 +302,7 @@ class OptimConfig:
     beta2: float = 0.99
     average: float = 0.999
     average_ramp: bool = True
+    decay_images: int = 0
     decay_from: float = 1.0
     precision: str = "bf16"
     channels_last: bool = True
@@ -313,6 +316,7 @@ class OptimConfig:
             _check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
         for name in ("beta1", "beta2", "average"):
             _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
+        _check(self.decay_images >= 0, "optim.decay_images", self.decay_images, "0 or more")
         _check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
         _check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
         fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
@@ -427,7 +431,7 @@ PRESETS: dict[str, Config] = {
         discriminator=DiscriminatorConfig(match=1.0),
         loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
         augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
-        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_from=0.02),
+        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_images=10_000, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=60, save_minutes=5, sample_minutes=5),
     ),
 }

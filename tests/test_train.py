@@ -19,7 +19,7 @@ from stackgan.data import Sampler, to_stages
 from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedWriter, Record
-from stackgan.train import Run, train, train_step
+from stackgan.train import Run, _set_learning_rates, train, train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -290,6 +290,19 @@ def test_a_small_evaluation_measures_the_average(painted: Path, tmp_path: Path) 
     assert train(painted, run, _config(*keys), device="cpu") == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum("eval/pyramid_distance" in line and line["eval/pyramid_distance"] > 0 for line in lines) == 2
+
+
+def test_rates_fall_with_images_and_towards_the_end() -> None:
+    keys = ["text.dim=12", "optim.decay_images=100", "optim.decay_from=0.5", "train.images=1000"]
+    run = Run.start(_config(*keys), torch.device("cpu"))
+    rates = []
+    for images in (0, 300, 750, 1000):
+        run.progress.images = images
+        _set_learning_rates(run)
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in run.optimizers])
+    g, d = run.config.optim.lr_generator, run.config.optim.lr_discriminator
+    shares = [1, 0.5, (1 - 0.95 / 2) / 8.5**0.5, 0.05 / 11**0.5]
+    assert rates == [[pytest.approx(share * g), pytest.approx(share * d)] for share in shares]
 
 
 def test_unconditional_training_is_the_same_loop(painted: Path, tmp_path: Path) -> None:

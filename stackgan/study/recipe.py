@@ -33,6 +33,8 @@ __all__ = ["ROWS", "run"]
 # 64 px alone, as wide as the other recipe, its batch: what the comparison is about is all the rest.
 LEGACY_64 = ["tree.stages=1", "generator.width=32", "discriminator.width=32", "optim.batch_size=16"]
 
+CONSTANT = ["optim.decay_images=0", "optim.decay_from=1"]
+
 # Each row by name: a preset, and the keys that differ from it.
 ROWS: dict[str, tuple[str, list[str]]] = {
     "legacy": ("legacy", LEGACY_64),
@@ -49,9 +51,9 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         "modern",
         ["loss.adversarial=relativistic", "loss.penalty_fakes=true", "loss.penalty=0.5"],
     ),
-    "published rates": ("modern", ["optim.lr_generator=0.0002", "optim.lr_discriminator=0.0002"]),
+    "published rates": ("modern", ["optim.lr_generator=0.0002", "optim.lr_discriminator=0.0002", *CONSTANT]),
     "batch of 32": ("modern", ["optim.batch_size=32"]),
-    "constant rates": ("modern", ["optim.decay_from=1"]),
+    "constant rates": ("modern", CONSTANT),
     "float32": ("modern", ["optim.precision=fp32"]),
     "CA_NET's KL as published": ("modern", ["loss.kl=2"]),
     "plain average": ("modern", ["optim.average_ramp=false"]),
