@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from stackgan import pieces as module
-from stackgan.checkpoint import load_state
+from stackgan.checkpoint import load_state, save_state
 from stackgan.cli import main
+from stackgan.config import preset
 from stackgan.pieces import pack, unpack
+from stackgan.train import Run
 
 TINY = [
     "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
@@ -535,6 +537,16 @@ def test_a_run_cut_into_calls_equals_one_that_ran_through(painted: Path, whole: 
     calls = [_training(painted, tmp_path / "cut", 16, "--stop-after", minutes) for minutes in (1e-6, 1e-6, 60)]
     assert [_run(*words, AUGMENT) for words in calls] == [3, 3, 0]
     _check_equal(tmp_path / "cut", whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_goes_on_with_its_own_noise(tmp_path: Path) -> None:
+    run = Run.start(preset("quickstart", [*TINY, "text.dim=12"]), torch.device("cuda"))
+    torch.randn(3, device="cuda")
+    save_state(tmp_path / "state.pt", run.state())
+    noise = torch.randn(5, device="cuda")
+    run.restore(load_state(tmp_path / "state.pt"))
+    assert torch.equal(torch.randn(5, device="cuda"), noise)
 
 
 def _check_equal(one: Path, two: Path) -> None:
