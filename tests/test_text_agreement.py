@@ -142,8 +142,8 @@ def test_figures_of_right_and_wrong_pictures(birds: PreparedSplit) -> None:
     judges = {"independent": _Knows(birds)}
     figures = text_agreement_figures(birds, rows, photos.split(5), judges)
     assert figures["pictures"] == 18
-    assert figures["independent"]["random"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0}
-    assert figures["independent"]["same_species"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0}
+    assert figures["independent"]["random"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0, "error": 0.0}
+    assert figures["independent"]["same_species"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0, "error": 0.0}
     kinds = figures["distractors"]
     assert kinds["random"]["mean"] == 24  # all captions of the eight others
     assert kinds["random"]["chance"] == pytest.approx(1 / 25)
@@ -152,6 +152,7 @@ def test_figures_of_right_and_wrong_pictures(birds: PreparedSplit) -> None:
 
     wrong = text_agreement_figures(birds, rows, photos.roll(2, 0).split(5), judges)["independent"]["random"]
     assert wrong["painted"] < 0.1 and wrong["photos"] == 1.0 and wrong["ratio"] == wrong["painted"]
+    assert wrong["error"] == pytest.approx((wrong["painted"] * (1 - wrong["painted"]) / 18) ** 0.5)
     for chunks, message in ((photos[:7].split(5), "7 pictures and 18 captions"), ((), "0 pictures and 18")):
         with pytest.raises(ValueError, match=message):
             text_agreement_figures(birds, rows, chunks, judges)
