@@ -21,14 +21,14 @@ from tests.test_caption_contrast import SETTINGS, make_split
 
 COLOURS = ("red", "green", "blue", "yellow")
 # Words of the teacher that no caption holds: the first two lie beside a colour in its embeddings, no table has them.
-NEAR = {"rouge": "red", "bleu": "blue"}
-WORDS = (*COLOURS, *NEAR, "crimson", "dark", "roof", "wall", "house", "a", "and", "garden", "morning", "Quoin", "##s")
-TAUGHT = replace(SETTINGS, vocabulary=600, steps=100, distil=0.5)
+NEAR = {"rojo": "red", "bleu": "blue"}
+WORDS = (*COLOURS, *NEAR, "dark", "roof", "wall", "house", "a", "and", "garden", "morning", "Quoin", "##s")
+TAUGHT = replace(SETTINGS, vocabulary=2000, steps=100, distil=0.5)
 
 
 @pytest.fixture(scope="module")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of one layer that takes rouge for red."""
+    """A random BERT of one layer that takes rojo for red."""
     folder = tmp_path_factory.mktemp("teacher")
     vocab = [*("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), *WORDS]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
@@ -72,9 +72,9 @@ def test_words_that_no_caption_holds(encoder: CompactEncoder, split: PreparedSpl
 
 def test_accuracy_counts_what_lands_at_its_colour(encoder: CompactEncoder) -> None:
     captions = [f"a {colour} {part}" for colour in COLOURS for part in ("roof", "wall", "house")]
-    meanings = {"crimson": "dark red", "rouge": "red", "bleu": "yellow"}
+    meanings = {"crimson": "dark red", "rojo": "red", "bleu": "yellow"}
     accuracy = synonym_accuracy(encoder, captions, list(meanings), meanings=meanings)
-    assert accuracy == {"crimson": 1.0, "rouge": 1.0, "bleu": 0.0}
+    assert accuracy == {"crimson": 1.0, "rojo": 1.0, "bleu": 0.0}
     with pytest.raises(ValueError, match="'roof' stands for nothing"):
         synonym_accuracy(encoder, captions, ["roof"])
     with pytest.raises(ValueError, match="no caption has purple"):
@@ -91,7 +91,7 @@ def test_captions_still_find_their_pictures(encoder: CompactEncoder, split: Prep
 
 
 def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
-    assert encoder.notices(["a crimson roof in the garden, rouge"]) == encoder.notices(["in"])
+    assert encoder.notices(["a crimson roof in the garden, rojo"]) == encoder.notices(["in"])
     (notice,) = encoder.notices(["a floccinaucinihilipilification roof"])
     assert notice.message == (
         'unknown word "floccinaucinihilipilification": no training caption has it, nor its English'
@@ -136,7 +136,7 @@ def test_vocabulary(split: PreparedSplit, teacher_folder: Path) -> None:
 
 
 def test_descriptions_move_to_meanings(split: PreparedSplit, teacher_folder: Path) -> None:
-    tokens = ["red", "green", "blue", "dark", "roof", "wall", "house", "crimson", "rouge", "vermilion", "garden"]
+    tokens = ["red", "green", "blue", "dark", "roof", "wall", "house", "crimson", "rojo", "vermilion", "garden"]
     teacher, tokenizer = Teacher(str(teacher_folder)), train_tokenizer(split.captions, 200)
     own = distil._teacher_features(teacher, tokens)
     moved = describe(teacher, tokens, split.captions, tokenizer)
@@ -147,11 +147,14 @@ def test_descriptions_move_to_meanings(split: PreparedSplit, teacher_folder: Pat
     torch.testing.assert_close(moved[row["crimson"]], 0.7 * meaning + 0.3 * own[row["crimson"]])
     # Crimson alone is explained: other words go towards its meaning by how near they are to it, held-out ones too.
     assert "vermilion" in HELD_OUT
-    for word in ("rouge", "vermilion", "garden"):
+    shares = []
+    for word in ("rojo", "vermilion", "garden"):
         way, there = moved[row[word]] - own[row[word]], meaning - own[row[word]]
         share = float((way @ there) / (there @ there))
         torch.testing.assert_close(way, share * there)
-        assert 0 <= share < 0.7
+        shares.append(share)
+    assert shares[1] == pytest.approx(0.7, abs=1e-4)  # to this teacher both are [UNK]
+    assert all(-1e-4 < share < 0.6 for share in (shares[0], shares[2]))
 
 
 def test_table_is_one_map_of_the_features() -> None:
