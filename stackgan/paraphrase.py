@@ -20,7 +20,7 @@ BASIC_COLOURS = (
 
 # What words mean, in caption words. The last word of a colour's meaning is its basic colour.
 _COLOURS = {
-    "red": "ruddy rosy cherry strawberry tomato cardinal apple ketchup pomegranate rouge hibiscus lobster "
+    "red": "ruddy rosy cherry strawberry tomato apple ketchup pomegranate rouge hibiscus lobster "
     "rubicund rhubarb chili ladybug reddened",
     "bright red": "scarlet vermilion vermillion cherry-red fire-red lipstick cinnabar fire-engine-red fiery "
     "lava",
@@ -38,15 +38,16 @@ _COLOURS = {
     "dark yellow": "mustard ochre honey brass brassy",
     "green": "verdant leafy grassy jade emerald clover shamrock cucumber pea parsley basil kiwi fern ivy "
     "malachite viridian juniper pickle broccoli cabbage lettuce asparagus cactus foliage peridot",
-    "bright green": "lime chartreuse neon-green apple-green parrot",
+    "bright green": "lime chartreuse neon-green apple-green",
     "light green": "mint minty pistachio celery sage seafoam pear spearmint honeydew",
     "dark green": "olive moss mossy pine spinach avocado bottle-green hunter-green forest-green artichoke "
     "camouflage",
     "blue": "azure cobalt sapphire cerulean lapis cornflower blueberry oceanic sea-blue electric-blue prussian "
-    "hyacinth bluebird aquatic steel-blue jeans",
-    "light blue": "sky-blue aqua cyan aquamarine turquoise periwinkle powder-blue baby-blue icy arctic ice-blue "
+    "hyacinth aquatic steel-blue jeans",
+    "light blue": "sky-blue aqua cyan periwinkle powder-blue baby-blue icy arctic ice-blue "
     "forget-me-not",
-    "dark blue": "navy indigo ultramarine denim midnight-blue teal peacock petrol navy-blue nautical",
+    "greenish blue": "teal turquoise aquamarine",
+    "dark blue": "navy indigo ultramarine denim midnight-blue petrol navy-blue nautical",
     "black": "ebony jet jet-black onyx raven coal pitch pitch-black inky ink obsidian sable sooty soot tar "
     "licorice coal-black anthracite-black tarry carbon charred gothic basalt raven-black swarthy "
     "blackened asphalt crow-black",
@@ -54,7 +55,7 @@ _COLOURS = {
     "bleached cream creamy eggshell bone ghostly polar albino coconut pallid hoary wintry blanched "
     "ermine linen parchment whitewashed off-white opal opalescent swan-white",
     "grey": "ashen ash ashy pewter steely smoky smoke granite mousy nickel aluminium aluminum zinc cinder "
-    "grizzled flint elephant steely-grey",
+    "grizzled flint steely-grey",
     "light grey": "silver silvery platinum chrome dove-grey",
     "dark grey": "charcoal slate leaden gunmetal graphite anthracite storm-grey",
     "brown": "chestnut walnut hazel nutty cinnamon sienna bronze leather muddy wooden peanut acorn almond "
@@ -65,7 +66,7 @@ _COLOURS = {
     "dark brown": "chocolate coffee mahogany espresso mocha umber cocoa sepia russet auburn earthy fudge "
     "molasses brownie mink",
     "pink": "flamingo rose blush bubblegum carnation watermelon ham salmon-pink peony candyfloss shrimp prawn "
-    "piglet sakura rosebud fleshy flesh-coloured geranium rose-pink taffy",
+    "sakura rosebud fleshy flesh-coloured geranium rose-pink taffy",
     "bright pink": "magenta fuchsia cerise raspberry hot-pink",
     "purple": "violet amethyst grape plum lavender-purple iris orchid boysenberry fig crocus thistle heliotrope "
     "byzantine ube prune purplish-violet",
