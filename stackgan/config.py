@@ -284,8 +284,8 @@ class AugmentConfig:
 class OptimConfig:
     """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
-    ``decay_images``: rates fall as 1 / √(1 + images seen / decay_images), 0 for constant ones; ``decay_from``: and
-    linearly to 5 % in the rest of the run from this share of it on. ``precision``: of convolutions and matrix
+    ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
+    this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
     products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
     in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
     under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
@@ -431,7 +431,7 @@ PRESETS: dict[str, Config] = {
         discriminator=DiscriminatorConfig(match=1.0),
         loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
         augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
-        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_images=10_000, decay_from=0.7),
+        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_images=30_000, decay_from=0.5),
         train=TrainConfig(images=10_000_000, minutes=60, save_minutes=5, sample_minutes=5),
     ),
 }

@@ -620,9 +620,11 @@ def _penalty(net: Discriminator, real: Tensor, condition: Tensor | None, power: 
 
 
 def _set_learning_rates(run: Run) -> None:
-    """Constant or falling as 1 / √images, then linear to 5 % from optim.decay_from (a share of the run) on."""
+    """Constant, falling as 1 / √images from optim.decay_images on, and to 5 % of that from optim.decay_from on."""
     optim = run.config.optim
-    scale = (1 + run.progress.images / optim.decay_images) ** -0.5 if optim.decay_images else 1.0
+    scale = 1.0
+    if optim.decay_images and run.progress.images > optim.decay_images:
+        scale = (optim.decay_images / run.progress.images) ** 0.5
     if optim.decay_from < 1:
         late = (run.progress.fraction(run.config) - optim.decay_from) / (1 - optim.decay_from)
         scale *= 1 - 0.95 * min(max(late, 0.0), 1.0)

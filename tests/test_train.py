@@ -296,12 +296,12 @@ def test_rates_fall_with_images_and_towards_the_end() -> None:
     keys = ["text.dim=12", "optim.decay_images=100", "optim.decay_from=0.5", "train.images=1000"]
     run = Run.start(_config(*keys), torch.device("cpu"))
     rates = []
-    for images in (0, 300, 750, 1000):
+    for images in (100, 400, 750, 1000):
         run.progress.images = images
         _set_learning_rates(run)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in run.optimizers])
     g, d = run.config.optim.lr_generator, run.config.optim.lr_discriminator
-    shares = [1, 0.5, (1 - 0.95 / 2) / 8.5**0.5, 0.05 / 11**0.5]
+    shares = [1, 0.5, (1 - 0.95 / 2) * (100 / 750) ** 0.5, 0.05 * 0.1**0.5]
     assert rates == [[pytest.approx(share * g), pytest.approx(share * d)] for share in shares]
 
 
