@@ -13,6 +13,10 @@ words, and the encoder never learns which colour belongs to which part. Batches 
 photos whose captions use the same words (VSE++'s hard negatives, arXiv:1707.05612, drawn by words), and every photo
 and caption is set against its own caption with two words swapped (NegCLIP, arXiv:2210.01936): only who has what tells
 them apart.
+
+With a teacher (``compact.teacher``, :mod:`stackgan.distil`) the encoder learns ordinary English beside it: captions
+in other words (:mod:`stackgan.paraphrase`) are to mean what they stand for and nothing else, by the same contrast
+between captions, and sentences what the teacher says of them.
 """
 
 from __future__ import annotations
@@ -326,7 +330,7 @@ class _Batches:
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
-        self.drawn = one
+        self.drawn = one  # rows of the first captions among the distinct, for those who say them otherwise
         ids = self.ids[np.concatenate([one, two, one + self.captions])]
         ids = ids[:, : int((ids != 1).sum(1).max())]
         mask = ids != 1

@@ -121,6 +121,12 @@ def test_a_compact_encoder_is_no_teacher(encoder: CompactEncoder, tmp_path: Path
         Teacher(str(tmp_path / "text"))
 
 
+@pytest.mark.parametrize("key", ["distil", "paraphrase"])
+def test_weights_are_not_negative(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"compact\.{key} is -1\.0: it must be 0 or more"):
+        replace(SETTINGS, **{key: -1.0})
+
+
 # ---------------------------------------------------------------------------------------------------- parts
 
 
