@@ -105,7 +105,7 @@ class Discriminator(nn.Module):
         return logits
 
     def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast in D (arXiv:2101.04702, eq. 6)."""
+        """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
         return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
 
     def unconditional(self, h: Tensor) -> Tensor:
