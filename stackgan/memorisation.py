@@ -121,7 +121,7 @@ def _pixels(pictures: PictureSet) -> Tensor:
 
 
 def neighbour_sheet(
-    found: Memorisation, generated: PictureSet, train: PictureSet, *, closest: bool, count: int = 16
+    found: Memorisation, generated: PictureSet, train: PictureSet, *, closest: bool, count: int = 18
 ) -> Image.Image:
     """Generated pictures, each beside its nearest training photo in features and in pixels.
 
@@ -143,4 +143,4 @@ def neighbour_sheet(
             rank = float((found.held_out[space].distance < theirs.distance[row]).double().mean())
             words.append(f"{space} {rank:.0%}".replace("%", " %"))
         groups.append((f"painted {row} | " + " | ".join(words), pictures))
-    return caption_sheet(groups, columns=2, side=min(128, max(96, generated.side)))
+    return caption_sheet(groups, columns=3, side=min(128, max(96, generated.side)))
