@@ -307,7 +307,7 @@ def test_unknown_study_names_the_known_ones(tmp_path: Path) -> None:
         ValueError, match="unknown study 'flows': choose from kl, vae-digits, flow-digits, flow-2d, latents"
     ):
         study("flows", tmp_path)
-    assert set(STUDIES) == {"kl", "vae-digits", "flow-digits", "flow-2d", "latents"}
+    assert set(STUDIES) == {"kl", "vae-digits", "flow-digits", "flow-2d", "latents", "recipe"}
 
 
 def test_missing_package_names_the_extra() -> None:
