@@ -52,7 +52,8 @@ def open_start(folder: Path) -> Start:
         config = Config.from_dict(values, str(folder / "config.json"))
         state = load_state(folder / "state.pt")
         text = folder / "text"
-        trained = {name: round(value) for name, value in state["progress"].items()}
+        progress = state["progress"]
+        trained = {"steps": progress["step"], "images": progress["images"], "seconds": round(progress["seconds"])}
         return Start(
             folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
         )
