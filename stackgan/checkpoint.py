@@ -20,6 +20,7 @@ from torch import Tensor
 
 import stackgan
 from stackgan.config import Config
+from stackgan.folders import replace_folder
 from stackgan.text import TextEncoder
 
 __all__ = ["FORMAT", "Published", "load_published", "load_state", "publish", "save_state", "write_atomic"]
@@ -100,15 +101,7 @@ def publish(
                 file.chmod(mode)
         old = folder.with_name(f"{folder.name}.partial-old-{os.getpid()}")
         shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.replace(old)
-        try:
-            partial.replace(folder)
-        except BaseException:
-            if old.exists():
-                old.replace(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(partial, folder, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -24,6 +24,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from stackgan.folders import replace_folder
+
 __all__ = ["Packed", "pack", "unpack"]
 
 FORMAT = 1
@@ -127,17 +129,9 @@ def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
     try:
         partial.mkdir(parents=True)
         files = _extract(pieces, manifest, partial)
-        if folder.exists():
-            folder.replace(old)
-        try:
-            partial.replace(folder)
-        except BaseException:
-            if old.exists():
-                old.replace(folder)
-            raise
+        replace_folder(partial, folder, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return files
 
 

@@ -27,6 +27,8 @@ from typing import IO, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stackgan.folders import replace_folder
+
 try:  # advisory locks tell a folder in the making from one left behind; Windows has none and keeps both
     import fcntl
 except ImportError:  # pragma: no cover
@@ -259,17 +261,7 @@ class PreparedWriter:
 
     def _rename(self) -> None:
         self._check_out()  # somebody may have put something there meanwhile
-        if self.out.exists() and any(self.out.iterdir()):
-            old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
-            self.out.replace(old)
-            try:
-                self._partial.replace(self.out)
-            except BaseException:
-                old.replace(self.out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            self._partial.replace(self.out)
+        replace_folder(self._partial, self.out, self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}"))
 
 
 class _SplitWriter:

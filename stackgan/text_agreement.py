@@ -34,6 +34,7 @@ from tqdm import tqdm
 from stackgan.caption_contrast import train_compact_encoder
 from stackgan.config import CompactConfig
 from stackgan.data import centre_crops
+from stackgan.folders import replace_folder
 from stackgan.pipeline import StackGANPipeline, to_pil
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.text import CompactEncoder, TextEncoder
@@ -225,12 +226,9 @@ def _keep(encoder: CompactEncoder, cache: Path, facts: Mapping[str, Any]) -> Non
     try:
         encoder.save(partial)
         (partial / "judge.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if cache.exists():
-            cache.replace(old)
-        partial.replace(cache)
+        replace_folder(partial, cache, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 # -------------------------------------------------------------------------------------------------- measure

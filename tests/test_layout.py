@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
+    {"folders"},
     {"prepared"},
     {"config", "allocator", "grid", "png", "animate", "bags", "swaps", "paraphrase", "pieces"},
     {"compiler", "layers", "losses", "metrics", "augment", "ema", "health", "schedules"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_published, write_atomic
 from stackgan.colour_agreement import full_caption_rows
 from stackgan.config import preset
 from stackgan.features import load_features
@@ -31,8 +29,7 @@ from stackgan.picture_sets import Photos, embeddings_of, painted_captions
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
-from stackgan.train import train
-from stackgan.warm_start import copy_folder
+from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
 
 __all__ = ["run"]
 
@@ -97,7 +94,7 @@ def run(
         for number in chosen:
             pipe = StackGANPipeline.from_pretrained(_checkpoint(out, module, number))
             cache = out / "figures" / f"{module}-{number}.json"
-            found = _cached(cache, pipe.fingerprint)
+            found = cached_figures(cache, pipe.fingerprint)
             if found is None:
                 e = embeddings_of(pipe, test, rows[:DIVERSITY_CAPTIONS])
                 assert e is not None
@@ -107,8 +104,7 @@ def run(
                     found["distance"] = kernel_distance(painted.features, truth).value
                 if pipe.model.posterior is not None:
                     found |= posterior_figures(pipe, test)
-                cache.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(cache, json.dumps({"checkpoint": pipe.fingerprint, **found}).encode())
+                keep_figures(cache, pipe.fingerprint, found)
             figures[module].append(found)
     numbers: dict[str, Any] = {
         "images": images,
@@ -141,26 +137,12 @@ def _checkpoint(out: Path, module: str, seed: int) -> Path:
 def _train(out: Path, data: Path, model: str, seed: int, first: int, images: int, overrides: tuple[str, ...]) -> None:
     """Train one model unless it is finished; all share the caption encoder of the first."""
     folder = out / f"{model}-{seed}"
-    if _trained(folder / "checkpoint") >= images:
+    if trained(folder, "images") >= images:
         return
-    print(f"training {folder.name}")
     keys = ["loss.diversity=1", "compact.steps=3200", "train.minutes=0", f"latent.z={model}", *overrides]
     config = preset("quickstart", keys)
     config = replace(config, train=replace(config.train, images=images, seed=seed, save_minutes=3))
-    shared = out / f"{MODELS[0]}-{first}" / "text"
-    if shared.is_dir() and not (folder / "text").exists():
-        copy_folder(shared, folder / "text")
-    with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
-        code = train(data, folder, config)
-    if code:
-        raise KeyboardInterrupt
-
-
-def _trained(checkpoint: Path) -> int:
-    """Pictures that a run's checkpoint has seen, 0 where there is none."""
-    if not (checkpoint / "config.json").is_file():
-        return 0
-    return int(load_published(checkpoint).facts["trained"]["images"])
+    train_quietly(data, folder, config, out / f"{MODELS[0]}-{first}" / "text")
 
 
 def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
@@ -178,13 +160,6 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
             steps=min(steps, FEWER_STEPS.get(family, steps)),
             seed=seed,
         )
-
-
-def _cached(file: Path, fingerprint: str) -> dict[str, float] | None:
-    if not file.is_file():
-        return None
-    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return found if found.pop("checkpoint") == fingerprint else None
 
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:

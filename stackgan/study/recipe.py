@@ -9,14 +9,11 @@ What is finished is kept in the folder, so that a run that was stopped goes on. 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stackgan.checkpoint import load_published, load_state, write_atomic
+from stackgan.checkpoint import load_published, load_state
 from stackgan.config import Config, preset
 from stackgan.features import Features, load_features
 from stackgan.metrics import kernel_distance
@@ -25,7 +22,7 @@ from stackgan.picture_sets import Photos, caption_rows, painted_captions
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
-from stackgan.train import train
+from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
 from stackgan.warm_start import copy_folder
 
 __all__ = ["ROWS", "run"]
@@ -126,35 +123,21 @@ def _config(row: str, seed: int, minutes: float, overrides: tuple[str, ...]) -> 
 
 def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
     """Train one row unless it is finished; all share the first row's caption encoder."""
-    if _trained(folder / "checkpoint") >= int(60 * config.train.minutes):
+    if trained(folder, "seconds") >= int(60 * config.train.minutes):
         return
-    print(f"training {folder.name}")
     shared = out / "text"
-    if shared.is_dir() and not (folder / "text").exists():
-        copy_folder(shared, folder / "text")
-    with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
-        code = train(data, folder, config)
-    if code:
-        raise KeyboardInterrupt
+    train_quietly(data, folder, config, shared)
     if not shared.is_dir():
         copy_folder(folder / "text", shared)
-
-
-def _trained(checkpoint: Path) -> int:
-    """Whole seconds that a run's checkpoint has trained, −1 where there is none."""
-    if not (checkpoint / "config.json").is_file():
-        return -1
-    return int(load_published(checkpoint).facts["trained"]["seconds"])
 
 
 def _measure(folder: Path, test: PreparedSplit, network: Features, count: int) -> dict[str, float]:
     """Kernel distances of the average and of the live generator, the better of the two, and the pictures seen."""
     pipe = StackGANPipeline.from_pretrained(folder / "checkpoint")
     cache = folder / "figures.json"
-    if cache.is_file():
-        stored: dict[str, Any] = json.loads(cache.read_text("utf-8"))
-        if stored.pop("checkpoint") == pipe.fingerprint:
-            return stored
+    kept = cached_figures(cache, pipe.fingerprint)
+    if kept is not None:
+        return kept
     published = load_published(folder / "checkpoint")
     live = StackGAN(published.config)
     live.load_state_dict(load_state(folder / "state.pt")["model"])
@@ -165,7 +148,7 @@ def _measure(folder: Path, test: PreparedSplit, network: Features, count: int) -
         painted = painted_captions(painter, test, rows, 0, None).features(network)
         figures[name] = kernel_distance(painted.features, truth).value
     figures["distance"] = min(figures["average"], figures["live"])
-    write_atomic(cache, json.dumps({"checkpoint": pipe.fingerprint, **figures}).encode())
+    keep_figures(cache, pipe.fingerprint, figures)
     return figures
 
 
