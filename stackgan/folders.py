@@ -9,7 +9,6 @@ __all__ = ["replace_folder"]
 def replace_folder(new: Path, target: Path, old: Path) -> None:
     """Give ``new`` the name ``target``; what stands there waits as ``old``, and comes back if that fails.
 
-
     All three lie on one file system, and ``old`` does not exist.
     """
     if target.exists():
