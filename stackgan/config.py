@@ -284,6 +284,8 @@ class AugmentConfig:
 class OptimConfig:
     """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
+    ``standing``: pictures that the average's BatchNorm statistics are measured on wherever it is saved, shown or
+    evaluated, 0 takes over the live generator's, as published.
     ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
     this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
     products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
@@ -302,6 +304,7 @@ class OptimConfig:
     beta2: float = 0.99
     average: float = 0.999
     average_ramp: bool = True
+    standing: int = 0
     decay_images: int = 0
     decay_from: float = 1.0
     precision: str = "bf16"
@@ -316,6 +319,7 @@ class OptimConfig:
             _check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
         for name in ("beta1", "beta2", "average"):
             _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
+        _check(self.standing >= 0, "optim.standing", self.standing, "0 or more")
         _check(self.decay_images >= 0, "optim.decay_images", self.decay_images, "0 or more")
         _check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
         _check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
@@ -431,7 +435,9 @@ PRESETS: dict[str, Config] = {
         discriminator=DiscriminatorConfig(match=1.0),
         loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
         augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
-        optim=OptimConfig(lr_generator=8e-4, lr_discriminator=8e-4, decay_images=30_000, decay_from=0.5),
+        optim=OptimConfig(
+            lr_generator=8e-4, lr_discriminator=8e-4, standing=2048, decay_images=30_000, decay_from=0.5
+        ),
         train=TrainConfig(images=10_000_000, minutes=60, save_minutes=5, sample_minutes=5),
     ),
 }

@@ -431,10 +431,20 @@ def colour_word_section(context: Context) -> Findings:
         raise NotMeasured("no caption of the split names a colour that can be changed")
     titles = {"words": "basic colour words", "synonyms": "words that training never had"}
     rows = [
-        (titles[name], str(f["pairs"]), f"{_share(f['moved'])} ± {_share(f['error'])}", _share(f["shuffled_control"]))
+        (
+            titles[name],
+            str(f["pairs"]),
+            f"{_share(f['moved'])} ± {_share(f['error'])}",
+            _share(f["shuffled_control"]),
+            _share(f["gained_over_others"]),
+        )
         for name, f in figures.items()
     ]
-    tables = [Table(("", "pairs", "moved to the new colour", "other pairs' words"), rows)]
+    tables = [
+        Table(
+            ("", "pairs", "moved to the new colour", "other pairs' words", "new colour gained more than others"), rows
+        )
+    ]
     if "words" in figures:
         to, old = figures["words"]["to"], figures["words"]["from"]
         colours = [colour for colour in BASIC if colour in to or colour in old]
@@ -446,7 +456,9 @@ def colour_word_section(context: Context) -> Findings:
         figures=figures,
         protocol="Pairs of captions that differ in one colour word, painted with the same seed. Moved: the "
         "foreground has more of the new colour against the old one than before, measured in CIELAB without any "
-        "network. 50 %: the word does nothing. Other pairs' words: the same pictures, other words.",
+        "network. 50 %: the word does nothing. Other pairs' words: the same pictures, other words. Gained more than "
+        "others: against every third colour in turn; a word that is not understood takes the old colour away, which "
+        "counts as moved, and stands at 50 % here.",
         tables=tables,
         headlines=[("colour words that move the picture", _share(f["moved"])) for f in [figures.get("words")] if f],
         sheets=[Sheet(f"colour-{name}", f"Before and after, {titles[name]}:", sheet) for name, sheet in sheets],

@@ -52,6 +52,7 @@ from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline, chosen_device, to_pil
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.quick_figures import quick_figures
+from stackgan.standing import standing_statistics
 from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_text_encoder
 from stackgan.warm_start import Start, copy_text_encoder, copy_weights
 
@@ -261,6 +262,11 @@ def train(
     publisher = _Publisher(run_folder / "checkpoint", prepared, encoder, start)
     evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
 
+    def settle() -> None:
+        """Make the average ready to be looked at."""
+        if config.optim.standing:
+            standing_statistics(run.average, embeddings, config.optim.standing, config.optim.batch_size)
+
     def save() -> None:
         save_state(state_file, run.state())
         if run.model.has_code_flow and embeddings is not None:
@@ -283,13 +289,18 @@ def train(
             if run.progress.step % config.train.log_steps == 0:
                 log(run.progress, scalars, bar)
                 bar.total = max(round(run.progress.images / run.progress.fraction(config)), run.progress.images)
-            if run.progress.seconds - sampled >= 60 * config.train.sample_minutes:
+            to_show = run.progress.seconds - sampled >= 60 * config.train.sample_minutes
+            to_save = run.progress.seconds - saved >= 60 * config.train.save_minutes
+            to_evaluate = config.eval.every and run.progress.seconds - evaluated >= 60 * config.eval.every
+            if to_show or to_save or to_evaluate:
+                settle()
+            if to_show:
                 log.image(run.progress.step, viewer(run))
                 sampled = run.progress.seconds
-            if run.progress.seconds - saved >= 60 * config.train.save_minutes:
+            if to_save:
                 save()
                 saved = run.progress.seconds
-            if evaluator is not None and run.progress.seconds - evaluated >= 60 * config.eval.every:
+            if evaluator is not None and to_evaluate:
                 figures, best = evaluator(run)
                 log.figures(run.progress, figures)
                 if best:
@@ -297,6 +308,7 @@ def train(
                 evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)
             bar.update(config.optim.batch_size)
             late = time.monotonic() - called >= 60 * stop_after
+        settle()
         log.image(run.progress.step, viewer(run))
         save()
     if stop:

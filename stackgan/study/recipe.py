@@ -54,6 +54,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "float32": ("modern", ["optim.precision=fp32"]),
     "CA_NET's KL as published": ("modern", ["loss.kl=2"]),
     "plain average": ("modern", ["optim.average_ramp=false"]),
+    "running statistics": ("modern", ["optim.standing=0"]),
 }
 
 
