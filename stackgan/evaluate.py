@@ -30,7 +30,7 @@ from stackgan.grid import caption_sheet
 from stackgan.inception import load_inception
 from stackgan.latent_figures import diversity, posterior_figures, real_pictures, seconds_to_sample, text_free
 from stackgan.memorisation import LEVELS, PIXEL_SIDE, memorisation, nearness_of, neighbour_sheet, verdict
-from stackgan.metrics import area_under_curve
+from stackgan.metrics import area_under_curve, realism
 from stackgan.picture_sets import (
     Painted,
     Photos,
@@ -49,6 +49,7 @@ from stackgan.text_agreement import Judge, choose_judges, text_agreement_figures
 __all__ = ["SECTIONS", "Context", "evaluate"]
 
 SAMPLES = 64
+EXTREMES = 16  # pictures on the sheets of the worst and the best
 MOSAIC_MOST = 50  # pictures along a side of the contact sheet, as in the paper
 DIVERSITY_CAPTIONS, DIVERSITY_PHOTOS = 40, 1000
 EDITS_MOST = 1000
@@ -319,6 +320,33 @@ def distance_section(context: Context) -> Findings:
     if not any(network.inception for network in context.networks):
         words.append("FID, KID and Inception score: give --inception auto, or the file of the weights.")
     return Findings(figures=figures, protocol=" ".join(words), tables=tables, headlines=headlines)
+
+
+def best_and_worst(context: Context) -> Findings:
+    """The pictures most and least like photos, by their realism score; no eye picked them."""
+    network, reference = context.networks[0], context.described_reference(context.networks[0])
+    if len(reference) < 4:
+        raise NotMeasured("it takes 4 photos to compare with")
+    score = realism(context.pictures.features(network).features, reference.features)
+    order = score.argsort(descending=True, stable=True).tolist()
+    captions = context.captions() if context.pipe.conditional else [f"seed {context.seed + i}" for i in order]
+    sheets = []
+    for name, title, rows in (
+        ("worst", "Least like photos, the worst first:", order[::-1][:EXTREMES]),
+        ("best", "Most like photos, the best first:", order[:EXTREMES]),
+    ):
+        pictures = [Image.fromarray(levels) for levels in context.pictures.rows(rows)]
+        groups = [(captions[row], [picture]) for row, picture in zip(rows, pictures, strict=True)]
+        sheets.append(Sheet(name, title, caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))))
+    inside = float((score >= 1).double().mean())
+    return Findings(
+        figures={"network": network.name, "inside": inside, "median": float(score.median())},
+        protocol=f"Realism score (arXiv:1904.06991, section 5) in {network.name} features: how far a picture lies "
+        f"inside the manifold of the {context.split.name} photos, of which the half with the larger balls is left "
+        f"out. At 1 or above, inside: {_share(inside)}. The {EXTREMES} least and the {EXTREMES} most real of "
+        f"{context.count:,} pictures by that score.",
+        sheets=sheets,
+    )
 
 
 def memorisation_section(context: Context) -> Findings:
@@ -614,6 +642,7 @@ class Section:
 SECTIONS = (
     Section("samples", "64 pictures, not picked", samples),
     Section("distances", "Distances to real pictures", distance_section),
+    Section("best_and_worst", "The worst and the best", best_and_worst),
     Section("memorisation", "Are training photos copied?", memorisation_section),
     Section("colours", "Do named colours arrive?", colour_section),
     Section("text_agreement", "Do pictures find their captions?", text_agreement_section),

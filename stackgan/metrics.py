@@ -20,6 +20,7 @@ __all__ = [
     "kernel_distance",
     "nearest",
     "precision_recall",
+    "realism",
 ]
 
 BLOCK = 1024  # rows whose distances to all others are held at a time
@@ -156,6 +157,32 @@ def density_coverage(generated: Tensor, real: Tensor, neighbours: int = 5) -> tu
     return float(inside.sum()) / (neighbours * len(generated)), float(inside.any(0).double().mean())
 
 
+def realism(generated: Tensor, real: Tensor, neighbours: int = 3) -> Tensor:
+    """How far inside the real manifold each generated row lies, (N,): above 1 inside, below outside.
+
+        R(g) = max over real r of  |r − its k-th neighbour| / |g − r|          (arXiv:1904.06991, equation 3)
+
+    As there, the half of the real rows with the larger balls is left out: rare rows' balls reach far.
+
+    Raises:
+        ValueError: ``neighbours`` or fewer rows, another D.
+
+    >>> line = torch.arange(8.0)[:, None]
+    >>> realism(torch.tensor([[3.0], [3.5], [20.0]]), line, neighbours=1).tolist()
+    [inf, 2.0, 0.07692307692307693]
+    """
+    _check(generated, real, neighbours + 1)
+    generated, real = generated.double(), real.double()
+    radii = _radii(real, neighbours)
+    kept = radii <= radii.median()
+    return torch.cat(
+        [
+            (radii[kept] / block).nan_to_num(torch.inf, torch.inf).amax(1)
+            for _, block in _blocks(generated, real[kept])
+        ]
+    )
+
+
 def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Euclidean distance (N,) of each row of ``x`` (N, D) to its nearest row of ``y`` (M, D), and which that is.
 
@@ -198,8 +225,13 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 def _in_balls(x: Tensor, centres: Tensor, neighbours: int) -> Tensor:
     """(N, M) bool: row i of ``x`` is no farther from row j of ``centres`` than that one's k-th other row is."""
-    radii = torch.cat([block.kthvalue(neighbours + 1).values for _, block in _blocks(centres, centres)])
+    radii = _radii(centres, neighbours)
     return torch.cat([block <= radii for _, block in _blocks(x, centres)])
+
+
+def _radii(rows: Tensor, neighbours: int) -> Tensor:
+    """Distance (N,) of each row to its k-th nearest other row."""
+    return torch.cat([block.kthvalue(neighbours + 1).values for _, block in _blocks(rows, rows)])
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

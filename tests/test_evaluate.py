@@ -169,12 +169,14 @@ def test_a_report_of_everything(
     assert found["text_agreement"]["own"]["random"]["painted"] <= 1 and found["colour_words"]["words"]["pairs"] > 20
     assert set(found["editing"]["kept"]) == {"background", "facing", "pose", "size", "tilt", "scale"}
 
-    for name in ("samples", "nearest-closest", "nearest-unpicked", "edits", "alike"):
+    assert 0 <= found["best_and_worst"]["inside"] <= 1
+
+    for name in ("samples", "worst", "best", "nearest-closest", "nearest-unpicked", "edits", "alike"):
         assert min(Image.open(out / f"{name}.png").size) >= 200
     assert "Kernel distance (tiny features)" in printed and "report.html" in printed
 
     page = (out / "report.html").read_text("utf-8")
-    assert page.count("<img ") >= 64 + 5 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
+    assert page.count("<img ") >= 64 + 7 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
     assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # loads nothing
     for caption in found["samples"]["captions"]:
         assert f"<figcaption>{caption}</figcaption>" in page

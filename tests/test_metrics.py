@@ -17,6 +17,7 @@ from stackgan.metrics import (
     kernel_distance,
     nearest,
     precision_recall,
+    realism,
 )
 
 
@@ -144,6 +145,19 @@ def test_density_and_coverage_by_their_definitions() -> None:
     assert recall == 1.0  # generated radii 1, 1, 18.5: 3 and 7 lie in the ball of 20
     with pytest.raises(ValueError, match="N at least 6"):
         density_coverage(generated, real)
+
+
+def test_realism_by_its_definition() -> None:
+    """Of real 0, 1, 3, 7 with radii 1, 1, 2, 4 the first two are kept; twins of radius 0 hold what equals them."""
+    real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [3.0], [-9.0]])
+    assert realism(generated, real, neighbours=1).tolist() == pytest.approx([2, 0.5, 1 / 9])
+    twins = torch.tensor([[2.0], [2.0], [5.0], [5.0]])
+    assert realism(torch.tensor([[2.0], [3.0]]), twins, neighbours=1).tolist() == [torch.inf, 0]
+    x = normal(300, 4)
+    inside, outside = realism(normal(300, 4, seed=2), x), realism(normal(300, 4, seed=2, shift=4), x)
+    assert (inside >= 1).double().mean() > 0.5 > 0.05 > (outside >= 1).double().mean()
+    with pytest.raises(ValueError, match="N at least 4"):
+        realism(generated, x[:3, :1])
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
