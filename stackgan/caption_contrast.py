@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.bags import bags_of_words, nearest_others
+from stackgan.compact_encoder import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 from stackgan.distil import (
     SPECIALS,
     EnglishTable,
@@ -46,7 +47,6 @@ from stackgan.distil import (
 from stackgan.paraphrase import Paraphraser
 from stackgan.schedules import warm_cosine
 from stackgan.swaps import swapped_captions
-from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -29,8 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.compact_encoder import split_words
 from stackgan.paraphrase import HELD_OUT, MEANINGS, Paraphraser
-from stackgan.text import TransformersEncoder, load_text_encoder, split_words
+from stackgan.text import TransformersEncoder, load_text_encoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,16 +14,17 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from stackgan import text
 from stackgan.caption_contrast import (
     _Batches,
     contrastive_loss,
     train_compact_encoder,
     train_tokenizer,
 )
+from stackgan.compact_encoder import COMPACT, CaptionTransformer, ImageHalf, compact_config
 from stackgan.config import CompactConfig
 from stackgan.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record, load_side
 from stackgan.text import CompactEncoder, load_text_encoder
+from stackgan.text_encoder import read_tensors, write_tensors
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 190, 50), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
 SETTINGS = CompactConfig(
@@ -263,10 +264,10 @@ def test_transformers_reads_the_same_folder(encoder: CompactEncoder, saved: Path
 
 def test_the_default_size_is_a_few_megabytes(encoder: CompactEncoder, tmp_path: Path) -> None:
     settings = CompactConfig()
-    config = text.compact_config(settings, 300, 0.1)
-    network = text.CaptionTransformer(config)
+    config = compact_config(settings, 300, 0.1)
+    network = CaptionTransformer(config)
     projection = torch.nn.Linear(settings.width, settings.dim)
-    half = text.ImageHalf(settings.dim, settings.image_size)
+    half = ImageHalf(settings.dim, settings.image_size)
     big = CompactEncoder(network, projection, encoder.tokenizer, encoder.words, config, image_half=half)
     big.save(tmp_path / "text")
     assert sum(path.stat().st_size for path in (tmp_path / "text").iterdir()) < 4e6
@@ -318,10 +319,10 @@ def test_damaged_folders_are_refused(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.safetensors: not a safetensors file"):
         load_text_encoder(str(saved))
     (saved / "model.safetensors").write_bytes(good)
-    tensors = text._read_tensors(saved / "model.safetensors")
+    tensors = read_tensors(saved / "model.safetensors")
     name = "encoder.layer.0.output.dense.bias"
     tensors[f"{name}_"] = tensors.pop(name)
-    text._write_tensors(saved / "model.safetensors", tensors)
+    write_tensors(saved / "model.safetensors", tensors)
     with pytest.raises(ValueError, match="missing, unexpected or of another shape"):
         load_text_encoder(str(saved))
     (saved / "tokenizer.json").write_text("{}")
@@ -329,7 +330,7 @@ def test_damaged_folders_are_refused(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a tokenizer"):
         load_text_encoder(str(saved))
     config = json.loads((saved / "config.json").read_text())
-    config[text._COMPACT]["format"] = 99
+    config[COMPACT]["format"] = 99
     (saved / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="format 99, this code reads 1"):
         load_text_encoder(str(saved))

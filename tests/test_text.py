@@ -13,16 +13,18 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from stackgan import text
+from stackgan.compact_encoder import CaptionTransformer
 from stackgan.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record, load_side
 from stackgan.text import (
-    CaptionTransformer,
     CompactEncoder,
+    Notice,
     PrecomputedEmbeddings,
+    TextEncoder,
     TransformersEncoder,
     caption_embeddings,
     load_text_encoder,
 )
+from stackgan.text_encoder import read_tensors, write_tensors
 
 WORDS = ["a", "bird", "red", "blue", "crimson", "with", "black", "wings", "small", "and", "has", "the", "crown", "is"]
 CAPTIONS = ["a red bird", "a small blue bird with black wings and a red crown", "the crown is black"]
@@ -172,7 +174,7 @@ def test_text_half_of_a_whole_clip(tmp_path: Path) -> None:
     torch.testing.assert_close(encoder.encode(CAPTIONS[:1]), states.pooler_output)
     torch.testing.assert_close(load_text_encoder(str(tmp_path), "pooler").encode(CAPTIONS[:1]), projected)
     encoder.save(tmp_path / "saved")
-    assert not any("vision" in name for name in text._read_tensors(tmp_path / "saved" / "model.safetensors"))
+    assert not any("vision" in name for name in read_tensors(tmp_path / "saved" / "model.safetensors"))
     again = load_text_encoder(str(tmp_path / "saved"))
     assert again.identity.split("-")[-1] == encoder.identity.split("-")[-1]
     assert torch.equal(again.encode(CAPTIONS), encoder.encode(CAPTIONS))
@@ -234,7 +236,7 @@ def test_sentence_transformers_folder(tmp_path: Path) -> None:
     linear = randomise(nn.Linear(16, 5))
     facts = {"in_features": 16, "out_features": 5, "activation_function": "torch.nn.modules.activation.Tanh"}
     (folder / "2_Dense" / "config.json").write_text(json.dumps(facts))
-    text._write_tensors(
+    write_tensors(
         folder / "2_Dense" / "model.safetensors", {f"linear.{k}": v for k, v in linear.state_dict().items()}
     )
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
@@ -304,9 +306,9 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 def test_missing_weights_are_never_made_up(tmp_path: Path) -> None:
     make_bert(tmp_path).save_pretrained(tmp_path)
-    tensors = text._read_tensors(tmp_path / "model.safetensors")
+    tensors = read_tensors(tmp_path / "model.safetensors")
     del tensors["encoder.layer.1.output.dense.weight"]
-    text._write_tensors(tmp_path / "model.safetensors", tensors)
+    write_tensors(tmp_path / "model.safetensors", tensors)
     with pytest.raises(ValueError, match=r"1 weights are missing.*encoder\.layer\.1\.output\.dense\.weight"):
         load_text_encoder(str(tmp_path))
 
@@ -372,7 +374,7 @@ def make_split(folder: Path, captions: list[tuple[str, ...]]) -> PreparedSplit:
     return PreparedFolder.open(folder).splits["train"]
 
 
-class Counting(text.TextEncoder):
+class Counting(TextEncoder):
     """Letters counted; remembers what it was asked."""
 
     dim = 2
@@ -389,7 +391,7 @@ class Counting(text.TextEncoder):
         self.asked += captions
         return torch.tensor([[len(caption), caption.count("a")] for caption in captions], dtype=torch.float32)
 
-    def notices(self, captions: Any) -> list[text.Notice]:
+    def notices(self, captions: Any) -> list[Notice]:
         return []
 
     def save(self, folder: Path) -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from stackgan.caption_contrast import train_tokenizer
+from stackgan.compact_encoder import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 from stackgan.config import CompactConfig, preset
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
-from stackgan.text import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 
 CAPTIONS = (
     "a small red bird with black wings",

@@ -1,0 +1,188 @@
+"""What a text encoder is, and what all of them share: batches of tokens, notices, files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "Notice",
+    "TextEncoder",
+    "by_length",
+    "fill_module",
+    "filled_folder",
+    "hash_tensors",
+    "mean_state",
+    "padded",
+    "read_json",
+    "read_tensors",
+    "truncation_notice",
+    "word_at",
+    "write_json",
+    "write_tensors",
+]
+
+_CHUNK = 64  # captions a forward pass
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a reader of the pictures should know about how caption ``index`` was understood."""
+
+    index: int
+    kind: Literal["truncated", "unknown"]
+    message: str
+
+
+class TextEncoder(ABC):
+    """Captions to embeddings; frozen, in evaluation mode.
+
+    Attributes:
+        dim: T, the length of an embedding.
+        identity: names the encoder by content (family, pooling, hash of weights and tokenizer), so that equal
+            identities mean equal embeddings up to rounding; fit for a file name.
+    """
+
+    dim: int
+
+    @property
+    @abstractmethod
+    def identity(self) -> str: ...
+
+    @abstractmethod
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Embeddings of the captions, (B, T) float32; up to rounding, a row depends on its caption alone."""
+
+    @abstractmethod
+    def notices(self, captions: Sequence[str]) -> list[Notice]:
+        """Captions that were cut short and words that were not understood, in the order of the captions."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write a folder that :func:`load_text_encoder` reads back to the same embeddings and identity."""
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the weights; ``encode`` returns its embeddings on that device."""
+        return self
+
+
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of token states (B, L, H) over the tokens that are there, (B, H)."""
+    weights = mask.to(states.dtype).unsqueeze(-1)  # (B, L, 1)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids (B, L) padded on the right, and the mask of what is no padding."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows], dtype=torch.long)
+    mask = torch.arange(length)[None] < torch.tensor([len(row) for row in rows])[:, None]
+    return ids.to(device), mask.to(device)
+
+
+def by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Indices of the rows in chunks of like length, so that little is computed for padding."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    for start in range(0, len(order), _CHUNK):
+        yield order[start : start + _CHUNK]
+
+
+def word_at(caption: str, position: int) -> str:
+    for match in re.finditer(r"\S+", caption):
+        if match.end() > position:
+            return match.group()
+    return ""
+
+
+def truncation_notice(index: int, caption: str, starts: Sequence[int], kept: int) -> Notice:
+    number = sum(match.start() <= starts[kept] for match in re.finditer(r"\S+", caption))
+    word = word_at(caption, starts[kept])
+    return Notice(
+        index,
+        "truncated",
+        f'kept {kept} of {len(starts)} tokens: the text from word {number}, "{word}", on was dropped',
+    )
+
+
+def hash_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: no such file; it belongs to a text encoder's folder") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: holds a {type(values).__name__}, expected a JSON object")
+    return values
+
+
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save
+
+    # Written here and not by the library, which makes files that only their owner may read.
+    file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"}))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: not a safetensors file ({error})") from None
+
+
+def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Load every parameter from the tensors, in the module's own precision."""
+    wanted = module.state_dict()
+    wrong = sorted(set(wanted) ^ set(tensors)) or sorted(
+        name for name in wanted if wanted[name].shape != tensors[name].shape
+    )
+    if wrong:
+        raise ValueError(f"{folder}: weight {wrong[0]!r} is missing, unexpected or of another shape")
+    module.load_state_dict(tensors)
+
+
+@contextlib.contextmanager
+def filled_folder(folder: Path) -> Iterator[Path]:
+    """A fresh folder beside ``folder`` to write into; its files move over at a clean exit."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    target = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    try:
+        yield target
+        if folder.is_dir():
+            for file in sorted(target.iterdir()):
+                if file.is_dir():
+                    shutil.rmtree(folder / file.name, ignore_errors=True)
+                file.replace(folder / file.name)
+            target.rmdir()
+        else:
+            target.replace(folder)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
