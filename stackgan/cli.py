@@ -187,6 +187,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="a compact encoder trained apart, that pictures find their captions with (default: one is trained)",
     )
     command.add_argument("--clip", metavar="FOLDER", help="a CLIP model, its hub name too, for the CLIP score")
+    command.add_argument(
+        "--hide-captions",
+        action="store_true",
+        help="under pictures name their captions' colours alone: for data whose captions may not be passed on",
+    )
     command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
@@ -402,6 +407,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         unlike=args.unlike,
         judge=args.judge,
         clip=args.clip,
+        hide_captions=args.hide_captions,
         device=args.device,
     )
 

@@ -50,6 +50,7 @@ __all__ = [
     "colour_pairs",
     "colour_share",
     "colour_word_figures",
+    "colours_named",
     "foreground",
     "measure_pairs",
     "pair_figures",
@@ -287,6 +288,16 @@ def colours_in(token: str) -> frozenset[str]:
     return frozenset(c for c, stems in _STEMS.items() if any(part.startswith(stems) for part in parts))
 
 
+def colours_named(caption: str) -> list[str]:
+    """Basic colours that a caption names, each once, in its order.
+
+    >>> colours_named("a grayish bird with a black and white crown and white wings")
+    ['grey', 'black', 'white']
+    """
+    tokens = re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", caption)
+    return list(dict.fromkeys(colour for token in tokens for colour in sorted(colours_in(token))))
+
+
 def _small(tokens: Sequence[str], place: int) -> bool:
     """Whether the colour at ``place`` is that of a small part: "black eyes", "a bill that is orange"."""
     for token in tokens[place + 1 : place + 4]:
@@ -450,6 +461,7 @@ def colour_word_figures(
     count: int,
     seed: int,
     training_captions: Sequence[str] | None,
+    quote: bool = True,
 ) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
     """Paint pairs of captions, both of a pair with one seed (seed, seed + 1, …), and measure where colours move.
 
@@ -457,6 +469,7 @@ def colour_word_figures(
         captions: of the split that is measured.
         count: of pairs at most, once of basic colours, once of shade words.
         training_captions: without them there are no shade words.
+        quote: whether the sheets show the captions.
 
     Returns: figures under ``words`` and ``synonyms`` (:func:`pair_figures`; absent where captions give no pairs), and
         sheets named alike: the pictures of a pair side by side, both captions' difference under them.
@@ -476,7 +489,7 @@ def colour_word_figures(
         for start, before, after in _painted(pipe, pairs, seed, f"colour {name}"):
             measures.append(measure_pairs(before, after))
             for pair, *pictures in zip(pairs[start:SHOWN], to_pil(before), to_pil(after), strict=False):
-                rows.append((f"{pair.old} > {pair.word}: {pair.new_caption}", pictures))
+                rows.append((f"{pair.old} > {pair.word}" + f": {pair.new_caption}" * quote, pictures))
         measure = PairMeasure(*(torch.cat([getattr(m, key) for m in measures], 1) for key in ("shares", "means")))
         figures[name] = pair_figures(measure, [(pair.old, pair.new) for pair in pairs], seed)
         if synonyms:
@@ -516,7 +529,7 @@ def photos_told_apart(
     times = np.zeros((len(captions), len(BASIC)))
     for row, texts in enumerate(captions):
         for text in texts:
-            times[row, [BASIC.index(colour) for colour in _named(text)]] += 1
+            times[row, [BASIC.index(colour) for colour in colours_named(text)]] += 1
     shares = colour_share(images).double().cpu().numpy()
     draws = np.random.default_rng((seed, 0xC03))
     groups = []
@@ -541,7 +554,3 @@ def photos_told_apart(
         "told_apart": float(np.mean(every)),
         "colours": {BASIC[k]: float(np.mean(values)) for k, values in right.items() if values},
     }
-
-
-def _named(caption: str) -> frozenset[str]:
-    return frozenset().union(*(colours_in(token) for token in re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", caption)))

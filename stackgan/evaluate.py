@@ -21,7 +21,7 @@ from torch import Tensor
 
 import stackgan
 from stackgan.colour_agreement import chance, colour_agreement, full_caption_rows, read_pictures, read_real
-from stackgan.colour_words import BASIC, colour_word_figures
+from stackgan.colour_words import BASIC, colour_word_figures, colours_named
 from stackgan.contact_sheets import alike_side_by_side
 from stackgan.distances import distance_protocol, distance_table, distances, labels
 from stackgan.edit_figures import edit_sheet, editing
@@ -68,6 +68,7 @@ class Context:
         flip_reference: whether the reference's mirror images count as reference too.
         unlike: a file of sentences that are no captions.
         judges: of whether pictures agree with their captions, by name.
+        hide_captions: show the colours that a caption names in its place.
     """
 
     pipe: StackGANPipeline
@@ -80,6 +81,7 @@ class Context:
     flip_reference: bool = False
     unlike: Path | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    hide_captions: bool = False
 
     @property
     def cache(self) -> Path:
@@ -146,6 +148,13 @@ class Context:
         """The captions painted, or those at ``rows``."""
         return [self.split.captions[int(row)] for row in (self.rows if rows is None else rows)]
 
+    def labels(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str]:
+        """What stands under pictures painted for the captions at ``rows``."""
+        captions = self.captions(rows)
+        return (
+            [", ".join(colours_named(text)) or "no colour" for text in captions] if self.hide_captions else captions
+        )
+
     def embeddings(self, rows: NDArray[np.int64]) -> Tensor | None:
         return embeddings_of(self.pipe, self.split, rows.tolist())
 
@@ -171,6 +180,7 @@ def evaluate(
     unlike: Path | None = None,
     judge: Path | None = None,
     clip: str | None = None,
+    hide_captions: bool = False,
     device: str | None = None,
 ) -> int:
     """Paint ``count`` captions of the split, measure, print the figures, and write the report.
@@ -188,6 +198,8 @@ def evaluate(
         judge: folder of a compact encoder trained apart from the checkpoint, for the agreement of captions and
             pictures; without one, one is trained on the train split and kept in the prepared folder.
         clip: folder or hub name of a CLIP model, for its R-precision and the CLIP score.
+        hide_captions: under pictures show the colours that their captions name, for data whose captions may not be
+            passed on. The sheets of nearest training photos show photos all the same.
 
     Raises:
         ValueError: no such split, another size than the checkpoint's, no flow p(c) to tell sentences apart with.
@@ -226,6 +238,7 @@ def evaluate(
         flip_reference=flip_reference,
         unlike=unlike,
         judges=judges,
+        hide_captions=hide_captions,
     )
     sets = [context.pictures, *context.without_text.values()]
     context.cache.mkdir(parents=True, exist_ok=True)
@@ -280,7 +293,7 @@ def samples(context: Context) -> Findings:
     pipe = context.pipe
     rows = spread_rows(len(context.split.captions), SAMPLES) if pipe.conditional else np.zeros(SAMPLES, np.int64)
     pictures = painted_captions(pipe, context.split, rows.tolist(), 0, None).rows(range(len(rows)))
-    captions = context.captions(rows) if pipe.conditional else [f"seed {seed}" for seed in range(len(rows))]
+    captions = context.labels(rows) if pipe.conditional else [f"seed {seed}" for seed in range(len(rows))]
     groups = [(caption, [picture]) for caption, picture in zip(captions, pictures, strict=True)]
     sheet = caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))
     return Findings(
@@ -329,14 +342,16 @@ def best_and_worst(context: Context) -> Findings:
         raise NotMeasured("it takes 4 photos to compare with")
     score = realism(context.pictures.features(network).features, reference.features)
     order = score.argsort(descending=True, stable=True).tolist()
-    captions = context.captions() if context.pipe.conditional else [f"seed {context.seed + i}" for i in order]
     sheets = []
     for name, title, rows in (
         ("worst", "Least like photos, the worst first:", order[::-1][:EXTREMES]),
         ("best", "Most like photos, the best first:", order[:EXTREMES]),
     ):
         pictures = [Image.fromarray(levels) for levels in context.pictures.rows(rows)]
-        groups = [(captions[row], [picture]) for row, picture in zip(rows, pictures, strict=True)]
+        under = [f"seed {context.seed + row}" for row in rows]
+        if context.pipe.conditional:
+            under = context.labels(context.rows[rows])
+        groups = [(label, [picture]) for label, picture in zip(under, pictures, strict=True)]
         sheets.append(Sheet(name, title, caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))))
     inside = float((score >= 1).double().mean())
     return Findings(
@@ -454,6 +469,7 @@ def colour_word_section(context: Context) -> Findings:
         count=min(context.count, COLOUR_PAIRS_MOST),
         seed=context.seed,
         training_captions=train.captions if train is not None else None,
+        quote=not context.hide_captions,
     )
     if not figures:
         raise NotMeasured("no caption of the split names a colour that can be changed")

@@ -13,7 +13,7 @@ from stackgan.data import Batch
 from stackgan.discriminator import Discriminator
 from stackgan.generator import Generator, LegacyNext
 from stackgan.layers import GatedBlock, glu, spread
-from stackgan.train import Run
+from stackgan.run_state import Run
 
 __all__ = ["plain_images", "plain_logits", "plain_optimizers", "plain_step"]
 

@@ -18,6 +18,7 @@ import stackgan.inception as inception
 from data_prep.painted import COLOURS, prepare_painted
 from stackgan.cli import main
 from stackgan.colour_agreement import chance, colour_agreement, full_caption_rows, read_real
+from stackgan.colour_words import BASIC
 from stackgan.distances import distance_table, distances
 from stackgan.features import Described, Features, load_features
 from stackgan.latent_figures import diversity, real_pictures
@@ -193,8 +194,12 @@ def test_without_options_there_are_figures_too_and_reasons(
 ) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
     out = tmp_path / "report"
-    assert main(command_for(checkpoint, painted, out)) == 0
+    assert main(command_for(checkpoint, painted, out, "--hide-captions")) == 0
     report = json.loads((out / "report.json").read_text("utf-8"))
+    labels = report["sections"]["samples"]["figures"]["captions"]
+    assert all(set(label.split(", ")) <= {*BASIC, "no colour"} for label in labels) and len(set(labels)) > 20
+    page = (out / "report.html").read_text("utf-8")
+    assert not any(caption in page for caption in PreparedFolder.open(painted).splits["test"].captions)
     assert "pyramid" in report["sections"]["distances"]["figures"]
     missing = report["not_measured"]
     assert "no posterior" in missing["posterior"] and "--unlike" in missing["captions_against_sentences"]
@@ -209,7 +214,7 @@ def test_without_options_there_are_figures_too_and_reasons(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stackgan.picture_sets.Painted._paint_shard", refuse)
         patch.setattr("stackgan.evaluate.SECTIONS", _without("samples"))
-        assert main(command_for(checkpoint, painted, out)) == 0
+        assert main(command_for(checkpoint, painted, out, "--hide-captions")) == 0
     again = json.loads((out / "report.json").read_text("utf-8"))
     del report["sections"]["samples"], report["sections"]["speed"], again["sections"]["speed"]
     assert again == report

@@ -27,6 +27,8 @@ LAYERS = [
      "text_agreement"},
     {"edit_figures", "inception", "picture_sets"},
     {"distances", "memorisation", "colour_agreement", "quick_figures"},
+    {"run_state"},
+    {"train_step", "run_outputs"},
     {"train", "fit_prior", "evaluate", "batch", "edit", "doctor"},
     {"cli"},
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from stackgan.checkpoint import load_state, save_state
 from stackgan.cli import main
 from stackgan.config import preset
 from stackgan.pieces import pack, unpack
-from stackgan.train import Run
+from stackgan.run_state import Run
 
 TINY = [
     "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
@@ -575,7 +575,7 @@ def test_evaluations_come_at_their_minutes_whatever_the_calls(
 
         monotonic = perf_counter
 
-    monkeypatch.setattr("stackgan.train.quick_figures", lambda *_: {"pyramid_distance": 1.0})
+    monkeypatch.setattr("stackgan.run_outputs.quick_figures", lambda *_: {"pyramid_distance": 1.0})
     found = []
     for minutes in (1e9, 1e-6):
         run = tmp_path / f"{minutes}"

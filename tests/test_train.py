@@ -19,7 +19,9 @@ from stackgan.data import Sampler, to_stages
 from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedWriter, Record
-from stackgan.train import Run, _set_learning_rates, train, train_step
+from stackgan.run_state import Run
+from stackgan.train import train
+from stackgan.train_step import set_learning_rates, train_step
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
@@ -270,7 +272,7 @@ def test_small_evaluations_are_logged_and_the_best_average_is_kept(
 ) -> None:
     found = iter([3.0, 2.0, 5.0, 4.0])
     monkeypatch.setattr(
-        "stackgan.train.quick_figures", lambda *_: {"pyramid_distance": next(found), "diversity": 0.5}
+        "stackgan.run_outputs.quick_figures", lambda *_: {"pyramid_distance": next(found), "diversity": 0.5}
     )
     run = tmp_path / "run"
     keys = ["eval.every=0.0000001", "train.log_steps=1"]
@@ -298,7 +300,7 @@ def test_rates_fall_with_images_and_towards_the_end() -> None:
     rates = []
     for images in (100, 400, 750, 1000):
         run.progress.images = images
-        _set_learning_rates(run)
+        set_learning_rates(run)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in run.optimizers])
     g, d = run.config.optim.lr_generator, run.config.optim.lr_discriminator
     shares = [1, 0.5, (1 - 0.95 / 2) * (100 / 750) ** 0.5, 0.05 * 0.1**0.5]
@@ -372,7 +374,7 @@ def test_not_a_number_stops_with_words_and_keeps_the_state(
     train(painted, run, _config("train.images=8"), device="cpu")
     good = (run / "state.pt").read_bytes()
     monkeypatch.setattr(
-        "stackgan.train.discriminator_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+        "stackgan.train_step.discriminator_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
     )
     with pytest.raises(ValueError, match=r"step 4: .* became nan"):
         train(painted, run, _config("train.images=80"), device="cpu")

@@ -26,7 +26,8 @@ from stackgan.layers import (
     spread,
 )
 from stackgan.model import StackGAN
-from stackgan.train import Run, train_step
+from stackgan.run_state import Run
+from stackgan.train_step import train_step
 from tests.benchmarks.harness import baseline
 from tests.counting import allocated
 from tests.plain import plain_images, plain_logits, plain_optimizers, plain_step

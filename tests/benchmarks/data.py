@@ -170,7 +170,8 @@ def _step(data: Path, name: str, steps: int) -> list[object]:
     from stackgan.allocator import keep_pages
     from stackgan.config import preset
     from stackgan.data import Sampler
-    from stackgan.train import Run, train_step
+    from stackgan.run_state import Run
+    from stackgan.train_step import train_step
 
     keep_pages()
     config = preset(name, ["text.dim=256", "train.minutes=0", "loss.contrast=0"])

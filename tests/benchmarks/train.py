@@ -17,7 +17,8 @@ from torch import Tensor
 from stackgan.config import Config, preset
 from stackgan.convert import _discriminator_modules, _generator_modules
 from stackgan.data import Batch, to_stages
-from stackgan.train import Run, train_step
+from stackgan.run_state import Run
+from stackgan.train_step import train_step
 from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
 from tests.plain import plain_optimizers, plain_step
 
