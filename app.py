@@ -55,7 +55,7 @@ __all__ = [
     "walk_files",
 ]
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "painted-64"
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "birds-64"
 MAX_COUNT, USUAL_COUNT = 16, 4
 MAX_FRAMES = 48
 MAX_SEED = 2**53 - 1  # a browser holds whole numbers exactly up to here

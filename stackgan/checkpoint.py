@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _without_paths(config: Config) -> Config:
+    """The configuration without folders of this machine: a checkpoint is passed on, and brings what it needs."""
+
+    def name(value: str) -> str:
+        return Path(value).name if Path(value).is_absolute() else value
+
+    return replace(
+        config,
+        text=replace(config.text, encoder=name(config.text.encoder)),
+        compact=replace(config.compact, teacher=name(config.compact.teacher)),
+        eval=replace(config.eval, features=""),
+    )
+
+
 def publish(
     folder: Path,
     config: Config,
@@ -90,7 +104,12 @@ def publish(
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
         for name, further in (extra or {}).items():
             save_file(dict(further), partial / name, metadata={"format": "pt"})
-        header = {"format": FORMAT, "stackgan": stackgan.__version__, "config": config.to_dict(), **facts}
+        header = {
+            "format": FORMAT,
+            "stackgan": stackgan.__version__,
+            "config": _without_paths(config).to_dict(),
+            **facts,
+        }
         (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / "README.md").write_text(card, "utf-8")
         if text_encoder is not None:

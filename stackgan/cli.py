@@ -18,7 +18,8 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-DEFAULT_CHECKPOINT = "checkpoints/painted-64"
+DEFAULT_CHECKPOINT = "checkpoints/birds-64"
+PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one that reads pictures
 MAX_SEEDS = 1_000_000
 
 
@@ -139,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("photo", type=Path, help="a picture; the square of its middle is used")
     command.add_argument("caption", help="what the photo shows")
     command.add_argument("new_captions", nargs="*", metavar="NEW", help="what it is to show; none: reconstruct it")
-    _add_checkpoint(command)
+    _add_checkpoint(command, PHOTO_CHECKPOINT)
     command.add_argument("--out", type=Path, default=Path("out"), help="folder for the PNGs (default: %(default)s)")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_edit)
@@ -228,11 +229,11 @@ def _version() -> str:
     return stackgan.__version__
 
 
-def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+def _add_checkpoint(command: argparse.ArgumentParser, default: str = DEFAULT_CHECKPOINT) -> None:
     command.add_argument(
         "--checkpoint",
         type=Path,
-        default=Path(DEFAULT_CHECKPOINT),
+        default=Path(default),
         help="published checkpoint (default: %(default)s)",
     )
 

@@ -298,6 +298,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         process.stdout.close()
 
 
+expect.set_options(timeout=30_000)  # a busy machine is no failure
+
+
 class Visitor:
     """A page, and everything it did that it should not: errors, other hosts, failed requests."""
 

@@ -178,6 +178,14 @@ def test_a_checkpoint_without_its_encoder_takes_embeddings(checkpoint: Path, tmp
         pipe("a bird", seeds=[0])
 
 
+def test_no_folder_of_this_machine_is_published(tmp_path: Path) -> None:
+    here = [f"eval.features={tmp_path / 'net'}", f"text.encoder={tmp_path / 'bert'}", f"compact.teacher={tmp_path}"]
+    tiny_pipeline(stages=1, latent=here).save_pretrained(tmp_path / "out")
+    text = (tmp_path / "out" / "config.json").read_text("utf-8")
+    assert str(tmp_path) not in text and '"encoder": "bert"' in text
+    assert StackGANPipeline.from_pretrained(tmp_path / "out", device="cpu")(CAPTIONS[:1], seeds=[1]).images
+
+
 def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
