@@ -41,7 +41,6 @@ __all__ = ["train"]
 
 CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint remembers the quantiles of
 
-
 # Keys that may differ when a run is resumed: how long, how often and in how much memory, not what is trained.
 FREE_ON_RESUME = (
     "optim.checkpointing",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,16 +33,12 @@ from stackgan.text_encoder import (
     write_tensors,
 )
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
     "TransformersEncoder",
     "find_folder",
 ]
 
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
-
 
 # How each family was trained to be read; families not named here are pooled by mean.
 _POOLING_BY_FAMILY = {
