@@ -69,7 +69,8 @@ class TextConfig:
     ``encoder``: ``compact`` (trained with the run and shipped in the checkpoint), a transformers hub name or
     folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
     ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
-    the whole unit variance, measured on the training captions.
+    the whole unit variance, measured on the training captions. ``reword``: the share of captions that training sees
+    cut short or in other words, as people type them (:mod:`stackgan.rewording`).
     """
 
     encoder: str = "compact"
@@ -77,6 +78,7 @@ class TextConfig:
     dim: int = 0
     code_dim: int = 128
     standardise: bool = True
+    reword: float = 0.0
 
     def __post_init__(self) -> None:
         _check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
@@ -84,6 +86,9 @@ class TextConfig:
         _check(self.pooling in poolings, "text.pooling", self.pooling, "one of " + ", ".join(poolings))
         _check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
         _check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
+        _check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")
+        reads = self.encoder != "none" and not self.encoder.startswith("precomputed:")
+        _check(not self.reword or reads, "text.reword", self.reword, f"0 with text.encoder={self.encoder}, no reader")
 
     @property
     def conditional(self) -> bool:

@@ -4,6 +4,7 @@ Pixels stay bytes until they are on the training device: the crops are copied ou
 :func:`to_stages` turns a whole batch into floats and means at once. The next batch is made while a step runs.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,8 +19,9 @@ from torch import Tensor
 from stackgan.bags import bags_of_words, nearest_others
 from stackgan.config import BASE_SIZE
 from stackgan.prepared import PreparedSplit
+from stackgan.rewording import content_words
 
-__all__ = ["Batch", "Sampler", "centre_crops", "to_stages"]
+__all__ = ["Batch", "Reworded", "Sampler", "centre_crops", "to_stages"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,21 @@ class Batch:
     embedding: Tensor | None = None
     wrong: Tensor | None = None
     wrong_embedding: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reworded:
+    """Captions told otherwise (:mod:`stackgan.rewording`), one for each caption of the split, in its order.
+
+    Attributes:
+        embeddings: (captions of the split, T) of the rewordings.
+        words: what each says, in words of the captions.
+        share: of the captions drawn that a rewording takes the place of.
+    """
+
+    embeddings: NDArray[np.float32]
+    words: Sequence[frozenset[str]]
+    share: float
 
 
 class Sampler:
@@ -47,6 +64,8 @@ class Sampler:
             swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
         swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
             caption's own has no swap.
+        reworded: rewordings that take the place of some captions, of true ones and of wrong ones; not of a wrong one
+            whose rewording says nothing but what the picture's own captions say.
         device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
 
     Raises:
@@ -65,6 +84,7 @@ class Sampler:
         mismatch: str = "caption",
         hard: float = 0.0,
         swapped: NDArray[np.float32] | None = None,
+        reworded: Reworded | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
@@ -88,6 +108,9 @@ class Sampler:
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._next: tuple[int, Future[Batch]] | None = None
+        self.reworded = reworded
+        if reworded is not None:
+            self.words = [content_words(" ".join(record.captions)) for record in split.records]
         if embeddings is not None and hard:
             self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
 
@@ -113,13 +136,15 @@ class Sampler:
             return Batch(real)
         others = self._other_species(chosen, draws)
         captions = self._captions(chosen, draws)
-        embedding = _rows(self.embeddings, captions)
+        plain = _rows(self.embeddings, captions)
+        embedding = self._told(captions, plain, draws)
         if self.mismatch == "photo":
             return Batch(real, embedding, wrong=self._crops(others, draws))
-        wrong = _rows(self.embeddings, self._captions(others, draws))
+        wrong_captions = self._captions(others, draws)
+        wrong = self._told(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
         if self.swapped is not None:
             own = _rows(self.swapped, captions)
-            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != embedding).any(1)
+            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != plain).any(1)
             wrong = torch.where(use[:, None], own, wrong)
         return Batch(real, embedding, wrong_embedding=wrong)
 
@@ -146,6 +171,22 @@ class Sampler:
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
         """One of each picture's captions, by its place in the split."""
         return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
+
+    def _told(
+        self,
+        captions: NDArray[np.int64],
+        plain: Tensor,
+        draws: np.random.Generator,
+        of: NDArray[np.int64] | None = None,
+    ) -> Tensor:
+        """Embeddings of captions, ``plain``, or of their rewordings, which are to be wrong ``of`` these pictures."""
+        if self.reworded is None:
+            return plain
+        use = draws.random(len(captions)) < self.reworded.share
+        if of is not None:
+            pairs = zip(captions.tolist(), of.tolist(), strict=True)
+            use &= [not self.reworded.words[caption] <= self.words[picture] for caption, picture in pairs]
+        return torch.where(torch.from_numpy(use)[:, None], _rows(self.reworded.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
         margin = self.split.images.shape[1] - self.size

@@ -12,6 +12,7 @@ Three sources, one interface:
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.compact_encoder import COMPACT, CompactEncoder
-from stackgan.swaps import swapped_captions
 from stackgan.text_encoder import Notice, TextEncoder, read_json
 from stackgan.transformers_encoder import TransformersEncoder, find_folder
 
@@ -78,18 +78,28 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
 
 
 def caption_embeddings(
-    split: PreparedSplit, encoder: TextEncoder, *, swapped: bool = False, progress: bool = True, batch: int = 512
+    split: PreparedSplit,
+    encoder: TextEncoder,
+    *,
+    told: tuple[str, Sequence[str]] | None = None,
+    progress: bool = True,
+    batch: int = 512,
 ) -> NDArray[np.float32]:
     """Embeddings of all captions of a split, (captions, T): read from its cache, or computed and kept there.
 
-    Equal captions are encoded once. The cache is keyed by the encoder's identity. With ``swapped``, of the captions
-    with two words swapped (:mod:`stackgan.swaps`); where nothing can be swapped, of the caption itself.
+    Equal captions are encoded once. The cache is keyed by the encoder's identity.
+
+    Args:
+        told: other texts in place of the captions, one for each, with a name: the cache is keyed by them as well.
 
     Raises:
         FileNotFoundError: precomputed embeddings that the split does not hold.
         ValueError: stored embeddings whose length is not the encoder's.
     """
-    name = encoder.identity + ("-swapped" if swapped else "")
+    what, captions = told or ("", split.captions)
+    name = encoder.identity
+    if told:
+        name += f"-{what}-{hashlib.sha256(chr(10).join(captions).encode()).hexdigest()[:12]}"
     if isinstance(encoder, PrecomputedEmbeddings):
         encoder.dim = int(split.embeddings(name).shape[1])
     if name in split.embedding_names() or isinstance(encoder, PrecomputedEmbeddings):
@@ -102,16 +112,11 @@ def caption_embeddings(
         return stored
     from tqdm import tqdm
 
-    captions: Sequence[str] = split.captions
-    if swapped:
-        pairs = zip(captions, swapped_captions(captions, seed=0), strict=True)
-        captions = [other or caption for caption, other in pairs]
     distinct = sorted(dict.fromkeys(captions), key=len)  # alike in length, little padding
     row_of = {caption: row for row, caption in enumerate(distinct)}
     rows = np.empty((len(distinct), encoder.dim), np.float32)
-    with tqdm(
-        total=len(distinct), desc=f"embedding {'swapped ' * swapped}{split.name} captions", disable=not progress
-    ) as bar:
+    title = " ".join(["embedding", *what.split(), split.name, "captions"])
+    with tqdm(total=len(distinct), desc=title, disable=not progress) as bar:
         for start in range(0, len(distinct), batch):
             chunk = distinct[start : start + batch]
             rows[start : start + len(chunk)] = encoder.encode(chunk).cpu().numpy()

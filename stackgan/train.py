@@ -26,13 +26,15 @@ from tqdm import tqdm
 from stackgan.caption_contrast import train_compact_encoder
 from stackgan.checkpoint import load_state, save_state, write_atomic
 from stackgan.config import Config
-from stackgan.data import Sampler
+from stackgan.data import Reworded, Sampler
 from stackgan.health import Health
 from stackgan.pipeline import chosen_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
+from stackgan.rewording import reworded_captions
 from stackgan.run_outputs import Evaluator, Log, Publisher, SampleSheet
 from stackgan.run_state import Run
 from stackgan.standing import standing_statistics
+from stackgan.swaps import swapped_captions
 from stackgan.text import CompactEncoder, TextEncoder, caption_embeddings, load_text_encoder
 from stackgan.train_step import train_step
 from stackgan.warm_start import Start, copy_text_encoder
@@ -108,6 +110,7 @@ def train(
         mismatch=config.loss.mismatch,
         hard=config.loss.mismatch_hard,
         swapped=_swapped_embeddings(split, encoder, config),
+        reworded=_reworded(split, encoder, config),
         device=where,
     )
     run = Run.start(config, where)
@@ -248,7 +251,17 @@ def _swapped_embeddings(
     """Embeddings of captions with two words swapped, where the run has a use for them and an encoder."""
     if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
         return None
-    return caption_embeddings(split, encoder, swapped=True)
+    pairs = zip(split.captions, swapped_captions(split.captions, seed=0), strict=True)
+    return caption_embeddings(split, encoder, told=("swapped", [other or caption for caption, other in pairs]))
+
+
+def _reworded(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> Reworded | None:
+    """Captions as people type them, where the run is to see some."""
+    if encoder is None or not config.text.reword:
+        return None
+    told = reworded_captions(split.captions, seed=0)
+    embeddings = caption_embeddings(split, encoder, told=("reworded", [rewording.text for rewording in told]))
+    return Reworded(embeddings, [rewording.words for rewording in told], config.text.reword)
 
 
 def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> Config:

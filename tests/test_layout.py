@@ -13,7 +13,7 @@ LAYERS = [
     {"folders"},
     {"prepared"},
     {"config", "allocator", "grid", "png", "animate", "bags", "swaps", "paraphrase", "pieces"},
-    {"compiler", "layers", "losses", "metrics", "augment", "ema", "health", "schedules"},
+    {"rewording", "compiler", "layers", "losses", "metrics", "augment", "ema", "health", "schedules"},
     {"text_encoder"},
     {"compact_encoder", "transformers_encoder"},
     {"text", "latent", "latent.distributions", "latent.flows", "latent.conditioning",

@@ -15,7 +15,7 @@ from PIL import Image
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_state
 from stackgan.config import Config, preset
-from stackgan.data import Sampler, to_stages
+from stackgan.data import Reworded, Sampler, to_stages
 from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
 from stackgan.prepared import PreparedFolder, PreparedWriter, Record
@@ -113,6 +113,27 @@ def test_half_of_the_hard_wrong_captions_are_swapped_ones(tmp_path: Path) -> Non
     assert torch.equal(given[used], have[used] + 1000)  # its own caption's swap, nobody else's
     assert not used[have % 4 == 0].any() and not (given == have).any()
     assert 0.4 < used[have % 4 != 0].float().mean() < 0.6
+
+
+def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> None:
+    """Of true and of wrong ones alike, but of no wrong one whose rewording is true of the picture."""
+    split = _write(tmp_path / "p", [None] * 16).splits["train"]
+    rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
+    words = [frozenset({"new"} if row % 4 else split.captions[row].split()) for row in range(len(rows))]
+    told = Reworded(rows + 1000, words, 0.5)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, reworded=told)
+    plain = Sampler(split, rows, size=64, batch_size=8, seed=0)
+    sampler.words = [frozenset(word for caption in split.captions[::4] for word in caption.split())] * 16
+    own, wrong = [], []
+    for step in range(50):
+        batch, without = sampler.batch(step), plain.batch(step)
+        assert batch.embedding is not None and batch.wrong_embedding is not None and without.embedding is not None
+        assert torch.equal(batch.embedding % 1000, without.embedding), "the same captions are drawn"
+        own.append(batch.embedding[:, 0])
+        wrong.append(batch.wrong_embedding[:, 0])
+    for drawn in (torch.cat(own), torch.cat(wrong)[torch.cat(wrong) % 4 != 0]):
+        assert 0.4 < (drawn >= 1000).float().mean() < 0.6
+    assert not (torch.cat(wrong)[torch.cat(wrong) % 4 == 0] >= 1000).any()
 
 
 def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
