@@ -207,6 +207,7 @@ class DiscriminatorConfig:
     ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
     ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
     head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
+    ``minibatch_std``: the residual trunk's last features are told how much four pictures of the batch differ.
     """
 
     block: str = "residual"
@@ -214,6 +215,7 @@ class DiscriminatorConfig:
     condition: str = "embedding"
     unconditional: bool = True
     match: float = 0.0
+    minibatch_std: bool = False
 
     def __post_init__(self) -> None:
         _check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
@@ -221,6 +223,8 @@ class DiscriminatorConfig:
         conditions = ("code", "embedding")
         _check(self.condition in conditions, "discriminator.condition", self.condition, "code or embedding")
         _check(self.match >= 0, "discriminator.match", self.match, "0 or more")
+        fits = self.block == "residual" or not self.minibatch_std
+        _check(fits, "discriminator.minibatch_std", self.minibatch_std, "false with discriminator.block=legacy")
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,8 @@ class OptimConfig:
     products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
     in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
     under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
-    size would be, and with discriminator.match a caption's rivals are those of its part. G paints the batch in one.
+    size would be, with discriminator.match a caption's rivals are those of its part, and with
+    discriminator.minibatch_std a picture's neighbours. G paints the batch in one.
     ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
     and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
     are).
@@ -437,7 +442,7 @@ PRESETS: dict[str, Config] = {
     # opposite after as many pictures (`stackgan study recipe`, README "The recipe").
     "modern": Config(
         preset="modern",
-        discriminator=DiscriminatorConfig(match=1.0),
+        discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),
         loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
         augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
         optim=OptimConfig(

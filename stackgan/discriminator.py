@@ -5,7 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.config import DiscriminatorConfig
-from stackgan.layers import Blocks, LeakyBlock, ResidualDown, conv3x3, kaiming_init, orthogonal_init, spread
+from stackgan.layers import (
+    Blocks,
+    LeakyBlock,
+    MinibatchStd,
+    ResidualDown,
+    conv3x3,
+    kaiming_init,
+    orthogonal_init,
+    planes_of_taps,
+    spread,
+)
 
 __all__ = ["Discriminator"]
 
@@ -34,19 +44,21 @@ class LegacyTrunk(Blocks, nn.Sequential):
 class ResidualTrunk(Blocks, nn.Sequential):
     """(B, 3, size, size) -> (B, 8·width, 4, 4) without any normalisation."""
 
-    def __init__(self, size: int, width: int) -> None:
+    def __init__(self, size: int, width: int, minibatch_std: bool = False) -> None:
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1)]
         channels, side = width, size // 2
         while side > 4:
             wider = min(channels * 2, width * 8)
             layers.append(ResidualDown(channels, wider))
             channels, side = wider, side // 2
+        if minibatch_std:
+            layers.append(MinibatchStd(channels))
         super().__init__(*layers, nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """``groups`` makes no difference where nothing is normalised."""
+        """``groups`` batches of one size, one after the other, are compared each within itself."""
         for block in self:
-            x = self.through(block, x)
+            x = block(x, groups) if isinstance(block, MinibatchStd) else self.through(block, x)
         return x
 
 
@@ -69,14 +81,18 @@ class Discriminator(nn.Module):
             raise ValueError("discriminator.unconditional is false and there is no text: no head would be left")
         channels = config.width * 8
         legacy = config.block == "legacy"
-        self.trunk = (LegacyTrunk if legacy else ResidualTrunk)(size, config.width)
+        self.trunk = (
+            LegacyTrunk(size, config.width) if legacy else ResidualTrunk(size, config.width, config.minibatch_std)
+        )
         if condition_dim:
             if legacy:
                 self.joint: nn.Module = LeakyBlock(channels + condition_dim, channels, 3)
                 self.embed: nn.Module = nn.Identity()
             else:
+                # A 3×3 convolution over features and text planes, its two parts apart: the text's is one product.
                 self.embed = nn.Linear(condition_dim, channels)
-                self.joint = nn.Sequential(conv3x3(channels * 2, channels, bias=True), nn.LeakyReLU(0.2))
+                self.joint = conv3x3(channels, channels, bias=True)
+                self.joint_text = nn.Linear(channels, channels * 9, bias=False)
             self.logit = nn.Conv2d(channels, 1, 4, 4)
             if config.match:
                 self.picture_half, self.text_half = nn.Linear(channels, channels), nn.Linear(condition_dim, channels)
@@ -84,25 +100,44 @@ class Discriminator(nn.Module):
             self.plain_logit = nn.Conv2d(channels, 1, 4, 4)
         (orthogonal_init if legacy else kaiming_init)(self)
         if not legacy:
+            if condition_dim:  # as one convolution over both
+                nn.init.normal_(self.joint.weight, 0.0, (std := (2 / (1.04 * 18 * channels)) ** 0.5))
+                nn.init.normal_(self.joint_text.weight, 0.0, std)
             for head in ("logit", "plain_logit"):
                 if hasattr(self, head):  # logits start small, so that hinge starts inside its margins
                     nn.init.normal_(getattr(self, head).weight, 0.0, 0.3 / (channels * 16) ** 0.5)
 
     def features(self, images: Tensor, groups: int = 1) -> Tensor:
-        """(B, 3, size, size) -> (B, 8·width, 4, 4), contiguous where ``groups`` > 1 batches lie interleaved in B."""
+        """(B, 3, size, size) -> (B, 8·width, 4, 4).
+
+        B may hold ``groups`` batches with statistics of their own: interleaved under BatchNorm (the result is then
+        contiguous), one after the other without.
+        """
         if images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
                 f"images {tuple(images.shape)}: this discriminator takes (B, 3, {self.size}, {self.size})"
             )
         return self.trunk(images, groups)
 
-    def conditional(self, h: Tensor, condition: Tensor) -> Tensor:
-        """Logits (B,) of "this picture is real and matches the condition" from features and (B, condition_dim)."""
+    def joint_maps(self, h: Tensor) -> Tensor | None:
+        """The features' part of the joint convolution, the same for any condition; None where it has no such part."""
+        if self.config.block == "legacy":
+            return None
+        return self.joint(h)
+
+    def conditional(self, h: Tensor, condition: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Logits (B,) of "this picture is real and matches the condition" from features and (B, condition_dim).
+
+        ``maps`` of :meth:`joint_maps`, where they are at hand, save computing them again.
+        """
         t = self.embed(condition)
-        logits = self.logit(self.joint(torch.cat((spread(t, h), h), 1))).flatten()
-        if self.config.block == "residual":  # projection term (arXiv:1802.05637)
-            logits = logits + (t * F.adaptive_avg_pool2d(h, 1).flatten(1)).sum(1) / t.shape[1] ** 0.5
-        return logits
+        maps = self.joint_maps(h) if maps is None else maps
+        if maps is None:
+            return self.logit(self.joint(torch.cat((spread(t, h), h), 1))).flatten()
+        planes = planes_of_taps(self.joint_text(t).unflatten(1, (-1, 3, 3)), *h.shape[2:])
+        joint = F.leaky_relu(maps + planes, 0.2)
+        projection = (t * F.adaptive_avg_pool2d(h, 1).flatten(1)).sum(1) / t.shape[1] ** 0.5  # arXiv:1802.05637
+        return self.logit(joint).flatten() + projection
 
     def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""

@@ -112,7 +112,7 @@ class FusedHead(nn.Module):
         self.conv = conv3x3(width, 3, bias=True)
 
     def forward(self, h: Tensor, style: Tensor) -> Tensor:
-        return torch.tanh(self.conv(nn.functional.leaky_relu(self.norm(h, style), 0.2)))
+        return torch.tanh(self.conv(self.norm(h, style)))
 
 
 class Generator(Blocks):

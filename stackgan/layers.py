@@ -5,10 +5,12 @@ Shapes are (B, channels, height, width) throughout.
 
 import math
 from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "GatedBlock",
     "GatedResidual",
     "LeakyBlock",
+    "MinibatchStd",
     "ResidualDown",
     "conv3x3",
     "conv_few_places",
@@ -28,6 +31,7 @@ __all__ = [
     "glu",
     "kaiming_init",
     "orthogonal_init",
+    "planes_of_taps",
     "set_checkpointing",
     "spread",
     "taps_behind_upsampling",
@@ -79,9 +83,19 @@ def conv_with_code(conv: nn.Conv2d, code: Tensor, h: Tensor) -> Tensor:
     """
     of_code, of_h = conv.weight.split((code.shape[1], h.shape[1]), dim=1)
     taps = torch.einsum("bc,ocij->boij", code, of_code)
-    rows, columns = (taps_inside(side, taps) for side in h.shape[2:])
+    return F.conv2d(h, of_h, conv.bias, padding=1) + planes_of_taps(taps, h.shape[2], h.shape[3])
+
+
+def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
+    """3×3 convolutions with padding 1 of a plane of ones, their taps given: (B, O, 3, 3) -> (B, O, H, W).
+
+    >>> planes_of_taps(torch.ones(1, 1, 3, 3), 2, 4)
+    tensor([[[[4., 6., 6., 4.],
+              [4., 6., 6., 4.]]]])
+    """
+    rows, columns = taps_inside(height, taps), taps_inside(width, taps)
     places = rows @ taps @ columns.T  # (B, O, at most 3, at most 3)
-    return F.conv2d(h, of_h, conv.bias, padding=1) + _widened(_widened(places, 2, h.shape[2]), 3, h.shape[3])
+    return _widened(_widened(places, 2, height), 3, width)
 
 
 def taps_inside(side: int, like: Tensor) -> Tensor:
@@ -262,10 +276,14 @@ class GatedResidual(nn.Module):
 # --- blocks that see the condition everywhere ---------------------------------------------------------------
 
 
-class FusedNorm(nn.Module):
-    """BatchNorm without affine, then gain and shift read linearly from the style s (B, S).
+SLOPE = 0.2  # of LeakyReLU everywhere
 
-    y = (1 + A s) · norm(x) + B s, the text-fused normalisation of DF-GAN's idea (arXiv:2008.05865, section 3.3).
+
+class FusedNorm(nn.Module):
+    """BatchNorm without affine, gain and shift read linearly from the style s (B, S), LeakyReLU 0.2.
+
+    y = leaky((1 + A s) · norm(x) + B s), the text-fused normalisation of DF-GAN's idea (arXiv:2008.05865, section
+    3.3). In training the three are one function with its gradient written out (:class:`_NormGainLeaky`).
     """
 
     def __init__(self, channels: int, style: int) -> None:
@@ -275,7 +293,43 @@ class FusedNorm(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         gain, shift = self.affine(s)[:, :, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, self.norm(x), 1 + gain)
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if self.norm.num_batches_tracked is not None:
+                self.norm.num_batches_tracked.add_(1)
+            return cast(Tensor, _NormGainLeaky.apply(x, 1 + gain, shift, self.norm))
+        return F.leaky_relu(torch.addcmul(shift, self.norm(x), 1 + gain), SLOPE)
+
+
+class _NormGainLeaky(torch.autograd.Function):
+    """leaky(a · norm(x) + b) with batch statistics, a and b (B, C, 1, 1): two thirds of the passes over the maps.
+
+    With x̂ = norm(x), σ the deviations and g the gradient behind the LeakyReLU, sums over places, means over places
+    and batch (arXiv:1502.03167, section 3, with a gain for each picture):
+
+        ∂b = Σ g        ∂a = Σ g x̂        ∂x = (a g − mean(a g) − x̂ mean(a g x̂)) / σ
+
+    and both means are sums over the batch of a ∂b and a ∂a, so that no map has to be read for them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        mean, var = norm.running_mean, norm.running_var
+        x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, norm.momentum, norm.eps)
+        y = F.leaky_relu(torch.addcmul(b, x_hat, a), SLOPE, inplace=True)
+        ctx.save_for_backward(x_hat, a, inverse, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_hat, a, inverse, y = ctx.saved_tensors
+        g = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)  # the sign of y is that of its argument
+        of_b, of_a = g.sum((2, 3), keepdim=True), (g * x_hat).sum((2, 3), keepdim=True)
+        count = grad.shape[0] * grad.shape[2] * grad.shape[3]
+        inverse = inverse[:, None, None]
+        shift, slope = (-inverse / count * (a * of).sum(0) for of in (of_b, of_a))  # (C, 1, 1)
+        of_x = torch.addcmul(shift.to(g.dtype), x_hat, slope.to(g.dtype))
+        return of_x.addcmul_(g, (a * inverse).to(g.dtype)), of_a, of_b, None
 
 
 class FusedBlock(nn.Module):
@@ -289,12 +343,12 @@ class FusedBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(x, s), 0.2)
+        y = self.norm1(x, s)
         x = self.skip(x)  # a 1×1 convolution commutes with nearest upsampling and is four times cheaper before it
         if self.upsample:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         y = conv_upsampled(self.conv1, y) if self.upsample else self.conv1(y)
-        return x + self.conv2(F.leaky_relu(self.norm2(y, s), 0.2))
+        return x + self.conv2(self.norm2(y, s))
 
 
 # --- discriminator blocks -----------------------------------------------------------------------------------
@@ -329,6 +383,29 @@ class ResidualDown(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, 0.2)), 0.2))
         return (self.skip(F.avg_pool2d(x, 2)) + y) / math.sqrt(2)
+
+
+class MinibatchStd(nn.Module):
+    """Tells a discriminator how much the pictures around differ: x + w · mean over features of their deviations.
+
+    The minibatch standard deviation of arXiv:1710.10196, section 3, over groups of four. What a feature map behind
+    the features and a linear layer on it would add is added at once: w (C,) starts at 0.
+    """
+
+    GROUP = 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, batches: int = 1) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W); B are ``batches`` of one size, one after the other, that stay apart."""
+        size = len(x) // batches
+        group = self.GROUP if size % self.GROUP == 0 else size
+        groups = x.float().unflatten(0, (-1, group))
+        away = groups - groups.mean(1, keepdim=True)
+        spread = (away.square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))  # var() is ten times as slow here
+        return x + (spread.repeat_interleave(group)[:, None] * self.weight).to(x.dtype)[:, :, None, None]
 
 
 # --- initialisation -----------------------------------------------------------------------------------------

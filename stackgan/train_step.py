@@ -210,10 +210,12 @@ def _discriminator_part(
         if condition is not None:
             against = condition if photos else wrong_condition
             assert against is not None
+            joint = net.joint_maps(torch.cat(h))
+            maps = joint.chunk(len(h)) if joint is not None else [None] * len(h)
             conditional = (
-                net.conditional(h_real, condition).float(),
-                net.conditional(h_wrong, against).float(),
-                net.conditional(h_fake, condition).float(),
+                net.conditional(h_real, condition, maps[0]).float(),
+                net.conditional(h_wrong, against, maps[1] if photos else maps[0]).float(),
+                net.conditional(h_fake, condition, maps[-1]).float(),
             )
         if config.discriminator.unconditional:
             plain = net.unconditional(h_real).float()
@@ -256,7 +258,7 @@ def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:
     features, count = run.features[stage], len(groups)
     alike = [images.to(groups[0].dtype) for images in groups]
     if run.config.discriminator.block != "legacy":
-        return list(features(torch.cat(alike)).chunk(count))
+        return list(features(torch.cat(alike), count).chunk(count))
     if run.config.optim.channels_last:
         return [features(images) for images in alike]
     h = features(torch.stack(alike, 1).flatten(0, 1), count)

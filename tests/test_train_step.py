@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from stackgan.config import Config, preset
+from stackgan.config import Config, DiscriminatorConfig, preset
 from stackgan.convert import _discriminator_modules, _generator_modules
 from stackgan.data import Batch
+from stackgan.discriminator import Discriminator
 from stackgan.layers import (
     FOLD_FROM,
     BatchNormByGroup,
+    FusedNorm,
+    MinibatchStd,
     conv_few_places,
     conv_upsampled,
     conv_with_code,
@@ -253,6 +256,78 @@ def test_grouped_statistics_are_those_of_calls_in_turn(groups: int) -> None:
     torch.testing.assert_close(together(x[:, 0], 1), in_turn.eval()(x[:, 0]))
 
 
+def _plain_fused_norm(norm: FusedNorm, x: Tensor, s: Tensor) -> Tensor:
+    gain, shift = norm.affine(s)[:, :, None, None].chunk(2, dim=1)
+    return F.leaky_relu((1 + gain) * norm.norm(x) + shift, 0.2)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("sides", [(1, 1), (4, 4), (5, 3)], ids=str)
+def test_a_fused_norm_s_gradient_is_that_of_its_parts(sides: tuple[int, int], order: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    together, apart = FusedNorm(6, 5), FusedNorm(6, 5)
+    nn.init.normal_(together.affine.weight)
+    apart.load_state_dict(together.state_dict())
+    x = torch.randn(4, 6, *sides).contiguous(memory_format=order).requires_grad_()
+    s = torch.randn(4, 5, requires_grad=True)
+    for _ in range(2):  # running statistics follow
+        y, wanted = together(x, s), _plain_fused_norm(apart, x, s)
+        weights = torch.randn_like(wanted)
+        found = torch.autograd.grad((weights * y * y).sum(), (x, s, *together.parameters()))
+        plain = torch.autograd.grad((weights * wanted * wanted).sum(), (x, s, *apart.parameters()))
+        _assert_same((y, *found), (wanted, *plain))
+    _assert_equal(dict(together.named_buffers()), dict(apart.named_buffers()))
+    with torch.no_grad():  # measures, as standing statistics want it: a cumulative mean
+        together.norm.momentum = apart.norm.momentum = None
+        torch.testing.assert_close(together(x, s), _plain_fused_norm(apart, x, s))
+    torch.testing.assert_close(together.eval()(x, s), _plain_fused_norm(apart.eval(), x, s))
+
+
+def test_a_fused_norm_refuses_to_be_differentiated_twice() -> None:
+    x = torch.randn(4, 6, 4, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(FusedNorm(6, 5)(x, torch.randn(4, 5)).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_the_joint_convolution_in_two_parts_is_one_over_features_and_planes() -> None:
+    torch.manual_seed(0)
+    net = Discriminator(DiscriminatorConfig(width=4), 64, TEXT)
+    h, e = torch.randn(3, 32, 4, 4, requires_grad=True), torch.randn(3, TEXT, requires_grad=True)
+
+    def plain(h: Tensor, e: Tensor, *_: Tensor) -> Tensor:
+        t = net.embed(e)
+        of_text = net.joint_text.weight.view(32, 3, 3, 32).permute(0, 3, 1, 2)
+        joint = F.conv2d(
+            torch.cat((spread(t, h), h), 1), torch.cat((of_text, net.joint.weight), 1), net.joint.bias, padding=1
+        )
+        projection = (t * h.mean((2, 3))).sum(1) / 32**0.5
+        return net.logit(F.leaky_relu(joint, 0.2)).flatten() + projection
+
+    inputs = (h, e, net.joint.weight, net.joint_text.weight, net.embed.weight)
+    _assert_same(_with_gradients(lambda h, e, *_: net.conditional(h, e), *inputs), _with_gradients(plain, *inputs))
+    torch.testing.assert_close(net.conditional(h, e, net.joint_maps(h)), plain(h, e))
+
+
+def test_minibatch_std_is_that_of_four_neighbours_and_batches_stay_apart() -> None:
+    torch.manual_seed(0)
+    layer = MinibatchStd(3)
+    nn.init.normal_(layer.weight)
+    x, other = torch.randn(8, 3, 2, 2), torch.randn(8, 3, 2, 2)
+    for four in (slice(0, 4), slice(4, 8)):
+        std = x[four].std(0, correction=0).mean()
+        torch.testing.assert_close(layer(x)[four], x[four] + std * layer.weight[:, None, None], rtol=1e-6, atol=0)
+    both = torch.cat((x[:6], other[:6]))  # six are no fours: each batch as a whole
+    torch.testing.assert_close(layer(both, 2), torch.cat((layer(x[:6]), layer(other[:6]))))
+    assert not torch.allclose(layer(both), layer(both, 2))
+    alike = x[:1].expand(4, -1, -1, -1)
+    torch.testing.assert_close(layer(alike), alike, rtol=0, atol=1e-3)
+    y = x[:4].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(layer(y).sum(), y, create_graph=True)
+    slope.square().sum().backward()
+    assert y.grad is not None and torch.isfinite(y.grad).all() and bool(y.grad.any())
+
+
 # --- options that leave the step as it is -------------------------------------------------------------------
 
 VARIANTS = {
@@ -304,8 +379,9 @@ def test_checkpointing_keeps_less() -> None:
 def test_accumulation_leaves_the_step_as_it_is_without_batch_normalised_discriminators(
     variant: str, policy: str
 ) -> None:
-    # a caption's rivals are those of its part: the contrast in D (discriminator.match) is another one in parts
-    name, *overrides = (*VARIANTS[variant], f"augment.policy={policy}", "discriminator.match=0")
+    # a caption's rivals and a picture's neighbours are those of its part: another contrast, other deviations
+    compares = ("discriminator.match=0", "discriminator.minibatch_std=false")
+    name, *overrides = (*VARIANTS[variant], f"augment.policy={policy}", *compares)
     config = _config(name, *overrides)
     batch, plain = _batch(config), _run(config)
     scalars = _step(plain, batch)
