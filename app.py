@@ -580,7 +580,9 @@ def _paint_tab(pipe: "StackGANPipeline") -> None:
                 dice = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
             keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
             _html(KEEP_HINT)
-            truncation = gr.Slider(0, 1.5, value=1.0, step=0.05, label="Variety (truncation)", elem_id="truncation")
+            truncation = gr.Slider(
+                0, 1.5, value=pipe.truncation, step=0.05, label="Variety (truncation)", elem_id="truncation"
+            )
             _html(TRUNCATION_HINT)
     spent, shown = gr.State(None), gr.State(None)
 
@@ -789,7 +791,8 @@ def walk_files(
     if not all(texts):
         raise ValueError("Write both captions: where the walk begins, and where it ends.")
     ends = [_whole("The seed", seed, 0, MAX_SEED) for seed in seeds]
-    images = pipe.walk((texts[0], texts[1]), (ends[0], ends[1]), frames=frames).images
+    between = (texts[0], texts[1]), (ends[0], ends[1])
+    images = pipe.walk(*between, frames=frames, truncation=pipe.truncation).images
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "walk.gif"
         save_film(images, film)
@@ -807,7 +810,9 @@ def _wordless_tab(pipe: "StackGANPipeline") -> None:
         with gr.Column():
             count = gr.Slider(1, MAX_COUNT, value=8, step=1, label="Pictures", elem_id="free-count")
             seed = gr.Number(FIRST_SEED, label="First seed", precision=0, elem_id="free-seed")
-            truncation = gr.Slider(0, 1.5, value=1.0, step=0.05, label="Variety", elem_id="free-truncation")
+            truncation = gr.Slider(
+                0, 1.5, value=pipe.truncation, step=0.05, label="Variety", elem_id="free-truncation"
+            )
             button = gr.Button("Paint", variant="primary", elem_id="free-paint")
         with gr.Column():
             result = _html({"empty": True}, html_template=GALLERY, js_on_load=GALLERY_JS, elem_id="free-gallery")
@@ -1159,7 +1164,9 @@ def _warm_up(page: "gr.Blocks", pipe: "StackGANPipeline") -> None:
         contextlib.suppress(httpx.HTTPError),  # visitors may reach what this machine does not
         httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as client,
     ):
-        asked = client.post("/gradio_api/call/paint", json={"data": [*words, USUAL_COUNT, FIRST_SEED, 1.0, True]})
+        asked = client.post(
+            "/gradio_api/call/paint", json={"data": [*words, USUAL_COUNT, FIRST_SEED, pipe.truncation, True]}
+        )
         client.get(f"/gradio_api/call/paint/{asked.raise_for_status().json()['event_id']}")
 
 

@@ -62,7 +62,7 @@ def generate(
     seeds: Sequence[int],
     checkpoint: Path,
     out: Path,
-    truncation: float = 1.0,
+    truncation: float | None = None,
     size: int | None = None,
     batch_size: int = 16,
     device: str | None = None,
@@ -72,7 +72,8 @@ def generate(
 
     Args:
         captions: empty for a checkpoint that was trained without text.
-        seeds, truncation, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
+        seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
+        truncation: the same; None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
 
     Raises:
@@ -80,6 +81,7 @@ def generate(
     """
     check_sampling(seeds, truncation, batch_size=batch_size)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
+    truncation = pipe.truncation if truncation is None else truncation
     size = _stage(pipe, size)
     texts = list(dict.fromkeys(caption.strip() for caption in captions))
     embeddings = None
@@ -137,7 +139,7 @@ def batch(
     out: Path,
     count: int = 1,
     seed: int = 0,
-    truncation: float = 1.0,
+    truncation: float | None = None,
     size: int | None = None,
     batch_size: int = 16,
     device: str | None = None,
@@ -154,6 +156,7 @@ def batch(
         file: ``.txt`` (a caption a line), ``.jsonl`` or ``.csv`` (caption, and seed and count where wanted).
         count: pictures a caption, where the line does not say.
         seed: see :func:`picture_seed`; a line's own seed is taken as it is, its further copies count up.
+        truncation: None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
         batch_size: pictures painted at a time.
         precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; a batch goes on as it began.
@@ -167,6 +170,7 @@ def batch(
         raise ValueError(f"count {count} is too small: it is the pictures a caption, 1 or more")
     found = survey(file, count)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision, compiled=compiled)
+    truncation = pipe.truncation if truncation is None else truncation
     size = _stage(pipe, size)
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")

@@ -149,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_checkpoint(command)
     command.add_argument("--out", type=Path, default=Path("out"), help="folder for the PNGs (default: %(default)s)")
     command.add_argument("--seeds", default="0-7", help="such as 0-7 or 1,5,9 (default: %(default)s)")
-    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    _add_truncation(command)
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_sample)
 
@@ -159,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("walk.gif"), help=".gif or .mp4 (default: %(default)s)")
     command.add_argument("--seeds", default="0,0", help="from,to (default: %(default)s)")
     command.add_argument("--frames", type=int, default=24, help="default: %(default)s")
-    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    _add_truncation(command)
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_walk)
 
@@ -238,8 +238,13 @@ def _add_checkpoint(command: argparse.ArgumentParser, default: str = DEFAULT_CHE
     )
 
 
+def _add_truncation(command: argparse.ArgumentParser) -> None:
+    meaning = "0 (mean) to 2; smaller is safer (default: what the checkpoint recommends, else 1)"
+    command.add_argument("--truncation", type=float, help=meaning)
+
+
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--truncation", type=float, default=1.0, help="0 (mean) to 2; smaller is safer (default: 1)")
+    _add_truncation(command)
     command.add_argument("--batch-size", type=int, default=16, help="pictures at a time (default: %(default)s)")
     command.add_argument(
         "--precision",

@@ -444,7 +444,7 @@ PRESETS: dict[str, Config] = {
         preset="modern",
         discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),
         loss=LossConfig(penalty=0.05, penalty_every=16, kl=0.1),
-        augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout", probability=0.7),
+        augment=AugmentConfig(policy="brightness,saturation,contrast,translation,cutout"),
         optim=OptimConfig(
             lr_generator=8e-4, lr_discriminator=8e-4, standing=2048, decay_images=30_000, decay_from=0.5
         ),

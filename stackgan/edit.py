@@ -59,11 +59,15 @@ def edit(
 
 
 def sample(
-    seeds: Sequence[int], *, checkpoint: Path, out: Path, truncation: float = 1.0, device: str | None = None
+    seeds: Sequence[int], *, checkpoint: Path, out: Path, truncation: float | None = None, device: str | None = None
 ) -> list[Path]:
-    """Write one picture without words for each seed, named ``sample_seed-<seed>.png``."""
+    """Write one picture without words for each seed, named ``sample_seed-<seed>.png``.
+
+    ``truncation`` is what the checkpoint recommends where it is None.
+    """
     check_sampling(seeds, truncation)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    truncation = pipe.truncation if truncation is None else truncation
     make_folder(out)
     files = []
     for seed, picture in zip(seeds, pipe.sample(seeds, truncation=truncation).images, strict=True):
@@ -79,10 +83,12 @@ def walk(
     checkpoint: Path,
     out: Path,
     frames: int = 24,
-    truncation: float = 1.0,
+    truncation: float | None = None,
     device: str | None = None,
 ) -> list[Path]:
     """Write a film (``out``, .gif or .mp4) from one caption and seed to another, and its strip (.png) beside it.
+
+    ``truncation`` is what the checkpoint recommends where it is None.
 
     Raises:
         ValueError: another ending, fewer than 2 frames, an empty caption.
@@ -90,6 +96,7 @@ def walk(
     if out.suffix.lower() not in (".gif", ".mp4"):
         raise ValueError(f"--out {out}: a walk is written as a .gif or an .mp4")
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    truncation = pipe.truncation if truncation is None else truncation
     pictures = pipe.walk(captions, seeds, frames=frames, truncation=truncation).images
     say_notices(pipe, captions)
     make_folder(out.parent)

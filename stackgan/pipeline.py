@@ -93,14 +93,16 @@ def chosen_device(name: str | torch.device | None) -> torch.device:
     return device
 
 
-def check_sampling(seeds: Sequence[int], truncation: float = 1.0, latent: str = "prior", batch_size: int = 1) -> None:
+def check_sampling(
+    seeds: Sequence[int], truncation: float | None = 1.0, latent: str = "prior", batch_size: int = 1
+) -> None:
     """Raise ``ValueError`` for a seed, truncation, latent or batch size that no pipeline takes."""
     if not seeds:
         raise ValueError("there is no seed: pass at least one")
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
-    if not 0 <= truncation <= 2:
+    if truncation is not None and not 0 <= truncation <= 2:
         raise ValueError(
             f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own"
         )
@@ -239,6 +241,11 @@ class StackGANPipeline:
     def examples(self) -> list[str]:
         """Example captions that the checkpoint brings."""
         return list(self.facts.get("examples", []))
+
+    @property
+    def truncation(self) -> float:
+        """What the checkpoint recommends for pictures to look at; 1, the model's own, where it says nothing."""
+        return float(self.facts.get("truncation", 1.0))
 
     @cached_property
     def generator(self) -> FastGenerator:

@@ -22,7 +22,7 @@ from stackgan import StackGANPipeline
 from stackgan.batch import batch, generate, picture_seed, slug
 from stackgan.caption_file import Line, read_captions
 from stackgan.cli import main
-from tests.tiny import CAPTIONS, save_tiny_checkpoint
+from tests.tiny import CAPTIONS, save_tiny_checkpoint, tiny_pipeline
 
 TEXT = "\n".join([CAPTIONS[0], "", CAPTIONS[1], CAPTIONS[2], "a red zebra", CAPTIONS[0], "  ", CAPTIONS[3], ""])
 
@@ -112,6 +112,26 @@ def test_generate_repeats_a_picture_of_the_batch(tmp_path: Path, checkpoint: Pat
         )
         difference = pixels(file) - pixels(tmp_path / "batch" / record["file"])
         assert np.abs(difference).max() <= 1
+
+
+def test_a_checkpoint_may_recommend_a_truncation(tmp_path: Path, captions: Path) -> None:
+    pipe = tiny_pipeline()
+    pipe.facts["truncation"] = 0.5
+    pipe.save_pretrained(tmp_path / "careful")
+    assert StackGANPipeline.from_pretrained(tmp_path / "careful").truncation == 0.5 != tiny_pipeline().truncation
+    for name, asked in (("as recommended", None), ("said", 0.5), ("the model's own", 1.0)):
+        batch(captions, checkpoint=tmp_path / "careful", out=tmp_path / name, truncation=asked)
+    records = manifest(tmp_path / "as recommended")
+    assert {record["truncation"] for record in records} == {0.5}
+    for record in records:
+        taken, said, own = (
+            pixels(tmp_path / name / record["file"]) for name in ("as recommended", "said", "the model's own")
+        )
+        assert np.array_equal(taken, said) and not np.array_equal(taken, own)
+    (file,) = generate([CAPTIONS[0]], seeds=[3], checkpoint=tmp_path / "careful", out=tmp_path / "one")
+    assert Image.open(file).info["truncation"] == "0.5"
+    wanted = np.asarray(pipe(CAPTIONS[0], seeds=3, truncation=0.5).images[0]).astype(int)
+    assert np.abs(pixels(file) - wanted).max() <= 1
 
 
 def test_the_batch_size_does_not_matter_beyond_rounding(tmp_path: Path, checkpoint: Path, captions: Path) -> None:

@@ -42,8 +42,12 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "wrong photos": ("modern", ["loss.mismatch=photo"]),
     "hard captions": ("modern", ["loss.mismatch_hard=0.5"]),
     "no gradient penalty": ("modern", ["loss.penalty=0"]),
+    "penalty at every step": ("modern", ["loss.penalty_every=1"]),
     "no DiffAugment": ("modern", ["augment.policy="]),
+    "DiffAugment on half": ("modern", ["augment.probability=0.5"]),
     "no contrast in D": ("modern", ["discriminator.match=0"]),
+    "contrast by the encoder's image half": ("modern", ["loss.contrast=1"]),
+    "mode seeking": ("modern", ["loss.diversity=1"]),
     "no spread seen by D": ("modern", ["discriminator.minibatch_std=false"]),
     "relativistic pairs": (
         "modern",
@@ -56,6 +60,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "CA_NET's KL as published": ("modern", ["loss.kl=2"]),
     "plain average": ("modern", ["optim.average_ramp=false"]),
     "running statistics": ("modern", ["optim.standing=0"]),
+    "captions reworded": ("modern", ["text.reword=0.3"]),
 }
 
 
