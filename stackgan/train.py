@@ -132,9 +132,13 @@ def train(
     publisher = Publisher(run_folder / "checkpoint", prepared, encoder, start)
     evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
 
+    settled = -1  # the step after which the average was
+
     def settle() -> None:
         """Make the average ready to be looked at."""
-        if config.optim.standing:
+        nonlocal settled
+        if config.optim.standing and settled != run.progress.step:
+            settled = run.progress.step
             standing_statistics(run.average, embeddings, config.optim.standing, config.optim.batch_size)
 
     def save() -> None:

@@ -70,13 +70,23 @@ def test_unconditional_models_have_statistics_too() -> None:
     assert changed == list(before)
 
 
-def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_without(tmp_path: Path) -> None:
+def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def measure(model: StackGAN, embeddings: None, count: int, batch_size: int) -> None:
+        measured.append(count)
+        standing_statistics(model, embeddings, count, batch_size)
+
+    monkeypatch.setattr("stackgan.train.standing_statistics", measure)
     data = tmp_path / "painted"
     prepare_painted(data, count=24, seed=1, test_count=4, workers=1)
     keys = [*TINY, "text.encoder=none", "train.images=12", "optim.batch_size=4", "optim.precision=fp32"]
     plain, stood = (tmp_path / name for name in ("plain", "stood"))
     train(data, plain, preset("modern", [*keys, "optim.standing=0"]), device="cpu")
     train(data, stood, preset("modern", [*keys, "train.save_minutes=0.0000001"]), device="cpu")
+    assert measured == [2048] * 3  # once a save; the last one is the run's end as well
     one, two = load_state(plain / "state.pt"), load_state(stood / "state.pt")
     assert all(torch.equal(value, two["model"][name]) for name, value in one["model"].items())
     differ = {name for name, value in one["average"].items() if not torch.equal(value, two["average"][name])}

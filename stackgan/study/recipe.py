@@ -35,6 +35,7 @@ CONSTANT = ["optim.decay_images=0", "optim.decay_from=1"]
 # Each row by name: a preset, and the keys that differ from it.
 ROWS: dict[str, tuple[str, list[str]]] = {
     "legacy": ("legacy", LEGACY_64),
+    "legacy in bf16": ("legacy", [*LEGACY_64, "optim.precision=bf16"]),
     "modern": ("modern", []),
     "blocks of G as published": ("modern", ["generator.block=legacy"]),
     "D with BatchNorm": ("modern", ["discriminator.block=legacy", "discriminator.minibatch_std=false"]),
