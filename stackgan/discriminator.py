@@ -1,5 +1,7 @@
 """The discriminator of one stage: images and condition -> conditional and unconditional logits."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -101,8 +103,8 @@ class Discriminator(nn.Module):
         (orthogonal_init if legacy else kaiming_init)(self)
         if not legacy:
             if condition_dim:  # as one convolution over both
-                nn.init.normal_(self.joint.weight, 0.0, (std := (2 / (1.04 * 18 * channels)) ** 0.5))
-                nn.init.normal_(self.joint_text.weight, 0.0, std)
+                for part in (self.joint, self.joint_text):
+                    nn.init.normal_(cast(Tensor, part.weight), 0.0, (2 / (1.04 * 18 * channels)) ** 0.5)
             for head in ("logit", "plain_logit"):
                 if hasattr(self, head):  # logits start small, so that hinge starts inside its margins
                     nn.init.normal_(getattr(self, head).weight, 0.0, 0.3 / (channels * 16) ** 0.5)

@@ -293,7 +293,8 @@ class FusedNorm(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         gain, shift = self.affine(s)[:, :, None, None].chunk(2, dim=1)
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if learns and self.norm.momentum is not None:  # None would want a cumulative mean
             if self.norm.num_batches_tracked is not None:
                 self.norm.num_batches_tracked.add_(1)
             return cast(Tensor, _NormGainLeaky.apply(x, 1 + gain, shift, self.norm))
@@ -313,8 +314,8 @@ class _NormGainLeaky(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        mean, var = norm.running_mean, norm.running_var
-        x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, norm.momentum, norm.eps)
+        mean, var, momentum = norm.running_mean, norm.running_var, cast(float, norm.momentum)
+        x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, momentum, norm.eps)
         y = F.leaky_relu(torch.addcmul(b, x_hat, a), SLOPE, inplace=True)
         ctx.save_for_backward(x_hat, a, inverse, y)
         return y
