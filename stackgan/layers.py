@@ -276,7 +276,7 @@ class GatedResidual(nn.Module):
 # --- blocks that see the condition everywhere ---------------------------------------------------------------
 
 
-SLOPE = 0.2  # of LeakyReLU everywhere
+SLOPE = 0.2  # of a fused norm's LeakyReLU
 
 
 class FusedNorm(nn.Module):
