@@ -229,5 +229,14 @@ def replaced(text: str, span: tuple[int, int], words: str) -> str:
     >>> replaced("an orange bird", (3, 9), "red")
     'a red bird'
     """
-    before = re.sub(r"\b([aA])n?(\s+)$", r"\1n\2" if words[:1] in "aeiou" else r"\1\2", text[: span[0]])
-    return before + words + text[span[1] :]
+    return before_word(text[: span[0]], words) + words + text[span[1] :]
+
+
+def before_word(before: str, word: str) -> str:
+    """``before`` with a last "a" or "an" that suits ``word``.
+
+    >>> before_word("this is a ", "orange"), before_word("An ", "red"), before_word("two ", "owls")
+    ('this is an ', 'A ', 'two ')
+    """
+    right = r"\1n\2" if word[:1].lower() in "aeiou" else r"\1\2"
+    return re.sub(r"\b([aA])n?(\s+)$", right, before)

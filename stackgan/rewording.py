@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stackgan.paraphrase import Paraphraser
+from stackgan.paraphrase import Paraphraser, before_word
 from stackgan.swaps import FUNCTION_WORDS
 
 __all__ = ["Rewording", "Shortener", "content_words", "reworded_captions"]
@@ -184,7 +184,7 @@ def _text(words: Sequence[str]) -> str:
 def _with_article(phrase: str) -> str:
     if phrase.endswith("s"):
         return phrase
-    return ("an " if phrase[:1] in "aeiou" else "a ") + phrase
+    return before_word("a ", phrase) + phrase
 
 
 def _words(text: str, signs: bool = False) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stackgan.paraphrase import before_word
+
 __all__ = ["WordSwaps", "swapped_captions"]
 
 ALIKE = 0.5  # least cosine of two words' neighbours
@@ -86,8 +88,9 @@ class WordSwaps:
             return None
         first, second = pairs[draws.integers(len(pairs))]
         (a, b), (c, d) = known[first][1], known[second][1]
+        one, other = caption[a:b], caption[c:d]
         left, middle, right = caption[:a], caption[b:c], caption[d:]
-        return _article(left, caption[c:d]) + caption[c:d] + _article(middle, caption[a:b]) + caption[a:b] + right
+        return before_word(left, other) + other + before_word(middle, one) + one + right
 
 
 def swapped_captions(captions: Sequence[str], seed: int) -> list[str | None]:
@@ -101,9 +104,3 @@ def swapped_captions(captions: Sequence[str], seed: int) -> list[str | None]:
 def _tokens(text: str) -> list[tuple[str, tuple[int, int]]]:
     """Lower-case words and single signs with their places."""
     return [(match[0].lower(), match.span()) for match in re.finditer(r"[^\W_]+|[^\w\s]", text)]
-
-
-def _article(before: str, word: str) -> str:
-    """``before`` with a last "a" or "an" that suits ``word``: a wrong one would give the swap away."""
-    right = r"\1n\2" if word[:1].lower() in "aeiou" else r"\1\2"
-    return re.sub(r"\b([aA])n?(\s+)$", right, before)

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
     {"folders"},
-    {"prepared"},
-    {"config", "allocator", "grid", "png", "animate", "bags", "swaps", "paraphrase", "pieces"},
+    {"prepared", "paraphrase"},
+    {"config", "allocator", "grid", "png", "animate", "bags", "swaps", "pieces"},
     {"rewording", "compiler", "layers", "losses", "metrics", "augment", "ema", "health", "schedules"},
     {"text_encoder"},
     {"compact_encoder", "transformers_encoder"},
