@@ -193,6 +193,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="under pictures name their captions' colours alone: for data whose captions may not be passed on",
     )
+    command.add_argument(
+        "--truncation",
+        type=float,
+        default=1.0,
+        help="of the pictures measured (default: 1, the model's own, whatever the checkpoint recommends)",
+    )
     command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
@@ -414,6 +420,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         judge=args.judge,
         clip=args.clip,
         hide_captions=args.hide_captions,
+        truncation=args.truncation,
         device=args.device,
     )
 

@@ -462,6 +462,7 @@ def colour_word_figures(
     seed: int,
     training_captions: Sequence[str] | None,
     quote: bool = True,
+    truncation: float = 1.0,
 ) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
     """Paint pairs of captions, both of a pair with one seed (seed, seed + 1, …), and measure where colours move.
 
@@ -486,7 +487,7 @@ def colour_word_figures(
                 raise
             continue  # captions without colours, or no shade word that training did not have
         measures, rows = [], []
-        for start, before, after in _painted(pipe, pairs, seed, f"colour {name}"):
+        for start, before, after in _painted(pipe, pairs, seed, truncation, f"colour {name}"):
             measures.append(measure_pairs(before, after))
             for pair, *pictures in zip(pairs[start:SHOWN], to_pil(before), to_pil(after), strict=False):
                 rows.append((f"{pair.old} > {pair.word}" + f": {pair.new_caption}" * quote, pictures))
@@ -500,14 +501,14 @@ def colour_word_figures(
 
 @torch.inference_mode()
 def _painted(
-    pipe: StackGANPipeline, pairs: Sequence[ColourPair], seed: int, title: str
+    pipe: StackGANPipeline, pairs: Sequence[ColourPair], seed: int, truncation: float, title: str
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(number of the first pair, x_A, x_B), some pairs at a time."""
     for start in tqdm(range(0, len(pairs), BATCH), desc=f"painting {title}", unit="batch"):
         part = pairs[start : start + BATCH]
         seeds = list(range(seed + start, seed + start + len(part)))
         e = pipe.encode([*(pair.caption for pair in part), *(pair.new_caption for pair in part)])
-        before, after = pipe.paint(e, [*seeds, *seeds])[-1].float().cpu().chunk(2)
+        before, after = pipe.paint(e, [*seeds, *seeds], truncation)[-1].float().cpu().chunk(2)
         yield start, before, after
 
 

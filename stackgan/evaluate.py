@@ -40,7 +40,7 @@ from stackgan.picture_sets import (
     painted_captions,
     spread_rows,
 )
-from stackgan.pipeline import StackGANPipeline, chosen_device
+from stackgan.pipeline import StackGANPipeline, check_sampling, chosen_device
 from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.reader import PARTS, SCENE, PaintedReader, load_or_train_reader
 from stackgan.report import Card, Findings, NotMeasured, Sheet, Table, histogram, print_findings, write_report
@@ -69,6 +69,7 @@ class Context:
         unlike: a file of sentences that are no captions.
         judges: of whether pictures agree with their captions, by name.
         hide_captions: show the colours that a caption names in its place.
+        truncation: of all pictures that are measured.
     """
 
     pipe: StackGANPipeline
@@ -82,6 +83,7 @@ class Context:
     unlike: Path | None = None
     judges: Mapping[str, Judge] = field(default_factory=dict)
     hide_captions: bool = False
+    truncation: float = 1.0
 
     @property
     def cache(self) -> Path:
@@ -98,20 +100,23 @@ class Context:
     @cached_property
     def pictures(self) -> Painted:
         """What the checkpoint paints for the captions, with seeds seed, seed + 1, …"""
-        return painted_captions(self.pipe, self.split, self.rows.tolist(), self.seed, self.cache)
+        rows = self.rows.tolist()
+        return painted_captions(self.pipe, self.split, rows, self.seed, self.cache, self.truncation)
 
     @cached_property
     def without_text(self) -> dict[str, Painted]:
         """As many pictures without text, from p(c) and from N(0, I); none without a flow p(c)."""
-        pipe, names = self.pipe, {"without text": False, "without text, c ~ N(0, I)": True}
+        pipe, truncation = self.pipe, self.truncation
+        names = {"without text": False, "without text, c ~ N(0, I)": True}
         found = {}
         for name, plain in names.items() if pipe.model.has_code_flow else ():
 
             def paint(start: int, stop: int, plain: bool = plain) -> Tensor:
-                return text_free(pipe, range(self.seed + start, self.seed + stop), plain=plain)
+                seeds = range(self.seed + start, self.seed + stop)
+                return text_free(pipe, seeds, plain=plain, truncation=truncation)
 
             def facts(start: int, stop: int, name: str = name) -> Any:
-                return [name, pipe.fingerprint, self.seed + start, stop - start]
+                return [name, pipe.fingerprint, truncation, self.seed + start, stop - start]
 
             found[name] = Painted(name, self.count, self.side, paint, facts, self.cache)
         return found
@@ -181,6 +186,7 @@ def evaluate(
     judge: Path | None = None,
     clip: str | None = None,
     hide_captions: bool = False,
+    truncation: float = 1.0,
     device: str | None = None,
 ) -> int:
     """Paint ``count`` captions of the split, measure, print the figures, and write the report.
@@ -200,9 +206,12 @@ def evaluate(
         clip: folder or hub name of a CLIP model, for its R-precision and the CLIP score.
         hide_captions: under pictures show the colours that their captions name, for data whose captions may not be
             passed on. The sheets of nearest training photos show photos all the same.
+        truncation: of all pictures that are measured (:meth:`StackGANPipeline.__call__`). The 64 that nobody picked
+            are shown with what the checkpoint recommends besides, which the command line and the app paint with.
 
     Raises:
-        ValueError: no such split, another size than the checkpoint's, no flow p(c) to tell sentences apart with.
+        ValueError: no such split, another size than the checkpoint's, no flow p(c) to tell sentences apart with, a
+            truncation out of [0, 2].
         FileNotFoundError: weights that are neither here nor can be fetched.
     """
     prepared = PreparedFolder.open(data)
@@ -212,6 +221,7 @@ def evaluate(
         raise ValueError(f"--num {count}: it must be 2 or more")
     if out.suffix == ".json" or out.is_file():
         raise ValueError(f"--out {out}: the report is a folder (report.json, report.html and sheets): name one")
+    check_sampling([seed], truncation)
     where = chosen_device(device)
     networks = [load_features(features, where)] if features is not None else []
     networks += [load_inception(inception, where)] if inception is not None else []
@@ -239,6 +249,7 @@ def evaluate(
         unlike=unlike,
         judges=judges,
         hide_captions=hide_captions,
+        truncation=truncation,
     )
     sets = [context.pictures, *context.without_text.values()]
     context.cache.mkdir(parents=True, exist_ok=True)
@@ -260,6 +271,7 @@ def evaluate(
         "pictures": count,
         "side": context.side,
         "seed": seed,
+        "truncation": truncation,
         "captions": len(set(context.captions())) if pipe.conditional else 0,
         "reference_photos": len(part),
         "flip_reference": flip_reference,
@@ -268,6 +280,8 @@ def evaluate(
     }
     name = checkpoint.resolve().name
     subtitle = f"{name}: {count:,} pictures of {context.side} px for captions of {data.resolve().name}/{split}"
+    if truncation != 1:
+        subtitle += f", truncation {truncation:g}"
     write_report(out, facts, found, missing, subtitle)
     print_findings(found, missing)
     print(f"\nreport in {out / 'report.html'}; {_size_of(context.cache)} of pictures and features in {context.cache}")
@@ -289,19 +303,28 @@ def _size_of(folder: Path) -> str:
 
 
 def samples(context: Context) -> Findings:
-    """64 pictures that nobody picked: evenly spread captions of the split, seeds 0 to 63."""
-    pipe = context.pipe
-    rows = spread_rows(len(context.split.captions), SAMPLES) if pipe.conditional else np.zeros(SAMPLES, np.int64)
-    pictures = painted_captions(pipe, context.split, rows.tolist(), 0, None).rows(range(len(rows)))
+    """64 pictures that nobody picked: evenly spread captions of the split, seeds 0 to 63.
+
+    Painted as the command line and the app would; where that is another truncation than the figures', once more.
+    """
+    pipe, split = context.pipe, context.split
+    rows = spread_rows(len(split.captions), SAMPLES) if pipe.conditional else np.zeros(SAMPLES, np.int64)
     captions = context.labels(rows) if pipe.conditional else [f"seed {seed}" for seed in range(len(rows))]
-    groups = [(caption, [picture]) for caption, picture in zip(captions, pictures, strict=True)]
-    sheet = caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))
+    truncations = list(dict.fromkeys((pipe.truncation, context.truncation)))
+    cards, sheets = [], []
+    for name, truncation in zip(("samples", "samples-measured"), truncations, strict=False):
+        pictures = painted_captions(pipe, split, rows.tolist(), 0, None, truncation).rows(range(len(rows)))
+        groups = [(caption, [picture]) for caption, picture in zip(captions, pictures, strict=True)]
+        sheet = caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))
+        sheets.append(Sheet(name, f"The same on one sheet, truncation {truncation:g}:", sheet, shown=False))
+        cards.append([Card(Image.fromarray(p), caption) for p, caption in zip(pictures, captions, strict=True)])
+    words = f"truncation {truncations[0]:g}" + ", as the checkpoint recommends" * (len(truncations) > 1)
     return Findings(
-        figures={"captions": captions},
-        protocol=f"{len(rows)} captions evenly spread over the {context.split.name} split, seeds 0 to "
-        f"{len(rows) - 1}, truncation 1. Nothing was picked.",
-        cards=[Card(Image.fromarray(p), caption) for p, caption in zip(pictures, captions, strict=True)],
-        sheets=[Sheet("samples", "The same on one sheet:", sheet, shown=False)],
+        figures={"captions": captions, "truncation": truncations[0]},
+        protocol=f"{len(rows)} captions evenly spread over the {split.name} split, seeds 0 to {len(rows) - 1}, "
+        f"{words}. Nothing was picked.",
+        cards=cards[0],
+        sheets=sheets,
     )
 
 
@@ -470,6 +493,7 @@ def colour_word_section(context: Context) -> Findings:
         seed=context.seed,
         training_captions=train.captions if train is not None else None,
         quote=not context.hide_captions,
+        truncation=context.truncation,
     )
     if not figures:
         raise NotMeasured("no caption of the split names a colour that can be changed")
@@ -550,7 +574,8 @@ def diversity_section(context: Context) -> Findings:
     e = context.embeddings(context.rows[:DIVERSITY_CAPTIONS])
     if e is None:
         raise NotMeasured("the checkpoint was trained without text: there are no two pictures of one caption")
-    value = diversity(context.pipe, e, real_pictures(context.split, DIVERSITY_PHOTOS, context.side))
+    real = real_pictures(context.split, DIVERSITY_PHOTOS, context.side)
+    value = diversity(context.pipe, e, real, truncation=context.truncation)
     return Findings(
         figures={"diversity": value},
         protocol=f"Mean absolute difference at 16 px between 8 seeds of each of {len(e)} captions, as a share of "

@@ -21,7 +21,9 @@ COARSE = 16  # px at which pictures are compared: pose, place and background, no
 
 
 @torch.inference_mode()
-def diversity(pipe: StackGANPipeline, embeddings: Tensor, real: Tensor, seeds: int = 8) -> float:
+def diversity(
+    pipe: StackGANPipeline, embeddings: Tensor, real: Tensor, seeds: int = 8, truncation: float = 1.0
+) -> float:
     """Mean absolute difference at 16 px between pictures of one caption, as a share of that between real pictures.
 
     Args:
@@ -29,7 +31,8 @@ def diversity(pipe: StackGANPipeline, embeddings: Tensor, real: Tensor, seeds: i
         real: (N, 3, s, s) in [−1, 1], of different captions.
         seeds: pictures a caption, 2 or more.
     """
-    pictures = torch.stack([_coarse(pipe.paint(e.expand(seeds, -1), range(seeds))[-1]) for e in embeddings])
+    painted = (pipe.paint(e.expand(seeds, -1), range(seeds), truncation)[-1] for e in embeddings)
+    pictures = torch.stack([_coarse(images) for images in painted])
     between = torch.stack([(pictures - pictures.roll(shift, 1)).abs().mean() for shift in range(1, seeds)]).mean()
     coarse = _coarse(real).to(pictures.device)
     others = torch.stack([(coarse - coarse.roll(shift, 0)).abs().mean() for shift in (1, 2, 3)]).mean()
@@ -79,9 +82,11 @@ def seconds_to_sample(pipe: StackGANPipeline, embedding: Tensor | None, count: i
 
 
 @torch.inference_mode()
-def text_free(pipe: StackGANPipeline, seeds: Sequence[int], *, plain: bool = False) -> Tensor:
+def text_free(
+    pipe: StackGANPipeline, seeds: Sequence[int], *, plain: bool = False, truncation: float = 1.0
+) -> Tensor:
     """Pictures (B, 3, s, s) without text, one a seed; ``plain`` draws c from N(0, I) in place of p(c)."""
-    z_noise, c_noise = pipe.noise(seeds)
+    z_noise, c_noise = (truncation * noise for noise in pipe.noise(seeds))
     c = c_noise if plain else pipe.model.codes(len(c_noise)).sample(noise=c_noise)
     return pipe.generator(pipe.model.prior(c).sample(noise=z_noise), c, [len(pipe.sizes) - 1])[-1]
 

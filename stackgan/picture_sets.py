@@ -257,18 +257,23 @@ def embeddings_of(pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[i
 
 
 def painted_captions(
-    pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[int], seed: int, folder: Path | None
+    pipe: StackGANPipeline,
+    split: PreparedSplit,
+    rows: Sequence[int],
+    seed: int,
+    folder: Path | None,
+    truncation: float = 1.0,
 ) -> Painted:
     """One picture of every caption in ``rows`` (places in ``split.captions``), with seeds seed, seed + 1, …"""
     places = np.asarray(rows, dtype=np.int64)
 
     def paint(start: int, stop: int) -> Tensor:
         e = embeddings_of(pipe, split, places[start:stop].tolist())
-        return pipe.paint(e, range(seed + start, seed + stop), stages=[len(pipe.sizes) - 1])[-1]
+        return pipe.paint(e, range(seed + start, seed + stop), truncation, [len(pipe.sizes) - 1])[-1]
 
     def facts(start: int, stop: int) -> Any:
         captions = [split.captions[row] for row in places[start:stop]] if pipe.conditional else None
-        return ["captions", pipe.fingerprint, seed + start, stop - start, captions]
+        return ["captions", pipe.fingerprint, truncation, seed + start, stop - start, captions]
 
     return Painted("painted pictures", len(places), pipe.sizes[-1], paint, facts, folder)
 

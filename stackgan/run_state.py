@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -112,12 +112,29 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.discriminators.load_state_dict(state["discriminators"])
+        """Go on from what ``state`` gave.
+
+        Raises:
+            ValueError: the networks were others when it was saved; nothing has been changed then.
+        """
+        networks = {"model": self.model, "average": self.average, "discriminators": self.discriminators}
+        for name, network in networks.items():
+            _must_fit(network, state[name], name)
+        for name, network in networks.items():
+            network.load_state_dict(state[name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state.get("device_rng") is not None:  # None: saved on a CPU
             torch.cuda.set_rng_state(state["device_rng"], self.device)
         self.progress = Progress(**state["progress"])
+
+
+def _must_fit(network: nn.Module, saved: Mapping[str, Tensor], title: str) -> None:
+    have = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    if other := sorted(name for name in have.keys() | found.keys() if have.get(name) != found.get(name)):
+        raise ValueError(
+            f"what was saved as {title!r} has other weights than this version of stackgan builds ({other[0]}, "
+            f"{len(other)} in all): go on with the version that began the run, or begin a new one with --start-from"
+        )

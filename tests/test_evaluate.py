@@ -20,6 +20,7 @@ from stackgan.cli import main
 from stackgan.colour_agreement import chance, colour_agreement, full_caption_rows, read_real
 from stackgan.colour_words import BASIC
 from stackgan.distances import distance_table, distances
+from stackgan.evaluate import SECTIONS
 from stackgan.features import Described, Features, load_features
 from stackgan.latent_figures import diversity, real_pictures
 from stackgan.metrics import frechet_distance
@@ -220,9 +221,32 @@ def test_without_options_there_are_figures_too_and_reasons(
     assert again == report
 
 
-def _without(name: str) -> tuple[Any, ...]:
-    from stackgan.evaluate import SECTIONS
+def test_figures_have_their_truncation_and_the_pictures_shown_the_recommended_one(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
+    values = json.loads((checkpoint / "config.json").read_text("utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps(values | {"truncation": 0.5}))
+    monkeypatch.setattr(
+        "stackgan.evaluate.SECTIONS", [section for section in SECTIONS if section.name in ("samples", "diversity")]
+    )
+    found, sheets = {}, {}
+    for truncation in ("1", "0.5", "0"):
+        out = tmp_path / truncation
+        assert main(command_for(checkpoint, painted, out, "--truncation", truncation)) == 0
+        found[truncation] = json.loads((out / "report.json").read_text("utf-8"))
+        sheets[truncation] = {file.name: file.read_bytes() for file in out.glob("*.png")}
+    assert sheets["1"]["samples.png"] == sheets["0.5"]["samples.png"] == sheets["0"]["samples.png"]
+    assert set(sheets["0.5"]) == {"samples.png"}, "one sheet where the two are the same"
+    assert len({sheets["0.5"]["samples.png"], *(sheets[t]["samples-measured.png"] for t in "01")}) == 3
+    assert "truncation 0.5, as the checkpoint recommends" in found["1"]["sections"]["samples"]["protocol"]
+    spread = {t: report["sections"]["diversity"]["figures"]["diversity"] for t, report in found.items()}
+    assert spread["1"] > spread["0.5"] > spread["0"] == 0
+    assert [report["truncation"] for report in found.values()] == [1, 0.5, 0]
+    assert main(command_for(checkpoint, painted, tmp_path / "other", "--truncation", "3")) == 2
 
+
+def _without(name: str) -> tuple[Any, ...]:
     return tuple(section for section in SECTIONS if section.name != name)
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_state
+from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config, preset
 from stackgan.data import Reworded, Sampler, to_stages
 from stackgan.latent.flows import FAMILIES
@@ -278,6 +278,17 @@ def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path
     for part in ("model", "average", "discriminators"):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, two[part][name]), f"{part}.{name}"
+
+
+def test_a_state_of_other_networks_is_refused_in_words(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(painted, run, _config("train.images=4"), device="cpu")
+    state = load_state(run / "state.pt")
+    name = next(iter(state["discriminators"]))
+    state["discriminators"]["another.weight"] = state["discriminators"].pop(name)
+    save_state(run / "state.pt", state)
+    with pytest.raises(ValueError, match=r"state\.pt: what was saved as 'discriminators' .* --start-from"):
+        train(painted, run, _config("train.images=8"), device="cpu")
 
 
 def test_contrast_reads_generated_pictures(painted: Path, tmp_path: Path) -> None:
