@@ -239,7 +239,7 @@ class _Painter:
         found = [next(i for i, c in enumerate(BASIC) if any(c in colours_in(w) for w in t.split())) for t in captions]
         return torch.tensor(found)[:, None]
 
-    def paint(self, embeddings: Tensor, seeds: list[int]) -> list[Tensor]:
+    def paint(self, embeddings: Tensor, seeds: list[int], truncation: float) -> list[Tensor]:
         names = [BASIC[int(e)] if self.listens else "grey" for e in embeddings.flatten()]
         return [torch.cat([discs([name], seed) for name, seed in zip(names, seeds, strict=True)])]
 
