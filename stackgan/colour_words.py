@@ -471,6 +471,7 @@ def colour_word_figures(
         count: of pairs at most, once of basic colours, once of shade words.
         training_captions: without them there are no shade words.
         quote: whether the sheets show the captions.
+        truncation: of all pictures.
 
     Returns: figures under ``words`` and ``synonyms`` (:func:`pair_figures`; absent where captions give no pairs), and
         sheets named alike: the pictures of a pair side by side, both captions' difference under them.

@@ -311,19 +311,19 @@ def samples(context: Context) -> Findings:
     rows = spread_rows(len(split.captions), SAMPLES) if pipe.conditional else np.zeros(SAMPLES, np.int64)
     captions = context.labels(rows) if pipe.conditional else [f"seed {seed}" for seed in range(len(rows))]
     truncations = list(dict.fromkeys((pipe.truncation, context.truncation)))
-    cards, sheets = [], []
+    painted, sheets = [], []
     for name, truncation in zip(("samples", "samples-measured"), truncations, strict=False):
         pictures = painted_captions(pipe, split, rows.tolist(), 0, None, truncation).rows(range(len(rows)))
         groups = [(caption, [picture]) for caption, picture in zip(captions, pictures, strict=True)]
         sheet = caption_sheet(groups, columns=8, side=max(128, min(context.side, 192)))
         sheets.append(Sheet(name, f"The same on one sheet, truncation {truncation:g}:", sheet, shown=False))
-        cards.append([Card(Image.fromarray(p), caption) for p, caption in zip(pictures, captions, strict=True)])
+        painted.append(pictures)
     words = f"truncation {truncations[0]:g}" + ", as the checkpoint recommends" * (len(truncations) > 1)
     return Findings(
         figures={"captions": captions, "truncation": truncations[0]},
         protocol=f"{len(rows)} captions evenly spread over the {split.name} split, seeds 0 to {len(rows) - 1}, "
         f"{words}. Nothing was picked.",
-        cards=cards[0],
+        cards=[Card(Image.fromarray(p), caption) for p, caption in zip(painted[0], captions, strict=True)],
         sheets=sheets,
     )
 

@@ -30,6 +30,7 @@ def diversity(
         embeddings: (B, T) of some tens of captions.
         real: (N, 3, s, s) in [−1, 1], of different captions.
         seeds: pictures a caption, 2 or more.
+        truncation: of all pictures.
     """
     painted = (pipe.paint(e.expand(seeds, -1), range(seeds), truncation)[-1] for e in embeddings)
     pictures = torch.stack([_coarse(images) for images in painted])

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -111,15 +112,15 @@ class Run:
             "progress": vars(self.progress),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state`` gave.
+    def restore(self, state: dict[str, Any], file: Path) -> None:
+        """Go on from what :meth:`state` gave, read from ``file``.
 
         Raises:
             ValueError: the networks were others when it was saved; nothing has been changed then.
         """
         networks = {"model": self.model, "average": self.average, "discriminators": self.discriminators}
         for name, network in networks.items():
-            _must_fit(network, state[name], name)
+            _must_fit(network, state[name], f"{file}: what was saved as {name!r}")
         for name, network in networks.items():
             network.load_state_dict(state[name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -135,6 +136,7 @@ def _must_fit(network: nn.Module, saved: Mapping[str, Tensor], title: str) -> No
     found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     if other := sorted(name for name in have.keys() | found.keys() if have.get(name) != found.get(name)):
         raise ValueError(
-            f"what was saved as {title!r} has other weights than this version of stackgan builds ({other[0]}, "
-            f"{len(other)} in all): go on with the version that began the run, or begin a new one with --start-from"
+            f"{title} has other weights than this version of stackgan builds ({other[0]}, "
+            f"{len(other)} in all): go on with the version that began the run, or begin a new one with "
+            "--start-from this run's checkpoint folder"
         )

@@ -118,10 +118,7 @@ def train(
         run.reader = cast(CompactEncoder, encoder).to(where)
     state_file = run_folder / "state.pt"
     if state_file.exists():
-        try:
-            run.restore(load_state(state_file))
-        except ValueError as error:
-            raise ValueError(f"{state_file}: {error}") from error
+        run.restore(load_state(state_file), state_file)
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
     elif start is not None:
         print(f"starting from {start.folder}; new here: {', '.join(run.start_from(start)) or 'nothing'}")

@@ -545,7 +545,7 @@ def test_a_gpu_goes_on_with_its_own_noise(tmp_path: Path) -> None:
     torch.randn(3, device="cuda")
     save_state(tmp_path / "state.pt", run.state())
     noise = torch.randn(5, device="cuda")
-    run.restore(load_state(tmp_path / "state.pt"))
+    run.restore(load_state(tmp_path / "state.pt"), tmp_path / "state.pt")
     assert torch.equal(torch.randn(5, device="cuda"), noise)
 
 
