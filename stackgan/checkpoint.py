@@ -1,14 +1,15 @@
 """Two kinds of files: the published checkpoint (a folder anyone can load) and a run's private state.
 
 A published checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged
-weights), ``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card).
+weights), ``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card);
+``discriminators.safetensors`` may lie beside them, for those who train on from it.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,18 @@ from stackgan.config import Config
 from stackgan.folders import replace_folder
 from stackgan.text import TextEncoder
 
-__all__ = ["FORMAT", "Published", "load_published", "load_state", "publish", "save_state", "write_atomic"]
+__all__ = [
+    "DISCRIMINATORS",
+    "FORMAT",
+    "Published",
+    "load_published",
+    "load_state",
+    "publish",
+    "save_state",
+    "write_atomic",
+]
 
+DISCRIMINATORS = "discriminators.safetensors"
 FORMAT = 1  # of published checkpoints; raised when an old reader could not read a new folder
 
 
@@ -42,6 +53,23 @@ class Published:
     def text_folder(self) -> Path | None:
         folder = self.folder / "text"
         return folder if folder.is_dir() else None
+
+    def discriminators(self) -> dict[str, Tensor] | None:
+        """State dict of the discriminators, float32; None where the checkpoint has none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = self.folder / DISCRIMINATORS
+        return _load_tensors(file) if file.is_file() else None
+
+
+def _load_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        stored = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: damaged ({error}); fetch it again") from None
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -77,15 +105,17 @@ def publish(
     facts: Mapping[str, Any],
     card: str,
     dtype: torch.dtype = torch.float32,
-    extra: Mapping[str, Mapping[str, Tensor]] | None = None,
+    discriminators: Mapping[str, Tensor] | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Write a published checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
 
     Args:
-        weights: state dict of StackGAN; floating tensors are stored as ``dtype``.
+        weights: state dict of StackGAN; floating tensors are stored as ``dtype``, the discriminators' too.
         facts: what else ``config.json`` should tell (data, figures, example captions).
         card: the model card, Markdown.
-        extra: further tensors by file name, kept beside the model and not needed to paint.
+        discriminators: their state dict, to train on from; not needed to paint.
+        keep: names of what stands in ``folder`` now and is to stay, such as the card's pictures.
 
     Raises:
         FileExistsError: ``folder`` exists and is no checkpoint.
@@ -97,13 +127,9 @@ def publish(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        tensors = {
-            name: (tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
-            for name, tensor in weights.items()
-        }
-        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-        for name, further in (extra or {}).items():
-            save_file(dict(further), partial / name, metadata={"format": "pt"})
+        _save_tensors(weights, partial / "model.safetensors", dtype)
+        if discriminators is not None:
+            _save_tensors(discriminators, partial / DISCRIMINATORS, dtype)
         header = {
             "format": FORMAT,
             "stackgan": stackgan.__version__,
@@ -114,6 +140,9 @@ def publish(
         (partial / "README.md").write_text(card, "utf-8")
         if text_encoder is not None:
             text_encoder.save(partial / "text")
+        for name in keep:
+            copy = shutil.copytree if (folder / name).is_dir() else shutil.copyfile
+            copy(folder / name, partial / name)
         mode = (partial / "README.md").stat().st_mode
         for file in partial.rglob("*"):
             if file.is_file():  # safetensors makes its files readable for their owner alone
@@ -123,6 +152,14 @@ def publish(
         replace_folder(partial, folder, old)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype) -> None:
+    stored = {
+        name: (tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
+        for name, tensor in tensors.items()
+    }
+    save_file(stored, file, metadata={"format": "pt"})
 
 
 def load_published(folder: str | Path) -> Published:
@@ -151,11 +188,7 @@ def load_published(folder: str | Path) -> Published:
             "use the version of stackgan that wrote it, or publish it again"
         )
     config = Config.from_dict(header.get("config"), where=str(header_file))
-    try:
-        stored = load_file(folder / "model.safetensors")
-    except SafetensorError as error:
-        raise ValueError(f"{folder / 'model.safetensors'}: damaged ({error}); fetch it again") from None
-    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+    weights = _load_tensors(folder / "model.safetensors")
     facts = {key: value for key, value in header.items() if key not in ("format", "config")}
     return Published(folder, config, weights, facts, _fingerprint(folder))
 

@@ -223,6 +223,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, type=Path, help="folder of the checkpoint to write")
     command.set_defaults(run=_convert)
 
+    command = commands.add_parser("publish", help="a finished checkpoint as one to pass on, in half precision")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint, RUN/best, or another")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder; a card and pictures that stand there stay")
+    command.add_argument("--full", action="store_true", help="keep float32: twice the size, the same pictures")
+    command.add_argument("--truncation", type=float, help="what to paint with unless told (default: as it was)")
+    command.add_argument("--captions", type=Path, metavar="FILE", help="example captions, which the app offers")
+    command.add_argument(
+        "--discriminators", type=Path, metavar="RUN", help="give RUN's along, so that others can train on from OUT"
+    )
+    command.set_defaults(run=_publish)
+
     command = commands.add_parser("doctor", help="what this machine can do for the program, and what is missing")
     _add_checkpoint(command)
     command.set_defaults(run=_doctor)
@@ -455,6 +466,21 @@ def _convert(args: argparse.Namespace) -> int:
 
     convert(args.netg, args.netd, args.out)
     print(f"checkpoint in {args.out}")
+    return 0
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from stackgan.release import release
+
+    size = release(
+        args.checkpoint,
+        args.out,
+        half=not args.full,
+        truncation=args.truncation,
+        captions=args.captions,
+        discriminators=args.discriminators,
+    )
+    print(f"checkpoint in {args.out}, {size / 2**20:.1f} MiB")
     return 0
 
 

@@ -295,6 +295,8 @@ class OptimConfig:
 
     ``standing``: pictures that the average's BatchNorm statistics are measured on wherever it is saved, shown or
     evaluated, 0 takes over the live generator's, as published.
+    ``discriminator_first``: until so many pictures are seen, G and its average stand still and the discriminators
+    learn alone: for a start from a checkpoint that brings none (``--start-from``), whose G a fresh one would spoil.
     ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
     this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
     products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
@@ -315,6 +317,7 @@ class OptimConfig:
     average: float = 0.999
     average_ramp: bool = True
     standing: int = 0
+    discriminator_first: int = 0
     decay_images: int = 0
     decay_from: float = 1.0
     precision: str = "bf16"
@@ -329,7 +332,8 @@ class OptimConfig:
             _check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
         for name in ("beta1", "beta2", "average"):
             _check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
-        _check(self.standing >= 0, "optim.standing", self.standing, "0 or more")
+        for name in ("standing", "discriminator_first"):
+            _check(getattr(self, name) >= 0, f"optim.{name}", getattr(self, name), "0 or more")
         _check(self.decay_images >= 0, "optim.decay_images", self.decay_images, "0 or more")
         _check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
         _check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")

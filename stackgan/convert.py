@@ -18,17 +18,14 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stackgan.checkpoint import load_published, publish
+from stackgan.checkpoint import DISCRIMINATORS, load_published, publish
 from stackgan.config import PRESETS, Config
 from stackgan.model import StackGAN, build_discriminators
 
 __all__ = ["convert", "load_discriminators", "read_weights"]
 
-DISCRIMINATORS = "discriminators.safetensors"
 TEXT = "precomputed:char-cnn-rnn"
 PREFIX = "module."  # of every published name: the networks were saved inside DataParallel
 MAX_STAGES = 5
@@ -59,14 +56,14 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
         raise FileExistsError(f"{out}: is there and not empty, so it is left alone; name another folder with --out")
     theirs = read_weights(netg, "netG")
     modules, config = _generator(netg, theirs)
-    extra = {}
+    discriminators = None
     if netd:
-        config, extra[DISCRIMINATORS] = _discriminators(netd, config)
+        config, discriminators = _discriminators(netd, config)
     weights = _map(netg, theirs, modules, _shapes(config))
     weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
     imported = {file.name: _sha256(file) for file in (netg, *netd)}
     facts = {"imported": imported, "examples": []}
-    publish(out, config, weights, None, facts=facts, card=_card(config, imported), extra=extra)
+    publish(out, config, weights, None, facts=facts, card=_card(config, imported), discriminators=discriminators)
 
 
 def load_discriminators(folder: str | Path) -> nn.ModuleList:
@@ -76,13 +73,9 @@ def load_discriminators(folder: str | Path) -> nn.ModuleList:
         FileNotFoundError: the checkpoint holds none. ValueError: they do not fit its configuration.
     """
     published = load_published(folder)
-    file = published.folder / DISCRIMINATORS
-    if not file.is_file():
+    file, weights = published.folder / DISCRIMINATORS, published.discriminators()
+    if weights is None:
         raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to have them")
-    try:
-        weights = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: damaged ({error}); convert again") from None
     with torch.device("meta"):
         discriminators = build_discriminators(published.config)
     wanted = discriminators.state_dict()

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import publish
+from stackgan.checkpoint import load_published, publish
 from stackgan.config import Config, with_overrides
 from stackgan.ema import average_decay, update_average
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
@@ -101,7 +101,15 @@ def fit_prior(
     facts = {**pipe.facts, "fitted_prior": {"family": config.latent.family, "steps": steps, **report}}
     facts.pop("stackgan", None)
     card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
-    publish(out, config, fitted.state_dict(), pipe.text_encoder, facts=facts, card=card)
+    publish(
+        out,
+        config,
+        fitted.state_dict(),
+        pipe.text_encoder,
+        facts=facts,
+        card=card,
+        discriminators=load_published(checkpoint).discriminators(),
+    )
     print(json.dumps(report, indent=2))
     return 0
 

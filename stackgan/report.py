@@ -1,4 +1,4 @@
-"""What an evaluation found, as report.json, one self-contained HTML page, PNG sheets, and lines on the screen.
+"""What an evaluation found: report.json, one self-contained HTML page, Markdown, PNG sheets, lines on the screen.
 
 The page loads nothing: its style, its drawings (SVG) and its pictures (JPEG) are inside.
 """
@@ -20,7 +20,18 @@ from PIL import Image
 
 from stackgan.checkpoint import write_atomic
 
-__all__ = ["Card", "Findings", "NotMeasured", "Sheet", "Table", "histogram", "page", "print_findings", "write_report"]
+__all__ = [
+    "Card",
+    "Findings",
+    "NotMeasured",
+    "Sheet",
+    "Table",
+    "histogram",
+    "markdown",
+    "page",
+    "print_findings",
+    "write_report",
+]
 
 JPEG_QUALITY = 88
 
@@ -84,7 +95,7 @@ def write_report(
     missing: Mapping[str, tuple[str, str]],
     subtitle: str,
 ) -> None:
-    """Write report.json, report.html and the sheets into ``folder``.
+    """Write report.json, report.html, report.md (the tables, for a model card) and the sheets into ``folder``.
 
     Args:
         facts: what was measured: checkpoint, data, number of pictures …
@@ -110,6 +121,7 @@ def write_report(
             del section["verdict"]
     write_atomic(folder / "report.json", (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(folder / "report.html", page(facts, found, missing, subtitle).encode())
+    write_atomic(folder / "report.md", markdown(found, subtitle).encode())
 
 
 def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[str, tuple[str, str]]) -> None:
@@ -129,6 +141,21 @@ def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[s
             print(f"  {findings.verdict}")
     for title, reason in missing.values():
         print(f"\n{title}\n  not measured: {reason}")
+
+
+def markdown(found: Mapping[str, tuple[str, Findings]], subtitle: str) -> str:
+    """The tables, with how each was taken, to be put into a model card."""
+    parts = [f"# How good is it\n\n{subtitle}"]
+    for title, findings in found.values():
+        if not findings.tables and not findings.verdict:
+            continue
+        parts.append(f"## {title}")
+        for table in findings.tables:
+            lines = [table.header, ("---",) * len(table.header), *table.rows]
+            rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
+            parts += [*([table.title] if table.title else []), "\n".join(rows)]
+        parts += [text for text in (findings.verdict, findings.protocol) if text]
+    return "\n\n".join(parts) + "\n"
 
 
 def histogram(series: Mapping[str, NDArray[np.float64]], label: str, bins: int = 40) -> str:

@@ -35,6 +35,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     """
     config, sizes = run.config, run.config.tree.sizes
     count = len(batch.real)
+    learns = run.progress.images >= config.optim.discriminator_first  # whether G learns, too
     parts = _parts(count, config.optim.accumulate)
     scalars: dict[str, Tensor] = {}
     set_learning_rates(run)
@@ -49,7 +50,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
 
     # fakes of every stage, made once for both players; beside them, in the same pass, reconstructions (with a
     # posterior) and second pictures of some captions (for diversity)
-    with _autocast(run):
+    with _autocast(run), torch.set_grad_enabled(learns):
         q = run.model.condition(e) if e is not None else None
         c = q.sample() if q is not None else run.model.no_code(count)
         posterior = run.model.posterior
@@ -90,6 +91,8 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
                 loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
             (loss / len(parts)).backward()
         run.optimizers[1 + stage].step()
+    if not learns:
+        return scalars
 
     # generator (and CA_NET, through the condition where D looks at the code): first what the discriminators say, as
     # gradients at the pictures and the code

@@ -24,7 +24,7 @@ class Start:
     Attributes:
         config: its configuration, which the new run's is made from.
         model: averaged weights of the generator with all that sampling needs.
-        discriminators: None from a published checkpoint, which has none.
+        discriminators: None from a published checkpoint that came without.
         text: folder of its caption encoder, None without one.
         trained: how long it was trained: images, steps, seconds, as far as it says.
     """
@@ -59,7 +59,9 @@ def open_start(folder: Path) -> Start:
         )
     published = load_published(folder)
     trained = published.facts.get("trained", {})
-    return Start(folder, published.config, published.weights, None, published.text_folder, trained)
+    return Start(
+        folder, published.config, published.weights, published.discriminators(), published.text_folder, trained
+    )
 
 
 def copy_text_encoder(start: Start, run_folder: Path) -> None:

@@ -177,6 +177,8 @@ def test_a_report_of_everything(
         assert min(Image.open(out / f"{name}.png").size) >= 200
     assert "Kernel distance (tiny features)" in printed and "report.html" in printed
 
+    tables = (out / "report.md").read_text("utf-8")
+    assert "## Distances to real pictures\n\n|" in tables and "| Kernel distance (tiny features) |" in tables
     page = (out / "report.html").read_text("utf-8")
     assert page.count("<img ") >= 64 + 7 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
     assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # loads nothing

@@ -9,6 +9,7 @@ from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_published, load_state
 from stackgan.cli import main
 from stackgan.config import preset
+from stackgan.run_state import Run
 from stackgan.train import train
 from tests.test_train import TINY  # the same small networks
 
@@ -60,6 +61,27 @@ def test_a_published_checkpoint_is_a_start_too(
     assert _start(painted, tmp_path / "run", finished / "checkpoint", "train.images=8") == 0
     assert "new here: discriminators" in capsys.readouterr().out
     assert load_published(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
+
+
+def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
+    painted: Path, finished: Path, tmp_path: Path
+) -> None:
+    """G of the checkpoint is left as it is for as long as asked, while D leaves its beginnings; then both learn."""
+    run, alone = tmp_path / "run", "optim.discriminator_first=16"
+    assert _start(painted, run, finished / "checkpoint", alone, "train.images=16") == 0
+    weights, state = load_published(finished / "checkpoint").weights, load_state(run / "state.pt")
+    for copy in ("model", "average"):
+        for name, tensor in weights.items():
+            if "running_" not in name and "batches" not in name:
+                assert torch.equal(state[copy][name], tensor), (copy, name)
+    fresh = Run.start(load_published(run / "checkpoint").config, torch.device("cpu")).discriminators.state_dict()
+    moved = [name for name, tensor in fresh.items() if not torch.equal(state["discriminators"][name], tensor)]
+    assert any(name.endswith("weight") for name in moved)
+
+    assert _start(painted, run, finished / "checkpoint", alone, "train.images=24") == 0
+    after = load_state(run / "state.pt")
+    for copy in ("model", "average"):
+        assert not torch.equal(after[copy]["ca_net.linear.weight"], state[copy]["ca_net.linear.weight"])
 
 
 def test_what_does_not_fit_is_said(
