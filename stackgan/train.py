@@ -121,7 +121,10 @@ def train(
         run.restore(load_state(state_file), state_file)
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
     elif start is not None:
-        print(f"starting from {start.folder}; new here: {', '.join(run.start_from(start)) or 'nothing'}")
+        new = run.start_from(start)
+        print(f"starting from {start.folder}; new here: {', '.join(new) or 'nothing'}")
+        if "discriminators" in new and not config.optim.discriminator_first:
+            print("they will spoil the generator before they have learned: try optim.discriminator_first=100000")
     elif embeddings is not None and config.text.standardise:
         measured = torch.from_numpy(np.array(embeddings))  # a copy: the cache is read-only
         run.model.standardise.measure(measured)

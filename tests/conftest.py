@@ -16,3 +16,33 @@ def shared() -> Path:
     if not (folder / "README.md").exists():
         pytest.skip("../shared is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared folder of 24 painted birds to train on and 12 to test on."""
+    from data_prep.painted import prepare_painted
+
+    folder = tmp_path_factory.mktemp("few-birds") / "painted"
+    prepare_painted(folder, count=24, seed=5, test_count=12, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(few_birds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that saw 16 of :func:`few_birds`, with the networks of ``tests.tiny.TINY``."""
+    from stackgan.config import preset
+    from stackgan.train import train
+    from tests.tiny import TINY
+
+    folder = tmp_path_factory.mktemp("finished-run") / "run"
+    assert train(few_birds, folder, preset("quickstart", [*TINY, "train.images=16"]), device="cpu") == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a feature network of a few weights."""
+    from tests.tiny import save_tiny_features
+
+    return save_tiny_features(tmp_path_factory.mktemp("features"))

@@ -17,7 +17,7 @@ from stackgan.latent.flows import FAMILIES
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline, slerp, to_tensor
 from stackgan.train import train
-from tests.test_train import TINY  # the same small networks
+from tests.tiny import TINY
 
 LATENTS = {
     "gaussian": [],

@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.painted import prepare_painted
 from stackgan.cli import main
 from stackgan.study.latents import run
-from tests.test_train import TINY  # the same small networks
-from tests.tiny import save_tiny_features
+from tests.tiny import TINY
 
 SMALL = {"images": 8, "seeds": 2, "count": 12, "overrides": tuple(TINY), "families": ("nice",), "steps": 5}
 
 
-def test_the_table_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_in_miniature(
+    few_birds: Path, tiny_features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
-    data, features = tmp_path / "painted", tmp_path / "features"
-    prepare_painted(data, count=24, seed=5, test_count=12, workers=1)
-    features.mkdir()
-    save_tiny_features(features)
     out = tmp_path / "out"
-    numbers = run(out, data=data, features=features, **SMALL)  # type: ignore[arg-type]
+    numbers = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
     assert json.loads((out / "numbers.json").read_text()) == numbers
     assert set(numbers["modules"]) == {"gaussian", "vae", "nice"} and (out / "latents.png").is_file()
     for module, found in numbers["modules"].items():
@@ -42,7 +38,7 @@ def test_the_table_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(texts) == 1  # one caption encoder for all
     assert "kernel distance" in capsys.readouterr().out
 
-    again = run(out, data=data, features=features, **SMALL)  # type: ignore[arg-type]
+    again = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
     assert again["each_seed"] == numbers["each_seed"]
     assert "training" not in capsys.readouterr().out
 

@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.painted import prepare_painted
 from stackgan.cli import main
 from stackgan.config import preset
 from stackgan.study.recipe import ROWS, run
-from tests.test_train import TINY  # the same small networks
-from tests.tiny import save_tiny_features
+from tests.tiny import TINY
 
 
-def test_the_table_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_in_miniature(
+    few_birds: Path, tiny_features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
-    data, features = tmp_path / "painted", tmp_path / "features"
-    prepare_painted(data, count=24, seed=5, test_count=12, workers=1)
-    features.mkdir()
-    save_tiny_features(features)
     out, rows = tmp_path / "out", ("legacy", "modern", "no gradient penalty")
     small = {"minutes": 1e-6, "seeds": 2, "rows": rows, "count": 12, "overrides": tuple(TINY)}
-    numbers = run(out, data=data, features=features, **small)  # type: ignore[arg-type]
+    numbers = run(out, data=few_birds, features=tiny_features, **small)  # type: ignore[arg-type]
     assert json.loads((out / "numbers.json").read_text()) == numbers
     assert tuple(numbers["rows"]) == rows and (out / "recipe.png").is_file()
     for each in numbers["rows"].values():
@@ -33,7 +29,7 @@ def test_the_table_in_miniature(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(texts) == 1  # one caption encoder for all
     assert "kernel distance of the better generator" in capsys.readouterr().out
 
-    assert run(out, data=data, features=features, **small) == numbers  # type: ignore[arg-type]
+    assert run(out, data=few_birds, features=tiny_features, **small) == numbers  # type: ignore[arg-type]
     assert "training" not in capsys.readouterr().out
 
 

@@ -22,14 +22,9 @@ from stackgan.prepared import PreparedFolder, PreparedWriter, Record
 from stackgan.run_state import Run
 from stackgan.train import train
 from stackgan.train_step import set_learning_rates, train_step
+from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = [
-    "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
-    "latent.width=4", "latent.hidden=8", "loss.contrast=0",
-    "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
-    "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

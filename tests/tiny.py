@@ -19,6 +19,14 @@ CAPTIONS = (
     "the bird is grey with an orange breast",
 )
 
+# Configuration keys of networks that train in a moment.
+TINY = [
+    "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
+    "latent.width=4", "latent.hidden=8", "loss.contrast=0",
+    "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
+    "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
+]  # fmt: skip
+
 
 def tiny_encoder(seed: int = 0) -> CompactEncoder:
     """A compact encoder that knows the words of ``CAPTIONS``, with random weights; T = 12."""
