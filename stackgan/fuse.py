@@ -57,10 +57,10 @@ class FastGenerator(nn.Module):
         ValueError: ``compiled`` on a processor, and no C++ compiler here.
 
     >>> from stackgan.config import GeneratorConfig
-    >>> g = Generator(GeneratorConfig(width=4), stages=2, z_dim=5, code_dim=3).eval()
-    >>> z, c = torch.randn(2, 5), torch.randn(2, 3)
-    >>> fine = FastGenerator(g)(z, c, stages=[1])[0]
-    >>> bool((fine - g(z, c)[1]).abs().max() < 1e-4)
+    >>> g = Generator(GeneratorConfig(width=4), stages=2, z_dim=5, code_dim=3).eval().double()
+    >>> z, c = torch.randn(2, 5).double(), torch.randn(2, 3).double()
+    >>> fine = FastGenerator(g, dtype=torch.float64)(z, c, stages=[1])[0]
+    >>> bool((fine - g(z, c)[1]).abs().max() < 1e-9)
     True
     """
 

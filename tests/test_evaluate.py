@@ -178,7 +178,7 @@ def test_a_report_of_everything(
     assert "Kernel distance (tiny features)" in printed and "report.html" in printed
 
     tables = (out / "report.md").read_text("utf-8")
-    assert "## Distances to real pictures\n\n|" in tables and "| Kernel distance (tiny features) |" in tables
+    assert "## Distances to real pictures\n\n" in tables and "\n| Kernel distance (tiny features) | " in tables
     page = (out / "report.html").read_text("utf-8")
     assert page.count("<img ") >= 64 + 7 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
     assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # loads nothing
