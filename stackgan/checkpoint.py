@@ -32,6 +32,7 @@ __all__ = [
     "load_state",
     "publish",
     "save_state",
+    "stored_discriminators",
     "write_atomic",
 ]
 
@@ -54,14 +55,15 @@ class Published:
         folder = self.folder / "text"
         return folder if folder.is_dir() else None
 
-    def discriminators(self) -> dict[str, Tensor] | None:
-        """State dict of the discriminators, float32; None where the checkpoint has none.
 
-        Raises:
-            ValueError: the file is damaged.
-        """
-        file = self.folder / DISCRIMINATORS
-        return _load_tensors(file) if file.is_file() else None
+def stored_discriminators(folder: Path) -> dict[str, Tensor] | None:
+    """State dict of the discriminators in a published checkpoint, float32; None where it has none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    file = folder / DISCRIMINATORS
+    return _load_tensors(file) if file.is_file() else None
 
 
 def _load_tensors(file: Path) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
-from stackgan.checkpoint import DISCRIMINATORS, load_published, publish
+from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
 from stackgan.config import PRESETS, Config
 from stackgan.model import StackGAN, build_discriminators
 
@@ -73,7 +73,7 @@ def load_discriminators(folder: str | Path) -> nn.ModuleList:
         FileNotFoundError: the checkpoint holds none. ValueError: they do not fit its configuration.
     """
     published = load_published(folder)
-    file, weights = published.folder / DISCRIMINATORS, published.discriminators()
+    file, weights = published.folder / DISCRIMINATORS, stored_discriminators(published.folder)
     if weights is None:
         raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to have them")
     with torch.device("meta"):

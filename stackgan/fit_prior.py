@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import load_published, publish
+from stackgan.checkpoint import publish, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.ema import average_decay, update_average
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
@@ -108,7 +108,7 @@ def fit_prior(
         pipe.text_encoder,
         facts=facts,
         card=card,
-        discriminators=load_published(checkpoint).discriminators(),
+        discriminators=stored_discriminators(checkpoint),
     )
     print(json.dumps(report, indent=2))
     return 0

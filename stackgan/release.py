@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from stackgan.caption_file import read_captions
-from stackgan.checkpoint import DISCRIMINATORS, load_published, publish
+from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
 from stackgan.pipeline import check_sampling
 from stackgan.text import load_text_encoder
 from stackgan.warm_start import open_start
@@ -50,7 +50,7 @@ def release(
         facts["examples"] = [line.caption for line in read_captions(captions)]
         if not facts["examples"]:
             raise ValueError(f"{captions}: holds no caption: write one a line")
-    players = published.discriminators()
+    players = stored_discriminators(checkpoint)
     if discriminators is not None:
         run = open_start(discriminators)
         if run.discriminators is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stackgan.checkpoint import load_published, load_state
+from stackgan.checkpoint import load_published, load_state, stored_discriminators
 from stackgan.config import Config
 
 __all__ = ["Start", "copy_folder", "copy_text_encoder", "copy_weights", "open_start"]
@@ -60,7 +60,7 @@ def open_start(folder: Path) -> Start:
     published = load_published(folder)
     trained = published.facts.get("trained", {})
     return Start(
-        folder, published.config, published.weights, published.discriminators(), published.text_folder, trained
+        folder, published.config, published.weights, stored_discriminators(folder), published.text_folder, trained
     )
 
 

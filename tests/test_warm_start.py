@@ -29,15 +29,13 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
             if "running_" not in name and "batches" not in name:  # statistics move with every batch
                 torch.testing.assert_close(after[ours][name], tensor)
     assert {name.split(".")[0] for name in after["model"].keys() - before["model"].keys()} == {"posterior", "prior"}
-    assert (run / "text" / "model.safetensors").read_bytes() == (
-        finished_run / "text" / "model.safetensors"
-    ).read_bytes()
+    own, given = (folder / "text" / "model.safetensors" for folder in (run, finished_run))
+    assert own.read_bytes() == given.read_bytes()
     published = load_published(run / "checkpoint")
     assert published.config.latent.z == "flow" and published.facts["started_from"]["images"] == 16
 
-    assert (
-        _start(few_birds, run, finished_run, "latent.z=flow", *still, "train.images=16") == 0
-    )  # the same command goes on
+    still[-1] = "train.images=16"
+    assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0  # the same command goes on
     assert "resuming at step 2" in capsys.readouterr().out
 
 
