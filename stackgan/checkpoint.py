@@ -42,7 +42,12 @@ FORMAT = 1  # of published checkpoints; raised when an old reader could not read
 
 @dataclass(frozen=True)
 class Published:
-    """What a published checkpoint holds; ``weights`` are those of :class:`stackgan.model.StackGAN`, float32."""
+    """What a published checkpoint holds.
+
+    Attributes:
+        weights: those of :class:`stackgan.model.StackGAN`, float32.
+        facts: what ``config.json`` tells besides; whoever writes them again does so as their own version.
+    """
 
     folder: Path
     config: Config
@@ -191,7 +196,7 @@ def load_published(folder: str | Path) -> Published:
         )
     config = Config.from_dict(header.get("config"), where=str(header_file))
     weights = _load_tensors(folder / "model.safetensors")
-    facts = {key: value for key, value in header.items() if key not in ("format", "config")}
+    facts = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
     return Published(folder, config, weights, facts, _fingerprint(folder))
 
 

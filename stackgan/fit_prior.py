@@ -99,7 +99,6 @@ def fit_prior(
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
         fitted.measure_codes(embeddings[rows].to(pipe.device))
     facts = {**pipe.facts, "fitted_prior": {"family": config.latent.family, "steps": steps, **report}}
-    facts.pop("stackgan", None)
     card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
     publish(
         out,

@@ -43,7 +43,7 @@ def release(
     """
     published = load_published(checkpoint)
     check_sampling([0], truncation)
-    facts = {name: value for name, value in published.facts.items() if name != "stackgan"}
+    facts = dict(published.facts)
     if truncation is not None:
         facts["truncation"] = truncation
     if captions is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import stackgan
 from stackgan.checkpoint import load_published
 from stackgan.pipeline import StackGANPipeline, to_pil
 from tests.tiny import CAPTIONS, save_tiny_checkpoint, tiny_pipeline
@@ -130,6 +131,15 @@ def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp
     assert load_published(copy).fingerprint == before
     save_tiny_checkpoint(tmp_path / "other", seed=1)
     assert load_published(tmp_path / "other").fingerprint != before
+
+
+def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(checkpoint, tmp_path / "old")
+    _header(old, lambda header: header.update(stackgan="0.0.1", examples=["a red bird"]))
+    StackGANPipeline.from_pretrained(old, device="cpu").save_pretrained(tmp_path / "new")
+    written = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert written["stackgan"] == stackgan.__version__ != "0.0.1"
+    assert written["examples"] == ["a red bird"]
 
 
 def _header(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
