@@ -10,18 +10,21 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 import stackgan.convert
-from stackgan.checkpoint import load_published
+from data_prep.painted import prepare_painted
+from stackgan.checkpoint import load_published, load_state
 from stackgan.cli import main
 from stackgan.convert import convert, load_discriminators, read_weights
 from stackgan.losses import colour_statistics
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
+from stackgan.prepared import PreparedFolder
 
 State = dict[str, Tensor]
 
@@ -387,3 +390,27 @@ def test_discriminators_that_are_not_there_or_do_not_fit(tmp_path: Path, golden:
     file.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="damaged"):
         load_discriminators(tmp_path / "plain")
+
+
+def test_the_original_trains_on_with_its_discriminators(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step on other data from what was published: every weight is where it was, but for one small step."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    prepare_painted(data, count=4, seed=0, size=256, test_count=1, workers=1)
+    for split in PreparedFolder.open(data).splits.values():
+        rows = np.random.default_rng(0).standard_normal((len(split.captions), 48), np.float32)
+        split.store_embeddings("char-cnn-rnn", rows)
+    use = ["train", "--data", str(data), "--run", str(run), "--start-from", str(converted), "--device", "cpu"]
+    assert main([*use, "train.images=2", "optim.batch_size=2"]) == 0
+    assert "new here: nothing" in capsys.readouterr().out
+    state = load_state(run / "state.pt")
+    for ours, theirs in (
+        (state["model"], load_published(converted).weights),
+        (state["discriminators"], load_discriminators(converted).state_dict()),
+    ):
+        assert ours.keys() == theirs.keys()
+        trained = [name for name in theirs if "running_" not in name and "batches" not in name]
+        assert any(not torch.equal(ours[name], theirs[name]) for name in trained)
+        for name in trained:  # Adam's first step is the rate itself
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0)
