@@ -118,7 +118,8 @@ def publish(
     """Write a published checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
 
     Args:
-        weights: state dict of StackGAN; floating tensors are stored as ``dtype``, the discriminators' too.
+        weights: state dict of StackGAN; floating tensors are stored as ``dtype``, the discriminators' too, but for
+            those with values that it cannot hold.
         facts: what else ``config.json`` should tell (data, figures, example captions).
         card: the model card, Markdown.
         discriminators: their state dict, to train on from; not needed to paint.
@@ -162,11 +163,16 @@ def publish(
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype) -> None:
-    stored = {
-        name: (tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
-        for name, tensor in tensors.items()
-    }
+    stored = {name: _narrowed(tensor.detach().cpu(), dtype).contiguous() for name, tensor in tensors.items()}
     save_file(stored, file, metadata={"format": "pt"})
+
+
+def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` as ``dtype`` where that holds its values: a variance may be above half precision's 65,504."""
+    if not tensor.is_floating_point():
+        return tensor
+    narrow = tensor.to(dtype)
+    return narrow if torch.equal(narrow.isfinite(), tensor.isfinite()) else tensor
 
 
 def load_published(folder: str | Path) -> Published:

@@ -32,6 +32,18 @@ def test_half_the_size_and_the_same_pictures(
     assert np.abs(painted[0] - painted[1]).mean() < 1
 
 
+def test_what_half_precision_cannot_hold_stays_as_it_is(finished_run: Path, tmp_path: Path) -> None:
+    """Features' variances grow with a long run: cast to infinity, they took every colour out of the pictures."""
+    pipe = StackGANPipeline.from_pretrained(finished_run / "checkpoint")
+    name = next(name for name in pipe.model.state_dict() if name.endswith("heads.0.norm.norm.running_var"))
+    pipe.model.state_dict()[name].fill_(1e6)
+    pipe.save_pretrained(tmp_path / "full")
+    assert main(["publish", str(tmp_path / "full"), str(tmp_path / "half")]) == 0
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {key for key, t in stored.items() if t.dtype == torch.float32} == {name}
+    assert stored[name].eq(1e6).all()
+
+
 def test_a_card_and_its_pictures_stay(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "released"
     assert main(["publish", str(finished_run / "checkpoint"), str(out)]) == 0
