@@ -88,8 +88,9 @@ def test_bfloat16_is_near_the_module(block: str) -> None:
             assert float((found - expected).abs().mean()) * 127.5 < 1
 
 
-def test_bundled_checkpoint_in_bfloat16_differs_by_less_than_a_level() -> None:
-    folder = ROOT / "checkpoints" / "painted-64"
+@pytest.mark.parametrize("name", ["birds-64", "painted-64"])
+def test_a_bundled_checkpoint_in_bfloat16_differs_by_less_than_a_level(name: str) -> None:
+    folder = ROOT / "checkpoints" / name
     captions = ["a small red bird with black wings", "a yellow bird with grey wings and a black crown"] * 8
     exact, quick = (StackGANPipeline.from_pretrained(folder, device="cpu", precision=p) for p in ("fp32", "bf16"))
     e, seeds = exact.encode(captions), list(range(16))
