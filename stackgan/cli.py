@@ -234,6 +234,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_publish)
 
+    command = commands.add_parser("average", help="the mean of several moments of one run, often better than each")
+    command.add_argument(
+        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, such as RUN/best RUN/checkpoint"
+    )
+    command.add_argument("--data", required=True, type=Path, help="the prepared folder that the run was trained on")
+    command.add_argument("--out", required=True, type=Path, help="folder of the checkpoint to write")
+    command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
+    command.set_defaults(run=_average)
+
     command = commands.add_parser("doctor", help="what this machine can do for the program, and what is missing")
     _add_checkpoint(command)
     command.set_defaults(run=_doctor)
@@ -481,6 +490,14 @@ def _publish(args: argparse.Namespace) -> int:
         discriminators=args.discriminators,
     )
     print(f"checkpoint in {args.out}, {size / 2**20:.1f} MiB")
+    return 0
+
+
+def _average(args: argparse.Namespace) -> int:
+    from stackgan.average import average
+
+    average(args.checkpoints, args.data, args.out, device=args.device)
+    print(f"checkpoint in {args.out}")
     return 0
 
 

@@ -78,7 +78,7 @@ def fit_prior(
     if steps < 1:
         raise ValueError(f"--steps {steps}: it must be 1 or more")
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
-    model, split = pipe.model, _train_split(data)
+    model, split = pipe.model, PreparedFolder.open(data).train
     config = _new_config(pipe.config, overrides)
     torch.manual_seed(seed)
     fitted = StackGAN(config).to(pipe.device).eval()
@@ -179,13 +179,6 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
 def _flow_of(prior: nn.Module) -> Flow:
     assert isinstance(prior, FlowPrior)
     return prior.flow
-
-
-def _train_split(data: Path) -> PreparedSplit:
-    prepared = PreparedFolder.open(data)
-    if "train" not in prepared.splits:
-        raise ValueError(f"{data}: has no train split; prepare a folder that has one")
-    return prepared.splits["train"]
 
 
 def _embeddings(pipe: StackGANPipeline, split: PreparedSplit) -> np.ndarray:

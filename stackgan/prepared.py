@@ -428,6 +428,13 @@ class PreparedFolder:
         _check_meta(file, meta)
         return cls(folder, meta, hashlib.sha256(data).hexdigest())
 
+    @property
+    def train(self) -> PreparedSplit:
+        """The split to train on; raises ``ValueError`` where there is none."""
+        if "train" not in self.splits:
+            raise ValueError(f"{self.path}: has no train split; prepare a folder that has one")
+        return self.splits["train"]
+
     def verify(self) -> None:
         """Read every pixel and compare with dataset.json's digests; raises ValueError that names the file."""
         for name, split in self.splits.items():

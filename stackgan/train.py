@@ -85,8 +85,8 @@ def train(
     """
     called = time.monotonic()
     prepared = PreparedFolder.open(data)
+    split = prepared.train
     _check_data(prepared, config)
-    split = prepared.splits["train"]
     where = chosen_device(device)
     if dry_run:
         print(config.to_json(), end="")
@@ -208,8 +208,6 @@ def _last_multiple(seconds: float, every: float) -> float:
 
 
 def _check_data(prepared: PreparedFolder, config: Config) -> None:
-    if "train" not in prepared.splits:
-        raise ValueError(f"{prepared.path}: has no train split; prepare a folder that has one")
     if config.loss.contrast and config.text.encoder != "compact":
         raise ValueError(
             f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the compact "

@@ -29,7 +29,7 @@ LAYERS = [
     {"distances", "memorisation", "colour_agreement", "quick_figures"},
     {"run_state"},
     {"train_step", "run_outputs"},
-    {"train", "fit_prior", "evaluate", "batch", "edit", "doctor", "release"},
+    {"train", "fit_prior", "evaluate", "batch", "edit", "doctor", "release", "average"},
     {"cli"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
