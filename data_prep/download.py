@@ -17,6 +17,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from stackgan.folders import extract_entry
+
 __all__ = ["CUB_MD5", "CUB_URL", "download", "extract", "fetch_cub"]
 
 CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
@@ -131,8 +133,8 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
 def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) -> Path:
     """Unpack one top folder of a tar archive to `folder`/`member`; files that are there stay as they are.
 
-    Links, devices and names that lead out of the folder are refused (tarfile's "data" filter). The files are
-    unpacked beside the goal and moved, so that an interrupted run leaves no half-written photo.
+    Links, devices and names that lead out of the folder are refused. The files are unpacked beside the goal and
+    moved, so that an interrupted run leaves no half-written photo.
 
     Raises:
         ValueError: not a tar archive, damaged, without that folder, or with a member that is refused.
@@ -145,7 +147,7 @@ def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) 
         with tarfile.open(archive) as tar, _bar(progress, f"unpacking {archive.name}") as bar:
             for entry in tar:
                 if entry.name == member or entry.name.startswith(f"{member}/"):
-                    tar.extract(entry, scratch, filter="data")
+                    extract_entry(tar, entry, scratch)
                     bar.update()
         if not (scratch / member).is_dir():
             raise ValueError(f"{archive}: holds no folder {member}; delete it and run the same command again")

@@ -1,9 +1,10 @@
-"""A finished folder takes the place of another, whole or not at all."""
+"""Whole folders: one takes the place of another, or comes out of an archive."""
 
 import shutil
-from pathlib import Path
+import tarfile
+from pathlib import Path, PurePosixPath
 
-__all__ = ["replace_folder"]
+__all__ = ["extract_entry", "replace_folder"]
 
 
 def replace_folder(new: Path, target: Path, old: Path) -> None:
@@ -20,3 +21,25 @@ def replace_folder(new: Path, target: Path, old: Path) -> None:
             old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
+    """Write a file or folder of an archive below ``target``, and nothing else.
+
+    Stricter than tarfile's filter "data", which has links, and which Python 3.11.2 (Debian 12) has not.
+
+    Raises:
+        tarfile.ExtractError: a link, a device, or a name that leads out of the folder.
+    """
+    path, parts = target / entry.name, PurePosixPath(entry.name).parts
+    inside = path.resolve().is_relative_to(target.resolve()) and ".." not in parts
+    if not inside or not (entry.isreg() or entry.isdir()):
+        raise tarfile.ExtractError(f"{entry.name!r} is a link or leads out of the folder")
+    if entry.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(entry)
+    assert content is not None  # of a regular file
+    with path.open("xb") as file:
+        shutil.copyfileobj(content, file, 2**20)

@@ -19,12 +19,12 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
 
-from stackgan.folders import replace_folder
+from stackgan.folders import extract_entry, replace_folder
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -372,7 +372,7 @@ def _extract(pieces: Path, manifest: _Manifest, target: Path) -> int:
         try:
             with tarfile.open(fileobj=joined, mode="r|", bufsize=_CHUNK) as tar:
                 for entry in tar:
-                    _extract_one(tar, entry, target)
+                    extract_entry(tar, entry, target)
                     files += entry.isreg()
                     bar.update(joined.seen - bar.n)
         except (tarfile.TarError, EOFError) as error:
@@ -382,22 +382,6 @@ def _extract(pieces: Path, manifest: _Manifest, target: Path) -> int:
     if joined.digest.hexdigest() != manifest.sha256 or files != manifest.files:
         raise ValueError(f"{pieces}: the pieces changed while they were read; unpack again")
     return files
-
-
-def _extract_one(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
-    """A file or folder below ``target`` and nothing else: stricter than tarfile's filter "data", which has links."""
-    path, parts = target / entry.name, PurePosixPath(entry.name).parts
-    inside = path.resolve().is_relative_to(target.resolve()) and ".." not in parts
-    if not inside or not (entry.isreg() or entry.isdir()):
-        raise ValueError(f"{entry.name!r} in the pieces is a link or leads out of the folder: nothing was unpacked")
-    if entry.isdir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = tar.extractfile(entry)
-    assert content is not None  # of a regular file
-    with path.open("xb") as file:
-        shutil.copyfileobj(content, file, _CHUNK)
 
 
 class _Joined(io.RawIOBase):

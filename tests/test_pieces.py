@@ -319,7 +319,7 @@ def test_nothing_leads_out_of_the_folder(tmp_path: Path, entry: tarfile.TarInfo)
     inner = tmp_path / "inner"
     inner.mkdir()
     pieces = _hostile(inner / "pieces", _entry("b"), entry)
-    with pytest.raises(ValueError, match="is a link or leads out of the folder: nothing was unpacked"):
+    with pytest.raises(ValueError, match="is a link or leads out of the folder"):
         unpack(pieces, inner / "back")
     assert [file.name for file in inner.iterdir()] == ["pieces"] and [*tmp_path.iterdir()] == [inner]
     assert not Path("/stackgan-outside").exists()
@@ -370,7 +370,7 @@ def test_an_interrupted_unpacking_leaves_nothing(
     if overwrite:
         _fill(back, {"images.npy": 5})
     before = _content(tmp_path)
-    _stop_at(monkeypatch, "_extract_one", 2)
+    _stop_at(monkeypatch, "extract_entry", 2)
     with pytest.raises(KeyboardInterrupt):
         unpack(packed, back, overwrite=overwrite)
     assert _content(tmp_path) == before
