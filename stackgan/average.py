@@ -22,8 +22,8 @@ PICTURES = 2048  # the same, where the run did not say (optim.standing)
 
 
 @torch.no_grad()
-def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> int:
-    """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``; returns 0.
+def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
+    """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
 
     Generators of GANs circle around what they are drawn to; the mean of their weights is nearer to it
     (arXiv:1806.04498; for classifiers arXiv:1803.05407). BatchNorm's statistics are measured again.
@@ -64,7 +64,6 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))
     facts = {**longest.facts, "averaged": [pipe.facts.get("trained", {}) for pipe in pipes]}
     publish(out, model.config, model.state_dict(), pipes[0].text_encoder, facts=facts, card=_card(model, facts))
-    return 0
 
 
 def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:

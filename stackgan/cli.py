@@ -234,7 +234,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_publish)
 
-    command = commands.add_parser("average", help="the mean of several moments of one run, often better than each")
+    command = commands.add_parser(
+        "average", help="the mean of several moments of one run, which can be better than each"
+    )
     command.add_argument(
         "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, such as RUN/best RUN/checkpoint"
     )

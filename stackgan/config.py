@@ -442,8 +442,7 @@ PRESETS: dict[str, Config] = {
         optim=OptimConfig(lr_generator=4e-4, lr_discriminator=8e-4, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=7.75, save_minutes=3, sample_minutes=1),
     ),
-    # Real photos at 64 px on a CPU. Small batches, high rates that fall to the end, a weak penalty: each beats its
-    # opposite after as many pictures (`stackgan study recipe`, README "The recipe").
+    # Real photos at 64 px on a CPU. Small batches, high rates, a weak penalty: `stackgan study recipe`, README.
     "modern": Config(
         preset="modern",
         discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),

@@ -34,7 +34,7 @@ def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) ->
     path, parts = target / entry.name, PurePosixPath(entry.name).parts
     inside = path.resolve().is_relative_to(target.resolve()) and ".." not in parts
     if not inside or not (entry.isreg() or entry.isdir()):
-        raise tarfile.ExtractError(f"{entry.name!r} is a link or leads out of the folder")
+        raise tarfile.ExtractError(f"{entry.name!r} is a link or leads out of the folder: nothing was unpacked")
     if entry.isdir():
         path.mkdir(parents=True, exist_ok=True)
         return

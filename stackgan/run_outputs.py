@@ -188,7 +188,7 @@ class Publisher:
         self.folder, self.prepared, self.encoder, self.start = folder, prepared, encoder, start
 
     def __call__(self, run: Run, folder: Path | None = None) -> None:
-        split = self.prepared.splits["train"]
+        split = self.prepared.train
         data = {
             "kind": self.prepared.kind,
             "identity": self.prepared.identity,

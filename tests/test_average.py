@@ -1,6 +1,5 @@
 """`stackgan average`: the mean of one run's moments."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from stackgan.cli import main
 from stackgan.config import preset
 from stackgan.pipeline import StackGANPipeline
 from stackgan.train import train
-from tests.tiny import TINY
+from tests.tiny import TINY, change_header
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +24,6 @@ def moments(finished_run: Path, few_birds: Path, tmp_path_factory: pytest.TempPa
     assert train(few_birds, run, preset("quickstart", [*TINY, "train.images=32"]), device="cpu") == 0
     second = shutil.copytree(run / "checkpoint", run / "second")
     return [first, second]
-
-
-def _set(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
-    header = json.loads((folder / "config.json").read_text("utf-8"))
-    change(header)
-    (folder / "config.json").write_text(json.dumps(header), "utf-8")
 
 
 def _use(moments: list[Path], data: Path, out: Path) -> list[str]:
@@ -60,8 +53,8 @@ def test_what_cannot_be_averaged_is_said(
     moments: list[Path], few_birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, fitted = (shutil.copytree(moments[1], tmp_path / name) for name in ("other", "fitted"))
-    _set(other, lambda header: header["config"]["text"].update(reword=0.5))
-    _set(fitted, lambda header: header.update(fitted_prior={}))
+    change_header(other, lambda header: header["config"]["text"].update(reword=0.5))
+    change_header(fitted, lambda header: header.update(fitted_prior={}))
     for checkpoints, words in (
         (moments[:1], "name two or more"),
         ([moments[0], other], "only moments of one run"),

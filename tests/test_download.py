@@ -211,12 +211,15 @@ def link(name: str, target: str) -> tarfile.TarInfo:
     return info
 
 
+REFUSED = "not unpacked: .* is a link or leads out of the folder: nothing was unpacked"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (archive({"CUB_200_2011/../../escaped": b"x"}), "not unpacked: .*leads out of the folder"),
-        (archive({}, link("CUB_200_2011/images", "/")), "not unpacked: .*is a link"),
-        (archive({}, link("CUB_200_2011/images", "../../..")), "not unpacked: .*leads out of the folder"),
+        (archive({"CUB_200_2011/../../escaped": b"x"}), REFUSED),
+        (archive({}, link("CUB_200_2011/images", "/")), REFUSED),
+        (archive({}, link("CUB_200_2011/images", "../../..")), REFUSED),
         (archive({"other/file": b"x"}), "holds no folder CUB_200_2011"),
         (b"no archive", "not unpacked"),
         (archive(CUB)[:-30], "not unpacked"),

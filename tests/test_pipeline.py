@@ -11,7 +11,7 @@ import torch
 import stackgan
 from stackgan.checkpoint import load_published
 from stackgan.pipeline import StackGANPipeline, to_pil
-from tests.tiny import CAPTIONS, save_tiny_checkpoint, tiny_pipeline
+from tests.tiny import CAPTIONS, change_header, save_tiny_checkpoint, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -135,18 +135,11 @@ def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp
 
 def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: Path, tmp_path: Path) -> None:
     old = shutil.copytree(checkpoint, tmp_path / "old")
-    _header(old, lambda header: header.update(stackgan="0.0.1", examples=["a red bird"]))
+    change_header(old, lambda header: header.update(stackgan="0.0.1", examples=["a red bird"]))
     StackGANPipeline.from_pretrained(old, device="cpu").save_pretrained(tmp_path / "new")
     written = json.loads((tmp_path / "new" / "config.json").read_text())
     assert written["stackgan"] == stackgan.__version__ != "0.0.1"
     assert written["examples"] == ["a red bird"]
-
-
-def _header(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
-    file = folder / "config.json"
-    values = json.loads(file.read_text())
-    change(values)
-    file.write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(
@@ -155,12 +148,16 @@ def _header(folder: Path, change) -> None:  # type: ignore[no-untyped-def]
         (lambda f: shutil.rmtree(f), FileNotFoundError, "no such checkpoint"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors is missing"),
         (lambda f: (f / "config.json").write_text("{"), ValueError, "not valid JSON"),
-        (lambda f: _header(f, lambda v: v.update(format=99)), ValueError, "format 99"),
-        (lambda f: _header(f, lambda v: v.pop("format")), ValueError, "no 'format' key"),
-        (lambda f: _header(f, lambda v: v["config"]["generator"].update(width=8)), ValueError, "the config asks for"),
-        (lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
+        (lambda f: change_header(f, lambda v: v.update(format=99)), ValueError, "format 99"),
+        (lambda f: change_header(f, lambda v: v.pop("format")), ValueError, "no 'format' key"),
         (
-            lambda f: _header(f, lambda v: v["config"]["tree"].update(stages=1)),
+            lambda f: change_header(f, lambda v: v["config"]["generator"].update(width=8)),
+            ValueError,
+            "the config asks for",
+        ),
+        (lambda f: change_header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
+        (
+            lambda f: change_header(f, lambda v: v["config"]["tree"].update(stages=1)),
             ValueError,
             "is not part of the model",
         ),

@@ -1,7 +1,9 @@
 """Tiny published checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +28,14 @@ TINY = [
     "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
     "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
 ]  # fmt: skip
+
+
+def change_header(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Let ``change`` work on what a checkpoint's config.json holds, and write that back."""
+    file = checkpoint / "config.json"
+    header = json.loads(file.read_text("utf-8"))
+    change(header)
+    file.write_text(json.dumps(header), "utf-8")
 
 
 def tiny_encoder(seed: int = 0) -> CompactEncoder:
