@@ -187,17 +187,27 @@ class LatentConfig:
 class GeneratorConfig:
     """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
 
-    ``width``: channels at 64 px; deeper layers are multiples of it. ``residuals``: residual blocks a later stage.
+    ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one before.
+    ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage. ``image_skip``: a
+    later stage's image is the bicubically enlarged image of the stage before plus what its head adds (fused alone; the
+    output skips of StyleGAN2, arXiv:1912.04958, figure 7).
     """
 
     block: str = "fused"
     width: int = 32
+    narrowest: int = 4
     residuals: int = 1
+    image_skip: bool = False
 
     def __post_init__(self) -> None:
         _check(self.block in ("legacy", "fused"), "generator.block", self.block, "legacy or fused")
         _check(self.width >= 4, "generator.width", self.width, "4 or more")
+        _check(self.narrowest >= 4, "generator.narrowest", self.narrowest, "4 or more")
         _check(self.residuals >= 0, "generator.residuals", self.residuals, "0 or more")
+        skips = self.block == "fused" or not self.image_skip
+        _check(skips, "generator.image_skip", self.image_skip, "false with generator.block=legacy")
+        narrow = self.block == "fused" or self.narrowest == 4
+        _check(narrow, "generator.narrowest", self.narrowest, "4 with generator.block=legacy")
 
 
 @dataclass(frozen=True)
@@ -208,6 +218,9 @@ class DiscriminatorConfig:
     ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
     head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
     ``minibatch_std``: the residual trunk's last features are told how much four pictures of the batch differ.
+    ``patch``: side in pixels of the random crops that the discriminators of larger stages judge, a power of two from
+    64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage of G
+    is then computed at the crop alone.
     """
 
     block: str = "residual"
@@ -216,6 +229,7 @@ class DiscriminatorConfig:
     unconditional: bool = True
     match: float = 0.0
     minibatch_std: bool = False
+    patch: int = 0
 
     def __post_init__(self) -> None:
         _check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
@@ -225,6 +239,8 @@ class DiscriminatorConfig:
         _check(self.match >= 0, "discriminator.match", self.match, "0 or more")
         fits = self.block == "residual" or not self.minibatch_std
         _check(fits, "discriminator.minibatch_std", self.minibatch_std, "false with discriminator.block=legacy")
+        power = self.patch == 0 or (self.patch >= BASE_SIZE and self.patch & (self.patch - 1) == 0)
+        _check(power, "discriminator.patch", self.patch, "0 (whole images) or a power of two from 64")
 
 
 @dataclass(frozen=True)
@@ -241,7 +257,8 @@ class LossConfig:
     the contrast of generated pictures with captions, read by the compact encoder's image half
     (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption, until
     they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``: weight of
-    the colour consistency between stages.
+    the colour consistency between stages. ``coarse``: weight of the first stage's discriminator's verdict on the finest
+    images averaged down to 64 px, on a quarter of the batch, where the lower stages are frozen (optim.lower_rate=0).
     """
 
     adversarial: str = "hinge"
@@ -256,6 +273,7 @@ class LossConfig:
     diversity: float = 0.0
     diversity_share: float = 0.5
     colour: float = 0.0
+    coarse: float = 0.0
 
     def __post_init__(self) -> None:
         kinds = ("bce", "hinge", "relativistic")
@@ -270,6 +288,7 @@ class LossConfig:
         _check(self.diversity >= 0, "loss.diversity", self.diversity, "0 or more")
         _check(0 < self.diversity_share <= 1, "loss.diversity_share", self.diversity_share, "above 0, at most 1")
         _check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
+        _check(self.coarse >= 0, "loss.coarse", self.coarse, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -306,7 +325,11 @@ class OptimConfig:
     discriminator.minibatch_std a picture's neighbours. G paints the batch in one.
     ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
     and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
-    are).
+    are). ``cuda_graphs``: a step is recorded once and replayed, on a GPU: the same step without the time that Python
+    takes to launch its kernels; for latent.z=gaussian and latent.c=gaussian.
+    ``lower_rate``: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent modules,
+    the lower stages and their discriminators. 0 freezes them (no gradient, their BatchNorm statistics stay): for a tree
+    that is grown stage by stage with ``--start-from``.
     """
 
     batch_size: int = 16
@@ -325,6 +348,8 @@ class OptimConfig:
     accumulate: int = 1
     checkpointing: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
+    lower_rate: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self.batch_size >= 2, "optim.batch_size", self.batch_size, "2 or more (BatchNorm, wrong pairs)")
@@ -340,6 +365,7 @@ class OptimConfig:
         fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
         parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more a part"
         _check(fits and self.batch_size // self.accumulate >= 2, "optim.accumulate", self.accumulate, parts)
+        _check(0 <= self.lower_rate <= 1, "optim.lower_rate", self.lower_rate, "between 0 and 1")
         both = self.checkpointing and self.compile
         _check(not both, "optim.compile", self.compile, "false with optim.checkpointing (compiled code plans memory)")
 
@@ -397,6 +423,44 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        frozen, patch = self.optim.lower_rate == 0, self.patch_side
+        _check(
+            not frozen or self.tree.stages > 1,
+            "optim.lower_rate",
+            0.0,
+            "above 0 with tree.stages=1, which has no lower stage",
+        )
+        _check(
+            not self.loss.coarse or frozen,
+            "loss.coarse",
+            self.loss.coarse,
+            "0 unless optim.lower_rate=0, which leaves the first discriminator free for it",
+        )
+        if patch is not None:
+            for key, value in (("loss.contrast", self.loss.contrast), ("loss.diversity", self.loss.diversity)):
+                _check(not value, key, value, "0 with discriminator.patch: it needs whole images of the finest stage")
+            _check(not self.latent.encodes, "latent.z", self.latent.z, "gaussian with discriminator.patch")
+            _check(self.generator.block == "fused", "discriminator.patch", patch, "0 with generator.block=legacy")
+            whole = all(self.tree.sizes[stage] <= patch for stage in self.trained_stages[:-1])
+            hint = "at least the side of every stage that learns but the finest: grow the tree with optim.lower_rate=0"
+            _check(whole, "discriminator.patch", patch, hint)
+        if self.optim.cuda_graphs:
+            simple = not self.latent.encodes and self.latent.c == "gaussian"
+            _check(simple, "optim.cuda_graphs", True, "false with a posterior or a flow among the latent modules")
+            _check(not self.loss.contrast, "optim.cuda_graphs", True, "false with loss.contrast")
+
+    @property
+    def patch_side(self) -> int | None:
+        """Side of the crops that the finest stage is trained on; None where it is trained on whole images."""
+        patch = self.discriminator.patch
+        return patch if 0 < patch < self.tree.sizes[-1] else None
+
+    @property
+    def trained_stages(self) -> range:
+        """The stages that learn: all, or the finest alone where the lower ones are frozen."""
+        return range(self.tree.stages - 1 if self.optim.lower_rate == 0 else 0, self.tree.stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, as JSON holds them."""

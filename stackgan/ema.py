@@ -28,5 +28,4 @@ def update_average(average: nn.Module, live: nn.Module, decay: float) -> None:
         raise ValueError("the average and the live module have different parameters")
     torch._foreach_lerp_([mine[name] for name in mine], [theirs[name] for name in mine], 1 - decay)
     buffers = dict(live.named_buffers())
-    for name, buffer in average.named_buffers():
-        buffer.copy_(buffers[name])
+    torch._foreach_copy_(list(average.buffers()), [buffers[name] for name, _ in average.named_buffers()])

@@ -27,7 +27,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.compiler import need_compiler
-from stackgan.generator import START, FusedFirst, FusedHead, FusedNext, Generator, LegacyFirst, LegacyHead, LegacyNext
+from stackgan.generator import (
+    START,
+    FusedFirst,
+    FusedHead,
+    FusedNext,
+    Generator,
+    LegacyFirst,
+    LegacyHead,
+    LegacyNext,
+    enlarged,
+)
 from stackgan.layers import (
     FusedBlock,
     FusedNorm,
@@ -77,6 +87,7 @@ class FastGenerator(nn.Module):
             self.style = _Styles(generator.mix, norms) if norms else None
             self.stages = nn.ModuleList(_FORMS[type(stage)](stage, fast) for stage in generator.stages)
             self.heads = nn.ModuleList(_FORMS[type(head)](head, fast) for head in generator.heads)
+            self.skips = [isinstance(head, FusedHead) and head.skip for head in generator.heads]
             for part in (*self.stages, *self.heads):
                 part.to(dtype)
             on_cpu = next(generator.parameters()).device.type == "cpu"
@@ -109,10 +120,12 @@ class FastGenerator(nn.Module):
         h = torch.cat((c, z), 1).to(self.dtype)
         images: dict[int, Tensor] = {}
         out = torch.promote_types(self.dtype, torch.float32)
-        for stage in range(max(wanted) + 1):
+        last = max(wanted)
+        for stage in range(last + 1):
             h = self.stages[stage](h, style)
-            if stage in wanted:
-                images[stage] = torch.tanh(self.heads[stage](h, style).to(out))
+            if stage in wanted or (stage < last and self.skips[stage + 1]):
+                y = self.heads[stage](h, style).to(out)
+                images[stage] = enlarged(images[stage - 1]).add_(y) if self.skips[stage] else torch.tanh(y)
         return [images[stage] for stage in wanted]
 
 

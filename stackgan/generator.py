@@ -1,6 +1,9 @@
 """The generator tree: (z, c) -> one image a stage, 64 px doubled at each; one class, two families of blocks."""
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.config import GeneratorConfig
@@ -15,11 +18,13 @@ from stackgan.layers import (
     kaiming_init,
     orthogonal_init,
 )
+from stackgan.patches import PatchPlaces
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "enlarged"]
 
 START = 4  # side of the first feature map
 DOUBLINGS = 4  # 4 -> 64 px in the first stage
+SKIP_START = 0.05  # of their usual size: the weights that a head with an image skip begins with
 
 
 class LegacyFirst(Blocks):
@@ -104,15 +109,28 @@ class LegacyHead(nn.Module):
 
 
 class FusedHead(nn.Module):
-    """The same behind a last fused normalisation."""
+    """The same behind a last fused normalisation; with ``skip``, what it adds to the enlarged image of the stage before.
 
-    def __init__(self, width: int, style: int) -> None:
+    Then there is no tanh: the sum may leave [−1, 1] by a little, and its weights start at a twentieth of their size.
+    """
+
+    def __init__(self, width: int, style: int, skip: bool = False) -> None:
         super().__init__()
         self.norm = FusedNorm(width, style)
         self.conv = conv3x3(width, 3, bias=True)
+        self.skip = skip
 
-    def forward(self, h: Tensor, style: Tensor) -> Tensor:
-        return torch.tanh(self.conv(self.norm(h, style)))
+    def forward(self, h: Tensor, style: Tensor, before: Tensor | None = None) -> Tensor:
+        y = self.conv(self.norm(h, style))
+        if not self.skip or before is None:
+            return torch.tanh(y)
+        return enlarged(before) + y
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """Bicubically twice the side: (B, 3, s, s) -> (B, 3, 2s, 2s), float32 or finer."""
+    precise = images.to(torch.promote_types(images.dtype, torch.float32))
+    return F.interpolate(precise, scale_factor=2.0, mode="bicubic", align_corners=False)
 
 
 class Generator(Blocks):
@@ -132,7 +150,7 @@ class Generator(Blocks):
     def __init__(self, config: GeneratorConfig, stages: int, z_dim: int, code_dim: int) -> None:
         super().__init__()
         self.config, self.z_dim, self.code_dim = config, z_dim, code_dim
-        widths = [max(config.width >> stage, 4) for stage in range(stages)]
+        widths = [max(config.width >> stage, min(config.narrowest, config.width)) for stage in range(stages)]
         residuals = [min(config.residuals, 1) if stage >= 3 else config.residuals for stage in range(stages)]
         self.stages, self.heads = nn.ModuleList(), nn.ModuleList()
         if config.block == "legacy":
@@ -147,11 +165,29 @@ class Generator(Blocks):
             self.stages.append(FusedFirst(style, style, config.width))
             for stage in range(1, stages):
                 self.stages.append(FusedNext(widths[stage - 1], widths[stage], style, residuals[stage]))
-            self.heads.extend(FusedHead(width, style) for width in widths)
+            for stage, width in enumerate(widths):
+                self.heads.append(FusedHead(width, style, skip=config.image_skip and stage > 0))
             kaiming_init(self)
+            if config.image_skip:
+                for head in self.heads[1:]:
+                    head.conv.weight.data.mul_(SKIP_START)
 
-    def forward(self, z: Tensor, c: Tensor) -> list[Tensor]:
-        """z (B, Z), c (B, C) -> images, a list of (B, 3, s, s) in [−1, 1], coarsest first."""
+    def finest_parameters(self) -> Iterator[nn.Parameter]:
+        """Of the finest stage and its head."""
+        yield from self.stages[-1].parameters()
+        yield from self.heads[-1].parameters()
+
+    def set_frozen(self, stages: int) -> None:
+        """The first ``stages`` stages keep BatchNorm's running statistics in training, too."""
+        for part in (*self.stages[:stages], *self.heads[:stages]):
+            part.eval()
+
+    def forward(self, z: Tensor, c: Tensor, places: PatchPlaces | None = None) -> list[Tensor]:
+        """z (B, Z), c (B, C) -> images, a list of (B, 3, s, s) in [−1, 1], coarsest first.
+
+        With ``places`` (fused blocks alone), the finest stage is computed there only: its entry holds the crops,
+        (B, 3, places.side, places.side).
+        """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}: this generator takes (B, {self.z_dim})")
         if c.ndim != 2 or c.shape[1] != self.code_dim or len(c) != len(z):
@@ -166,6 +202,11 @@ class Generator(Blocks):
         style = torch.cat((c, self.mix(z)), 1)
         h = self.stages[0](torch.cat((c, z), 1), style)
         for stage, head in zip(range(len(self.stages)), self.heads, strict=True):
+            before = images[-1] if stage else None
+            if places is not None and before is not None and stage == len(self.stages) - 1:
+                image = self.through(head, self.stages[stage](places.lower(h), style), style, places.lower(before))
+                images.append(places.from_window(image))
+                break
             h = h if stage == 0 else self.stages[stage](h, style)
-            images.append(self.through(head, h, style))
+            images.append(self.through(head, h, style, before))
         return images

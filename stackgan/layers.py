@@ -100,8 +100,10 @@ def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
 
 def taps_inside(side: int, like: Tensor) -> Tensor:
     """Which of three taps fall inside a line of ``side``: (1 for side 1, 2 for side 2, else 3; 3) of 0 and 1."""
-    inside = {1: [[0, 1, 0]], 2: [[0, 1, 1], [1, 1, 0]]}.get(side, [[0, 1, 1], [1, 1, 1], [1, 1, 0]])
-    return torch.tensor(inside, dtype=like.dtype, device=like.device)
+    inside = like.new_ones(min(side, 3), 3)  # filled on the device: a copy from the host could not be recorded
+    inside[0, 0] = 0
+    inside[-1, 2] = 0
+    return inside
 
 
 def _widened(x: Tensor, dim: int, side: int) -> Tensor:
@@ -134,7 +136,9 @@ def taps_behind_upsampling(weight: Tensor) -> Tensor:
     Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
     a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
     """
-    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    sums = weight.new_zeros(4, 3)  # filled on the device: a copy from the host could not be recorded
+    for tap, rows in enumerate((slice(2, 4), slice(1, 3), slice(0, 2))):
+        sums[rows, tap] = 1
     return torch.einsum("ki,ocij,lj->cokl", sums, weight, sums)
 
 
@@ -406,7 +410,7 @@ class MinibatchStd(nn.Module):
         groups = x.float().unflatten(0, (-1, group))
         away = groups - groups.mean(1, keepdim=True)
         spread = (away.square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))  # var() is ten times as slow here
-        return x + (spread.repeat_interleave(group)[:, None] * self.weight).to(x.dtype)[:, :, None, None]
+        return x + (spread[:, None].expand(-1, group).reshape(-1, 1) * self.weight).to(x.dtype)[:, :, None, None]
 
 
 # --- initialisation -----------------------------------------------------------------------------------------

@@ -78,9 +78,10 @@ class StackGAN(nn.Module):
 
 
 def build_discriminators(config: Config) -> nn.ModuleList:
-    """One discriminator a stage, coarsest first."""
+    """One discriminator a stage, coarsest first; where the images are larger than discriminator.patch, for crops."""
     condition = 0
     if config.text.conditional:
         condition = config.text.code_dim if config.discriminator.condition == "code" else config.text.dim
-    sizes = config.tree.sizes
-    return nn.ModuleList(Discriminator(config.discriminator, size, condition) for size in sizes)
+    patch = config.discriminator.patch or config.tree.sizes[-1]
+    sides = (min(size, patch) for size in config.tree.sizes)
+    return nn.ModuleList(Discriminator(config.discriminator, side, condition) for side in sides)

@@ -1,6 +1,6 @@
 """BatchNorm's statistics of the averaged generator, measured with its own weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,7 +20,7 @@ def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None,
     An average of G has weights that no batch ever went through, and running statistics of the live one's last few
     batches. BigGAN's standing statistics (arXiv:1809.11096) and SWA's last pass (arXiv:1803.05407) put that right.
     Means over whole batches, each normalised by itself as in training; always the same draws, and torch's global
-    generator stays as it is.
+    generator stays as it is. Stages that were frozen in training (optim.lower_rate=0) keep the statistics they have.
 
     Args:
         embeddings: of captions, raw (N, T), drawn from evenly; None for an unconditional model.
@@ -29,7 +29,8 @@ def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None,
     """
     draws = torch.Generator().manual_seed(0)
     where = next(model.parameters()).device
-    with _measuring(model.generator):
+    trained = model.config.trained_stages
+    with _measuring([part for stage in trained for part in (model.generator.stages[stage], model.generator.heads[stage])]):
         for _ in range(-(-count // batch_size)):
             if embeddings is None:
                 c = model.no_code(batch_size)
@@ -42,9 +43,10 @@ def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None,
 
 
 @contextmanager
-def _measuring(module: nn.Module) -> Iterator[None]:
+def _measuring(modules: Sequence[nn.Module]) -> Iterator[None]:
     """BatchNorm layers forget their statistics and take the plain mean over the batches that come."""
-    layers = [part for part in module.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
+    parts = (part for module in modules for part in module.modules())
+    layers = [part for part in parts if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
     before = [(layer.momentum, layer.training) for layer in layers]
     for layer in layers:
         layer.reset_running_stats()

@@ -328,7 +328,7 @@ def test_rates_fall_with_images_and_towards_the_end() -> None:
     for images in (100, 400, 750, 1000):
         run.progress.images = images
         set_learning_rates(run)
-        rates.append([optimizer.param_groups[0]["lr"] for optimizer in run.optimizers])
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in run.optimizers.values()])
     g, d = run.config.optim.lr_generator, run.config.optim.lr_discriminator
     shares = [1, 0.5, (1 - 0.95 / 2) * (100 / 750) ** 0.5, 0.05 * 0.1**0.5]
     assert rates == [[pytest.approx(share * g), pytest.approx(share * d)] for share in shares]

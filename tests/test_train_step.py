@@ -413,7 +413,7 @@ def test_accumulation_under_batch_norm_is_the_mean_over_parts_with_statistics_of
         total = loss(real[part], code[part], True, True) + loss(wrong[part], code[part], False, True)
         ((total + loss(fake[part].detach(), code[part], False, False)) / accumulate).backward()
     wanted = {f"discriminators.0.{name}": _grad(p).clone() for name, p in net.named_parameters()}
-    reference.optimizers[1].step()
+    reference.optimizers["discriminator64"].step()
     judged = torch.stack([loss(fake[part], q.mu[part], True, True) for part in (slice(0, 2), slice(2, 4))]).mean()
     (judged + config.loss.kl * q.kl().mean() / q.mu.shape[1]).backward()
     wanted |= {f"model.{name}": _grad(p) for name, p in reference.model.named_parameters()}
