@@ -97,7 +97,7 @@ def train(
         raise ValueError(f"{run_folder}: cannot be made a run folder ({error.strerror}); name another") from None
     if start is not None:
         copy_text_encoder(start, run_folder)
-    encoder, embeddings, config = prepare_text(run_folder, split, config)
+    encoder, embeddings, config = prepare_text(run_folder, split, config, where)
     config = _settle_config(run_folder, prepared, config)
     print(config.to_json(), end="")
 
@@ -222,7 +222,7 @@ def _check_data(prepared: PreparedFolder, config: Config) -> None:
 
 
 def prepare_text(
-    run_folder: Path, split: PreparedSplit, config: Config
+    run_folder: Path, split: PreparedSplit, config: Config, device: torch.device | None = None
 ) -> tuple[TextEncoder | None, NDArray[np.float32] | None, Config]:
     """The run's text encoder (trained now, loaded, or None), all training embeddings, and text.dim filled in."""
     name = config.text.encoder
@@ -243,6 +243,8 @@ def prepare_text(
             partial = run_folder / "text.partial"
             encoder.save(partial)
             partial.replace(folder)
+        if device is not None:
+            encoder.to(device)
         embeddings = caption_embeddings(split, encoder)
     dim = int(embeddings.shape[1])
     if config.text.dim not in (0, dim):
