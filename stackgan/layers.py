@@ -101,8 +101,8 @@ def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
 def taps_inside(side: int, like: Tensor) -> Tensor:
     """Which of three taps fall inside a line of ``side``: (1 for side 1, 2 for side 2, else 3; 3) of 0 and 1."""
     inside = like.new_ones(min(side, 3), 3)  # filled on the device: a copy from the host could not be recorded
-    inside[0, 0] = 0
-    inside[-1, 2] = 0
+    inside[0, 0].zero_()
+    inside[-1, 2].zero_()
     return inside
 
 
@@ -138,7 +138,7 @@ def taps_behind_upsampling(weight: Tensor) -> Tensor:
     """
     sums = weight.new_zeros(4, 3)  # filled on the device: a copy from the host could not be recorded
     for tap, rows in enumerate((slice(2, 4), slice(1, 3), slice(0, 2))):
-        sums[rows, tap] = 1
+        sums[rows, tap].fill_(1)
     return torch.einsum("ki,ocij,lj->cokl", sums, weight, sums)
 
 

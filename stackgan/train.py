@@ -126,7 +126,7 @@ def train(
         if "discriminators" in new and not config.optim.discriminator_first:
             print("they will spoil the generator before they have learned: try optim.discriminator_first=100000")
     elif embeddings is not None and config.text.standardise:
-        measured = torch.from_numpy(np.array(embeddings))  # a copy: the cache is read-only
+        measured = torch.from_numpy(np.array(embeddings)).to(where)  # a copy: the cache is read-only
         run.model.standardise.measure(measured)
         run.average.standardise.measure(measured)
     viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
