@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
+MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
 FLOW_FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")  # latent/flows.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
@@ -70,7 +71,7 @@ class TextConfig:
     folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
     ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
     the whole unit variance, measured on the training captions. ``reword``: the share of captions that training sees
-    cut short or in other words, as people type them (:mod:`stackgan.rewording`).
+    cut short or in other words, as people type them (:mod:`stackgan.captions.augmentation`).
     """
 
     encoder: str = "compact"

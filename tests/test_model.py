@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stackgan.augment import diff_augment
 from stackgan.config import AUGMENTATIONS, DiscriminatorConfig, GeneratorConfig, preset
-from stackgan.discriminator import Discriminator
-from stackgan.ema import average_decay, update_average
-from stackgan.generator import Generator
 from stackgan.latent.conditioning import CANet, Standardise
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.model import StackGAN, build_discriminators
+from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.generator import Generator
+from stackgan.training.diff_augment import diff_augment
+from stackgan.training.ema import average_decay, update_average
 
 TINY = {
     "legacy": ["generator.width=8", "discriminator.width=2"],
