@@ -436,10 +436,10 @@ def test_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
 def test_the_real_crops(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(shared / "cub" / "crops" / "train", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "photos found: 3,508" in printed and "problems: 0" in printed
+    assert "photos found: 354" in printed and "problems: 0" in printed
     folder = PreparedFolder.open(tmp_path / "out")
-    assert sum(len(split) for split in folder.splits.values()) == 3508
-    assert sum(len(split.captions) for split in folder.splits.values()) == 35_080
+    assert sum(len(split) for split in folder.splits.values()) == 354
+    assert sum(len(split.captions) for split in folder.splits.values()) == 3_540
     species = [{record.species for record in split.records} for split in folder.splits.values()]
     assert not species[0] & species[1] and len(species[0] | species[1]) == 59
-    assert 0.05 < len(folder.splits["test"]) / 3508 < 0.15
+    assert 0.05 < len(folder.splits["test"]) / 354 < 0.15

@@ -220,7 +220,7 @@ def test_real_photos_are_told_apart(shared: Path) -> None:
 
     from PIL import Image
 
-    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()][::12]
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
     photos = [Image.open(folder / line["file_name"]).convert("RGB").resize((64, 64)) for line in lines]
     images = torch.from_numpy(np.stack([np.asarray(p) for p in photos])).permute(0, 3, 1, 2) / 127.5 - 1
     assert photos_told_apart(images, [line["text"] for line in lines], count=2000)["told_apart"] > 0.7
