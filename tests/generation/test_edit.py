@@ -1,4 +1,4 @@
-"""What latent modules are for: photos, pictures without words, walks, densities of captions; and fitted priors."""
+"""What latent modules are for: photos, pictures without words, walks, densities of captions."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,8 @@ import torch
 from PIL import Image
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_published
 from stackgan.cli.main import main
 from stackgan.config import preset
-from stackgan.images.video import save_film, strip
-from stackgan.latent.flows import FAMILIES
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline, slerp, to_tensor
 from stackgan.training.loop import train
@@ -175,65 +172,6 @@ def test_photos_are_seen_as_in_training(tmp_path: Path) -> None:
     assert x[:, :5].mean() < -0.9 and x[:, -5:].mean() > 0.9
 
 
-# --- fitted priors ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_fitting_a_prior_leaves_the_generator_alone(
-    checkpoints: dict[str, Path], painted: Path, tmp_path: Path, family: str
-) -> None:
-    out = tmp_path / "fitted"
-    arguments = ["train", "--fit-prior", "--checkpoint", str(checkpoints["vae"]), "--data", str(painted)]
-    arguments += ["--out", str(out), "--steps", "30", "--device", "cpu", f"latent.family={family}", "latent.steps=2"]
-    assert main(arguments) == 0
-    before, after = load_published(checkpoints["vae"]), load_published(out)
-    assert after.config.latent.z == after.config.latent.c == "flow" and after.config.latent.family == family
-    shared = [name for name in before.weights if not name.startswith(("prior.", "code_prior."))]
-    assert any(name.startswith("generator.") for name in shared)
-    assert all(torch.equal(before.weights[name], after.weights[name]) for name in shared)
-    figures = after.facts["fitted_prior"]
-    for slot in ("z", "c"):
-        assert figures[slot]["nats_per_dimension_flow"] < figures[slot]["nats_per_dimension_gaussian"] + 0.05
-    pipe = StackGANPipeline.from_pretrained(out, device="cpu")
-    assert len(pipe(CAPTIONS, seeds=[1, 2]).images) == 2 and pipe.caption_log_prob(CAPTIONS)[0].share is not None
-    assert "Fitted priors" in (out / "README.md").read_text()
-
-
-def test_a_fitted_flow_finds_the_density_of_styles() -> None:
-    """Styles that depend on the code through a bend: the flow's likelihood beats N(0, I) by far and is near truth."""
-    from stackgan.latent.distributions import DiagonalGaussian
-    from stackgan.latent.flows import flow
-    from stackgan.training.fit_prior import _fit
-
-    torch.manual_seed(0)
-    c = torch.randn(4000, 2)
-    mu = torch.stack((c[:, 0] + 2, torch.sin(2 * c[:, 0]) + c[:, 1]), 1)
-    q = DiagonalGaussian(mu, torch.full_like(mu, -3.0))
-    report = _fit(flow("glow", 2, 2, steps=4, hidden=32), q, c, 800, "test")
-    exact = 0.5 * (1 + np.log(2 * np.pi) - 3.0)
-    assert report["nats_per_dimension_flow"] < exact + 0.15
-    assert report["nats_per_dimension_gaussian"] > exact + 1
-
-
-def test_refusals_of_fit_prior(
-    checkpoints: dict[str, Path], painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = ["train", "--fit-prior", "--data", str(painted), "--device", "cpu", "--steps", "2"]
-    full = [*base, "--checkpoint", str(checkpoints["vae"]), "--out", str(tmp_path / "x")]
-    cases = [
-        (base, "--fit-prior takes --checkpoint and --out"),
-        ([*full, "generator.width=9"], "only latent.* may be changed"),
-        ([*full, "latent.dim=9"], "cannot be changed"),
-        ([*full, "latent.family=nsd"], "latent.family"),
-        (["train", "--data", str(painted)], "--run is missing"),
-        (["train", "--data", str(painted), "--run", "r", "--out", "x"], "go with --fit-prior"),
-    ]
-    for arguments, message in cases:
-        assert main(arguments) == 2
-        error = capsys.readouterr().err
-        assert message in error and error.count("\n") == 1, error
-
-
 # --- the command line ---------------------------------------------------------------------------------------
 
 
@@ -271,19 +209,6 @@ def test_command_errors_are_one_line(
         assert main([*arguments, "--device", "cpu"]) == 2, arguments
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1, error
-
-
-def test_films_and_strips(tmp_path: Path) -> None:
-    images = [Image.new("RGB", (64, 64), (i * 20, 0, 0)) for i in range(8)]
-    save_film(images, tmp_path / "a.gif", seconds=2, there_and_back=False)
-    with Image.open(tmp_path / "a.gif") as film:
-        assert film.n_frames == 8 and film.info["duration"] == 250
-    assert strip(images, most=4).size == (4 * 66 - 2, 64)
-    with pytest.raises(ValueError, match="2 pictures or more"):
-        save_film(images[:1], tmp_path / "b.gif")
-    with pytest.raises(ValueError, match=r"\.gif or an \.mp4"):
-        save_film(images, tmp_path / "b.webm")
-    assert [file.name for file in tmp_path.iterdir()] == ["a.gif"]
 
 
 def test_old_checkpoints_load_as_before() -> None:

@@ -159,3 +159,25 @@ def test_entropy_is_minus_the_expected_log_density() -> None:
         noise = torch.randn(50_000, 3, generator=torch.Generator().manual_seed(0)).double()
         x = p.sample(noise=noise)
         assert float((-p.log_prob(x).mean() - p.entropy().mean()).abs()) < 0.03
+
+
+def test_kl_agrees_with_torch_distributions() -> None:
+    q = DiagonalGaussian(torch.randn(4, 7), torch.randn(4, 7))
+    theirs = torch.distributions.kl_divergence(
+        torch.distributions.Normal(q.mu, q.std), torch.distributions.Normal(0.0, 1.0)
+    ).sum(1)
+    torch.testing.assert_close(q.kl(), theirs)
+    x = torch.randn(4, 7)
+    torch.testing.assert_close(q.log_prob(x), torch.distributions.Normal(q.mu, q.std).log_prob(x).sum(1))
+
+
+def test_samples_are_reparameterised_and_seeded() -> None:
+    mu, logvar = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3, requires_grad=True)
+    q = DiagonalGaussian(mu, logvar)
+    noise = torch.randn(2, 3)
+    q.sample(noise=noise).sum().backward()
+    assert mu.grad is not None and logvar.grad is not None
+    torch.testing.assert_close(mu.grad, torch.ones(2, 3))
+    torch.testing.assert_close(logvar.grad, noise / 2)
+    draws = [q.sample(torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(*draws)

@@ -1,4 +1,4 @@
-"""Training: batches, short real runs, resume, interruption, refusals."""
+"""Training: steps, short real runs, resume, interruption, refusals."""
 
 import json
 import os
@@ -15,8 +15,7 @@ from PIL import Image
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config, preset
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record
-from stackgan.data.sampler import Reworded, Sampler, to_stages
+from stackgan.data.prepared import PreparedWriter, Record
 from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
 from stackgan.training.loop import train
@@ -36,135 +35,6 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _config(*overrides: str, name: str = "quickstart") -> Config:
     return preset(name, [*TINY, *overrides])
-
-
-def _write(folder: Path, species: list[str | None], captions: int = 2, size: int = 64) -> PreparedFolder:
-    rng = np.random.default_rng(0)
-    side = size * 76 // 64
-    with PreparedWriter(folder, kind="folder", size=size, crop="none", source={}) as writer:
-        for i, name in enumerate(species):
-            lines = tuple(f"bird {i} caption {k}" for k in range(captions))
-            image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            image[..., 2] = i  # tells which picture a crop came from
-            writer.add("train", image, Record(f"{i}.jpg", lines, name))
-    return PreparedFolder.open(folder)
-
-
-# --- batches ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mismatch", ["photo", "caption"])
-def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str) -> None:
-    species: list[str | None] = ["a"] * 12 + ["b", "c", None, None]
-    split = _write(tmp_path / "p", species).splits["train"]
-    rows = np.repeat(np.arange(16), 2)[:, None].astype(np.float32)  # an embedding that is its picture's number
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, mismatch=mismatch)
-    for step in range(40):
-        batch = sampler.batch(step)
-        assert batch.embedding is not None
-        own = batch.real[:, 0, 0, 2].numpy()
-        assert (batch.embedding[:, 0].numpy() == own).all(), "captions belong to their pictures"
-        if mismatch == "photo":
-            assert batch.wrong is not None and batch.wrong_embedding is None
-            other = batch.wrong[:, 0, 0, 2].numpy()
-        else:
-            assert batch.wrong is None and batch.wrong_embedding is not None
-            other = batch.wrong_embedding[:, 0].numpy().astype(int)
-        for i, j in zip(own, other, strict=True):
-            assert i != j and (species[i] is None or species[i] != species[j])
-
-
-def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
-    """Red birds with black wings are shown as black birds with red wings, never as the green ones."""
-    captions = ["a red bird with black wings", "a black bird with red wings", "a green bird", "a white duck in water"]
-    with PreparedWriter(tmp_path / "p", kind="folder", size=64, crop="none", source={}) as writer:
-        for i in range(16):
-            writer.add("train", np.zeros((76, 76, 3), np.uint8), Record(f"{i}", (captions[i % 4],), captions[i % 4]))
-    split = PreparedFolder.open(tmp_path / "p").splits["train"]
-    rows = np.arange(16, dtype=np.float32)[:, None]
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0)
-    sampler.near = [near[:1] for near in sampler.near]  # the closest alone
-    for step in range(10):
-        batch = sampler.batch(step)
-        assert batch.embedding is not None and batch.wrong_embedding is not None
-        for own, other in zip(batch.embedding[:, 0].int(), batch.wrong_embedding[:, 0].int(), strict=True):
-            if own % 4 in (0, 1):
-                assert other % 4 == 1 - own % 4
-
-
-def test_half_of_the_hard_wrong_captions_are_swapped_ones(tmp_path: Path) -> None:
-    split = _write(tmp_path / "p", [None] * 16).splits["train"]
-    rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
-    swapped = np.where(rows % 4 == 0, rows, rows + 1000)  # every fourth caption has no swap
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0, swapped=swapped)
-    own, other = [], []
-    for step in range(50):
-        batch = sampler.batch(step)
-        assert batch.embedding is not None and batch.wrong_embedding is not None
-        own.append(batch.embedding[:, 0])
-        other.append(batch.wrong_embedding[:, 0])
-    have, given = torch.cat(own), torch.cat(other)
-    used = given >= 1000
-    assert torch.equal(given[used], have[used] + 1000)  # its own caption's swap, nobody else's
-    assert not used[have % 4 == 0].any() and not (given == have).any()
-    assert 0.4 < used[have % 4 != 0].float().mean() < 0.6
-
-
-def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> None:
-    """Of true and of wrong ones alike, but of no wrong one whose rewording is true of the picture."""
-    split = _write(tmp_path / "p", [None] * 16).splits["train"]
-    rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
-    words = [frozenset({"new"} if row % 4 else split.captions[row].split()) for row in range(len(rows))]
-    told = Reworded(rows + 1000, words, 0.5)
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, reworded=told)
-    plain = Sampler(split, rows, size=64, batch_size=8, seed=0)
-    sampler.words = [frozenset(word for caption in split.captions[::4] for word in caption.split())] * 16
-    own, wrong = [], []
-    for step in range(50):
-        batch, without = sampler.batch(step), plain.batch(step)
-        assert batch.embedding is not None and batch.wrong_embedding is not None and without.embedding is not None
-        assert torch.equal(batch.embedding % 1000, without.embedding), "the same captions are drawn"
-        own.append(batch.embedding[:, 0])
-        wrong.append(batch.wrong_embedding[:, 0])
-    for drawn in (torch.cat(own), torch.cat(wrong)[torch.cat(wrong) % 4 != 0]):
-        assert 0.4 < (drawn >= 1000).float().mean() < 0.6
-    assert not (torch.cat(wrong)[torch.cat(wrong) % 4 == 0] >= 1000).any()
-
-
-def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
-    split = _write(tmp_path / "p", [None] * 15).splits["train"]
-    sampler = Sampler(split, None, size=64, batch_size=6, seed=3)
-    seen = np.concatenate([sampler.batch(step).real[:, 0, 0, 2].numpy() for step in range(5)])
-    assert sorted(seen[:15]) == sorted(seen[15:]) == list(range(15))
-    assert seen[:15].tolist() != seen[15:].tolist()
-
-
-def test_a_batch_depends_on_its_step_alone(tmp_path: Path) -> None:
-    split = _write(tmp_path / "p", [None] * 15).splits["train"]
-    one, two = (Sampler(split, None, size=64, batch_size=6, seed=3) for _ in range(2))
-    for step in range(4):
-        one.batch(step)
-    assert torch.equal(one.batch(9).real, two.batch(9).real)
-    assert not torch.equal(one.batch(9).real, one.batch(10).real)
-
-
-def test_all_of_one_species_and_missing_captions_are_refused(tmp_path: Path) -> None:
-    same = _write(tmp_path / "same", ["a"] * 8).splits["train"]
-    with pytest.raises(ValueError, match="no wrong pair"):
-        Sampler(same, np.zeros((16, 3), np.float32), size=64, batch_size=4, seed=0)
-    bare = _write(tmp_path / "bare", [None] * 8, captions=0).splits["train"]
-    with pytest.raises(ValueError, match="no caption"):
-        Sampler(bare, np.zeros((0, 3), np.float32), size=64, batch_size=4, seed=0)
-    with pytest.raises(ValueError, match="fewer than"):
-        Sampler(bare, None, size=64, batch_size=9, seed=0)
-
-
-def test_stages_are_means_of_the_finest() -> None:
-    images = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
-    coarse, fine = to_stages(images, (64, 128), torch.device("cpu"))
-    assert coarse.shape == (2, 3, 64, 64) and fine.shape == (2, 3, 128, 128)
-    assert fine.min() >= -1 and fine.max() <= 1
-    torch.testing.assert_close(coarse[0, :, 3, 5], fine[0, :, 6:8, 10:12].mean((1, 2)))
 
 
 # --- steps --------------------------------------------------------------------------------------------------
