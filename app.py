@@ -29,14 +29,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-import stackgan
-from stackgan import png
+from stackgan.images import png
+from stackgan.version import __version__
 
 if TYPE_CHECKING:  # imported where they are used: a wrong command line is told at once
     import gradio as gr
 
     from stackgan.pipeline import StackGANPipeline
-    from stackgan.text import Notice
+    from stackgan.text.base import Notice
 
 __all__ = [
     "CSS",
@@ -84,7 +84,7 @@ class Picture:
     @property
     def name(self) -> str:
         """Start of its file name: the caption's words and the seed."""
-        from stackgan.batch import slug
+        from stackgan.generation.batch import slug
 
         origin = "from-photo" if self.seed is None else f"seed-{self.seed}"
         return f"{slug(self.caption) or 'picture'}_{origin}"
@@ -215,7 +215,7 @@ def choose_seed(seed: float | None, keep: bool, spent: int | None) -> float | No
 
 def png_bytes(picture: Picture, stage: int, truncation: float, checkpoint: str) -> bytes:
     """A stage of a picture as PNG; its text chunks say how to paint it again."""
-    facts: dict[str, Any] = {"Software": f"stackgan {stackgan.__version__}"}  # the keys of stackgan batch
+    facts: dict[str, Any] = {"Software": f"stackgan {__version__}"}  # the keys of stackgan batch
     facts |= {"caption": picture.caption, "seed": picture.seed if picture.seed is not None else "read from a photo"}
     facts |= {"truncation": truncation, "checkpoint": checkpoint}
     return png.png_bytes(picture.stages[stage], facts)
@@ -728,7 +728,7 @@ def _photo_tab(pipe: "StackGANPipeline") -> None:
             gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
 
     def on_edit(photo: str | None, old: str, new: str) -> Any:
-        from stackgan.edit import open_photo
+        from stackgan.generation.edit import open_photo
 
         def work() -> Any:
             painting = edit_photo(pipe, open_photo(Path(photo)) if photo else None, old, new)
@@ -785,7 +785,7 @@ def walk_files(
     from gradio.processing_utils import save_bytes_to_cache
     from gradio.utils import get_upload_folder
 
-    from stackgan.animate import save_film, strip
+    from stackgan.images.video import save_film, strip
 
     texts = [" ".join((caption or "").split()) for caption in captions]
     if not all(texts):
@@ -1117,8 +1117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from stackgan.allocator import keep_pages
     from stackgan.pipeline import StackGANPipeline
+    from stackgan.runtime.allocator import keep_pages
 
     keep_pages()
     pipe = StackGANPipeline.from_pretrained(args.checkpoint, device=args.device)

@@ -1,1 +1,1 @@
-"""Data preparation: CUB, own photos or painted birds in, a prepared folder (`stackgan.prepared`) out."""
+"""Data preparation: CUB, own photos or painted birds in, a prepared folder (`stackgan.data.prepared`) out."""

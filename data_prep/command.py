@@ -14,7 +14,7 @@ from typing import Any
 
 from data_prep.download import CUB_MD5, CUB_URL
 from data_prep.images import FITS
-from stackgan.prepared import PreparedFolder
+from stackgan.data.prepared import PreparedFolder
 
 __all__ = ["add_arguments", "report", "run"]
 

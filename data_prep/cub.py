@@ -20,7 +20,7 @@ from data_prep.download import CUB_MD5, CUB_URL, fetch_cub
 from data_prep.images import FITS, Fit, crop_box, open_rgb, to_square
 from data_prep.pickles import read_pickle
 from data_prep.writing import Photo, Problem, check_folders, count_workers, relative, write_photos
-from stackgan.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
 
 __all__ = ["EMBEDDINGS_NAME", "prepare_cub"]
 

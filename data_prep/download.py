@@ -17,7 +17,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from stackgan.folders import extract_entry
+from stackgan.io.files import extract_entry
 
 __all__ = ["CUB_MD5", "CUB_URL", "download", "extract", "fetch_cub"]
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.images import FITS, Fit, open_rgb, to_square
 from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
-from stackgan.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
 
 __all__ = ["prepare_folder"]
 

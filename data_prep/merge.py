@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from data_prep.writing import hash_share
-from stackgan.prepared import Kind, PreparedFolder, PreparedWriter
+from stackgan.data.prepared import Kind, PreparedFolder, PreparedWriter
 
 __all__ = ["prepare_merged"]
 

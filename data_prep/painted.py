@@ -33,7 +33,7 @@ from data_prep.painted_draw import (
 )
 from data_prep.painted_draw import POSES as _TILTS
 from data_prep.painted_draw import SIZES as _SCALES
-from stackgan.prepared import PreparedWriter, Record, load_side
+from stackgan.data.prepared import PreparedWriter, Record, load_side
 
 __all__ = [
     "BACKGROUNDS",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from stackgan.prepared import PreparedWriter, Record
+from stackgan.data.prepared import PreparedWriter, Record
 
 __all__ = ["Photo", "Problem", "check_folders", "count_workers", "hash_share", "relative", "write_photos"]
 

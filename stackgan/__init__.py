@@ -8,12 +8,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from stackgan.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from stackgan.config import Config as Config
     from stackgan.model import StackGAN as StackGAN
     from stackgan.pipeline import StackGANPipeline as StackGANPipeline
-
-__version__ = "0.1.0"
 
 # Looked up on first use, so that ``import stackgan`` (and data preparation) never waits for torch.
 _HOMES = {"Config": "stackgan.config", "StackGAN": "stackgan.model", "StackGANPipeline": "stackgan.pipeline"}

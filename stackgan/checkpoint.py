@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import stackgan
 from stackgan.config import Config
-from stackgan.folders import replace_folder
-from stackgan.text import TextEncoder
+from stackgan.io.files import replace_folder
+from stackgan.text.base import TextEncoder
+from stackgan.version import __version__
 
 __all__ = [
     "DISCRIMINATORS",
@@ -33,7 +33,6 @@ __all__ = [
     "publish",
     "save_state",
     "stored_discriminators",
-    "write_atomic",
 ]
 
 DISCRIMINATORS = "discriminators.safetensors"
@@ -77,16 +76,6 @@ def _load_tensors(file: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged ({error}); fetch it again") from None
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _without_paths(config: Config) -> Config:
@@ -140,7 +129,7 @@ def publish(
             _save_tensors(discriminators, partial / DISCRIMINATORS, dtype)
         header = {
             "format": FORMAT,
-            "stackgan": stackgan.__version__,
+            "stackgan": __version__,
             "config": _without_paths(config).to_dict(),
             **facts,
         }

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
+MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
 FLOW_FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")  # latent/flows.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
@@ -70,7 +71,7 @@ class TextConfig:
     folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
     ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
     the whole unit variance, measured on the training captions. ``reword``: the share of captions that training sees
-    cut short or in other words, as people type them (:mod:`stackgan.rewording`).
+    cut short or in other words, as people type them (:mod:`stackgan.captions.augmentation`).
     """
 
     encoder: str = "compact"
@@ -187,10 +188,10 @@ class LatentConfig:
 class GeneratorConfig:
     """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
 
-    ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one before.
-    ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage. ``image_skip``: a
-    later stage's image is the bicubically enlarged image of the stage before plus what its head adds (fused alone; the
-    output skips of StyleGAN2, arXiv:1912.04958, figure 7).
+    ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one
+    before. ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage.
+    ``image_skip``: a later stage's image is the bicubically enlarged image of the stage before plus what its head
+    adds (fused blocks alone; the output skips of StyleGAN2, arXiv:1912.04958, figure 7).
     """
 
     block: str = "fused"
@@ -219,8 +220,8 @@ class DiscriminatorConfig:
     head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
     ``minibatch_std``: the residual trunk's last features are told how much four pictures of the batch differ.
     ``patch``: side in pixels of the random crops that the discriminators of larger stages judge, a power of two from
-    64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage of G
-    is then computed at the crop alone.
+    64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage
+    of G is then computed at the crop alone.
     """
 
     block: str = "residual"
@@ -257,8 +258,9 @@ class LossConfig:
     the contrast of generated pictures with captions, read by the compact encoder's image half
     (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption, until
     they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``: weight of
-    the colour consistency between stages. ``coarse``: weight of the first stage's discriminator's verdict on the finest
-    images averaged down to 64 px, on a quarter of the batch, where the lower stages are frozen (optim.lower_rate=0).
+    the colour consistency between stages. ``coarse``: weight of the adversarial loss of the first stage's
+    discriminator on the finest images averaged down to 64 px, on a quarter of the batch, where the lower stages are
+    frozen (optim.lower_rate=0).
     """
 
     adversarial: str = "hinge"
@@ -327,9 +329,9 @@ class OptimConfig:
     and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
     are). ``cuda_graphs``: a step is recorded once and replayed, on a GPU: the same step without the time that Python
     takes to launch its kernels; for latent.z=gaussian and latent.c=gaussian.
-    ``lower_rate``: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent modules,
-    the lower stages and their discriminators. 0 freezes them (no gradient, their BatchNorm statistics stay): for a tree
-    that is grown stage by stage with ``--start-from``.
+    ``lower_rate``: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent
+    modules, the lower stages and their discriminators. 0 freezes them (no gradient, their BatchNorm statistics stay):
+    for a tree that is grown stage by stage with ``--start-from``.
     """
 
     batch_size: int = 16
@@ -444,7 +446,9 @@ class Config:
             _check(not self.latent.encodes, "latent.z", self.latent.z, "gaussian with discriminator.patch")
             _check(self.generator.block == "fused", "discriminator.patch", patch, "0 with generator.block=legacy")
             whole = all(self.tree.sizes[stage] <= patch for stage in self.trained_stages[:-1])
-            hint = "at least the side of every stage that learns but the finest: grow the tree with optim.lower_rate=0"
+            hint = (
+                "at least the side of every stage that learns but the finest: grow the tree with optim.lower_rate=0"
+            )
             _check(whole, "discriminator.patch", patch, hint)
         if self.optim.cuda_graphs:
             simple = not self.latent.encodes and self.latent.c == "gaussian"

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from stackgan.config import Config
-from stackgan.discriminator import Discriminator
-from stackgan.generator import Generator
 from stackgan.latent.conditioning import CANet, Standardise
 from stackgan.latent.distributions import DiagonalGaussian, Distribution
-from stackgan.latent.encoder import PosteriorEncoder
+from stackgan.latent.posterior import PosteriorEncoder
 from stackgan.latent.priors import CODE_PRIORS, PRIORS
+from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.generator import Generator
 
 __all__ = ["StackGAN", "build_discriminators"]
 

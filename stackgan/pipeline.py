@@ -23,12 +23,13 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stackgan.checkpoint import Published, load_published, publish
-from stackgan.config import Config
-from stackgan.fuse import FastGenerator
+from stackgan.config import MAX_SEED, Config
 from stackgan.latent.distributions import DiagonalGaussian
-from stackgan.latent.encoder import PosteriorEncoder
+from stackgan.latent.posterior import PosteriorEncoder
 from stackgan.model import StackGAN
-from stackgan.text import Notice, TextEncoder, load_text_encoder
+from stackgan.networks.fast_generator import FastGenerator
+from stackgan.text.base import Notice, TextEncoder
+from stackgan.text.load import load_text_encoder
 
 __all__ = [
     "PRECISIONS",
@@ -43,7 +44,6 @@ __all__ = [
     "to_tensor",
 ]
 
-MAX_SEED = 2**63 - 1
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 UNLIKELY = 0.01  # share of the training captions: a caption less likely than all but these is warned of
 

@@ -32,7 +32,7 @@ def few_birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_run(few_birds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that saw 16 of :func:`few_birds`, with the networks of ``tests.tiny.TINY``."""
     from stackgan.config import preset
-    from stackgan.train import train
+    from stackgan.training.loop import train
     from tests.tiny import TINY
 
     folder = tmp_path_factory.mktemp("finished-run") / "run"

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stackgan.data import Batch
-from stackgan.discriminator import Discriminator
-from stackgan.generator import Generator, LegacyNext
-from stackgan.layers import GatedBlock, glu, spread
-from stackgan.run_state import Run
+from stackgan.data.sampler import Batch
+from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.generator import Generator, LegacyNext
+from stackgan.networks.layers import GatedBlock, glu, spread
+from stackgan.training.state import Run
 
 __all__ = ["plain_images", "plain_logits", "plain_optimizers", "plain_step"]
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 import app
-from stackgan import cli
 from stackgan.checkpoint import load_published
-from stackgan.colour_words import BASIC, colour_word_figures
+from stackgan.cli import main as cli
+from stackgan.evaluation.colour_words import BASIC, colour_word_figures
 from stackgan.pipeline import StackGANPipeline
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from stackgan.caption_contrast import train_tokenizer
-from stackgan.compact_encoder import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
 from stackgan.config import CompactConfig, preset
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
+from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
+from stackgan.text.contrastive import train_tokenizer
 
 CAPTIONS = (
     "a small red bird with black wings",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from stackgan.latent.distributions import DiagonalGaussian
-from stackgan.layers import glu, orthogonal_init
+from stackgan.networks.layers import glu, orthogonal_init
 
 __all__ = ["CANet", "Standardise"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stackgan.checkpoint import write_atomic
+from stackgan.io.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,10 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from stackgan.ema import average_decay, update_average
 from stackgan.latent.distributions import Distribution, FullGaussian
 from stackgan.latent.flows import ActNorm, Bijection, Flow, SplineCoupling, flow, image_flow, reversal, shuffle
-from stackgan.schedules import warm_cosine
+from stackgan.networks.schedules import warm_cosine
 from stackgan.study.figures import (
     COLOURS,
     INK,
@@ -38,6 +37,7 @@ from stackgan.study.figures import (
     write_numbers,
 )
 from stackgan.study.vae_digits import Digits, load_digits, split
+from stackgan.training.ema import average_decay, update_average
 
 __all__ = [
     "AsImage",

@@ -16,7 +16,7 @@ from stackgan.latent.distributions import DiagonalGaussian, kl_discrete
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from stackgan.study.figures import Axes
 
 __all__ = [
     "COINS",

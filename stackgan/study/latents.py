@@ -19,17 +19,17 @@ import numpy as np
 import torch
 
 from data_prep.painted import prepare_painted
-from stackgan.colour_agreement import full_caption_rows
 from stackgan.config import preset
-from stackgan.features import load_features
-from stackgan.fit_prior import fit_prior
-from stackgan.latent_figures import diversity, posterior_figures, real_pictures
-from stackgan.metrics import kernel_distance
-from stackgan.picture_sets import Photos, embeddings_of, painted_captions
+from stackgan.data.prepared import PreparedFolder
+from stackgan.evaluation.colour_agreement import full_caption_rows
+from stackgan.evaluation.features import load_features
+from stackgan.evaluation.image_sets import Photos, embeddings_of, painted_captions
+from stackgan.evaluation.latents import diversity, posterior_figures, real_pictures
+from stackgan.evaluation.metrics import kernel_distance
 from stackgan.pipeline import StackGANPipeline
-from stackgan.prepared import PreparedFolder
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
+from stackgan.training.fit_prior import fit_prior
 
 __all__ = ["run"]
 

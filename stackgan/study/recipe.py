@@ -15,15 +15,15 @@ from typing import Any
 
 from stackgan.checkpoint import load_published, load_state
 from stackgan.config import Config, preset
-from stackgan.features import Features, load_features
-from stackgan.metrics import kernel_distance
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.evaluation.features import Features, load_features
+from stackgan.evaluation.image_sets import Photos, caption_rows, painted_captions
+from stackgan.evaluation.metrics import kernel_distance
 from stackgan.model import StackGAN
-from stackgan.picture_sets import Photos, caption_rows, painted_captions
 from stackgan.pipeline import StackGANPipeline
-from stackgan.prepared import PreparedFolder, PreparedSplit
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
-from stackgan.warm_start import copy_folder
+from stackgan.training.warm_start import copy_folder
 
 __all__ = ["ROWS", "run"]
 

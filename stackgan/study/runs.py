@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from stackgan.checkpoint import load_published, write_atomic
+from stackgan.checkpoint import load_published
 from stackgan.config import Config
-from stackgan.train import train
-from stackgan.warm_start import copy_folder
+from stackgan.io.files import write_atomic
+from stackgan.training.loop import train
+from stackgan.training.warm_start import copy_folder
 
 __all__ = ["cached_figures", "keep_figures", "train_quietly", "trained"]
 

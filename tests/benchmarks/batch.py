@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from stackgan.png import png_bytes
+from stackgan.images.png import png_bytes
 from tests.benchmarks.harness import Contestant, Times, print_table, print_versions, race
 from tests.tiny import calibrate
 
@@ -80,7 +80,7 @@ def make_bare(checkpoint: Path, pictures: int, precision: str) -> Callable[[], o
 
 def make_batch(checkpoint: Path, pictures: int, precision: str) -> Callable[[], object]:
     """``stackgan batch`` into an empty folder, the checkpoint being loaded."""
-    from stackgan.batch import batch
+    from stackgan.generation.batch import batch
     from stackgan.pipeline import StackGANPipeline
 
     pipe = StackGANPipeline.from_pretrained(checkpoint, precision=precision)

@@ -28,7 +28,7 @@ from tests.benchmarks.harness import print_table, print_versions
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = """
 import json, sys
-from stackgan.cli import main
+from stackgan.cli.main import main
 main(sys.argv[1:])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
 """
@@ -44,8 +44,8 @@ def main() -> None:
         commands = {
             "python": ["-c", "pass"],
             "import torch": ["-c", "import torch"],
-            "stackgan --help": ["-m", "stackgan.cli", "--help"],
-            "stackgan generate": ["-m", "stackgan.cli", *generate],
+            "stackgan --help": ["-m", "stackgan", "--help"],
+            "stackgan generate": ["-m", "stackgan", *generate],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(args.rounds + 1):

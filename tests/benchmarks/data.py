@@ -6,9 +6,9 @@ Published, for every picture of every batch: open the JPEG, cut the box, resize 
 flip, scale to each stage, floats in [−1, 1]. Ours: the prepared folder, memory-mapped. One thread each, batches of
 24, pictures in the page cache.
 
-- "bytes": the finest stage's crops as a uint8 batch on the CPU, which is what :class:`stackgan.data.Sampler` gives.
+- "bytes": the finest stage's crops as a uint8 batch on the CPU, as :class:`stackgan.data.sampler.Sampler` gives them.
 - "stages": floats of every stage, which the published loader makes picture by picture with Pillow and the training
-  step here makes of the whole batch on its device (:func:`stackgan.data.to_stages`), here on the same one thread.
+  step here makes of the whole batch on its device (:func:`stackgan.data.sampler.to_stages`), here on one thread too.
 
 The photos are CUB's where they lie beside the repository, else JPEGs of its usual size made here.
 """
@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from data_prep.images import crop_box, open_rgb, to_square
-from stackgan.prepared import PreparedFolder, PreparedWriter, Record
+from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record
 from tests.benchmarks.harness import Contestant, print_table, print_versions, race
 
 CUB = Path(__file__).resolve().parents[3] / "shared" / "cub" / "birds"
@@ -106,7 +106,7 @@ def make_published(files: list[Boxed], size: int, stages: bool) -> Callable[[], 
 
 def make_ours(folder: Path, size: int, stages: bool) -> Callable[[], object]:
     """The sampler, and on demand the floats that the training step makes of its batches."""
-    from stackgan.data import Sampler, to_stages
+    from stackgan.data.sampler import Sampler, to_stages
 
     split = PreparedFolder.open(folder).splits["train"]
     sampler = Sampler(split, None, size=size, batch_size=BATCH, seed=0)
@@ -167,11 +167,11 @@ def _race(files: list[Boxed], data: Path, size: int, stages: bool, rounds: int) 
 
 def _step(data: Path, name: str, steps: int) -> list[object]:
     """What a step of a preset takes, and how long it waits for its batch."""
-    from stackgan.allocator import keep_pages
     from stackgan.config import preset
-    from stackgan.data import Sampler
-    from stackgan.run_state import Run
-    from stackgan.train_step import train_step
+    from stackgan.data.sampler import Sampler
+    from stackgan.runtime.allocator import keep_pages
+    from stackgan.training.state import Run
+    from stackgan.training.step import train_step
 
     keep_pages()
     config = preset(name, ["text.dim=256", "train.minutes=0", "loss.contrast=0"])

@@ -4,8 +4,8 @@
 
 Every contestant turns embeddings (B, 1024) into the finest pictures, with the same (random) weights. "As it comes" is
 the plain model in a process whose allocator gives freed pages back, as any program's does; "pages kept" is the same
-with :func:`stackgan.allocator.keep_pages`, which ours has in all processes that are its own. Where the published
-model is missing the project's own module, unfused, takes its place.
+with :func:`stackgan.runtime.allocator.keep_pages`, which ours has in all processes that are its own. Where the
+published model is missing the project's own module, unfused, takes its place.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stackgan.config import preset
-from stackgan.convert import convert
-from stackgan.fuse import FastGenerator
 from stackgan.model import StackGAN
+from stackgan.networks.fast_generator import FastGenerator
 from stackgan.pipeline import StackGANPipeline
+from stackgan.tools.convert import convert
 from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
 
 TEXT, NOISE = 1024, 100

@@ -52,7 +52,7 @@ class Contestant:
         name: shown in tables.
         make: a function of a module (it is sent to another process) that returns the work of a round.
         arguments: of ``make``.
-        keep_pages: whether its allocator keeps freed pages (:func:`stackgan.allocator.keep_pages`).
+        keep_pages: whether its allocator keeps freed pages (:func:`stackgan.runtime.allocator.keep_pages`).
         threads: of PyTorch; None for as many as it chooses.
         units: what one round makes (images), to turn seconds into seconds a unit.
     """
@@ -129,7 +129,7 @@ def _started(contestants: Sequence[Contestant]) -> Iterator[dict[str, Connection
 def _serve(contestant: Contestant, connection: Connection) -> None:
     """A contestant's process: build, then one round for every message."""
     if contestant.keep_pages:
-        from stackgan.allocator import keep_pages
+        from stackgan.runtime.allocator import keep_pages
 
         keep_pages()
     if contestant.threads is not None:

@@ -18,12 +18,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stackgan.config import Config, preset
-from stackgan.data import Batch
-from stackgan.fuse import FastGenerator
-from stackgan.generator import Generator
-from stackgan.run_state import Run
+from stackgan.data.sampler import Batch
+from stackgan.networks.fast_generator import FastGenerator
+from stackgan.networks.generator import Generator
 from stackgan.study.figures import dress, new_figure, save_figure, write_numbers
-from stackgan.train_step import train_step
+from stackgan.training.state import Run
+from stackgan.training.step import train_step
 from tests.benchmarks.harness import Contestant, gmacs_at_peak, print_table, print_versions, race
 
 BATCHES, FEW = (1, 2, 4, 8, 16, 32, 64), (1, 4, 16, 64)

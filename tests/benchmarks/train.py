@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.train --batch 8 --rounds 7
 
-Both do the same mathematics from the same weights (tests/test_train_step.py shows equality of gradients in float64).
+Both do the same mathematics from the same weights (tests/training/test_step.py shows equal gradients in float64).
 Where the yardstick is not beside the repository, a plain form of our own modules takes its place.
 """
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from stackgan.config import Config, preset
-from stackgan.convert import _discriminator_modules, _generator_modules
-from stackgan.data import Batch, to_stages
-from stackgan.run_state import Run
-from stackgan.train_step import train_step
+from stackgan.data.sampler import Batch, to_stages
+from stackgan.tools.convert import _discriminator_modules, _generator_modules
+from stackgan.training.state import Run
+from stackgan.training.step import train_step
 from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
 from tests.plain import plain_optimizers, plain_step
 

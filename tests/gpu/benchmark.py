@@ -2,8 +2,8 @@
 
     python -m tests.gpu.benchmark --seconds 90
 
-Times are medians of CUDA events. With ``--device cpu`` the same program runs at toy size, to try it before a GPU is at
-hand.
+Times are medians of several rounds. With ``--device cpu`` the same program runs at toy size, to try it before a GPU
+is at hand.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from stackgan.config import Config, preset
-from stackgan.data import Batch, to_stages
-from stackgan.fuse import FastGenerator
+from stackgan.data.sampler import Batch, to_stages
 from stackgan.model import StackGAN
-from stackgan.run_state import Run
-from stackgan.train_step import train_step
+from stackgan.networks.fast_generator import FastGenerator
+from stackgan.training.state import Run
+from stackgan.training.step import train_step
 from tests.benchmarks.harness import baseline
 
 Row = tuple[str, float, str]
@@ -54,7 +54,11 @@ class Clock:
 def peaks(clock: Clock, side: int) -> dict[str, float]:
     """TFLOP/s of a square matrix product on random data, by precision."""
     found = {}
-    for name, dtype, mode in (("fp32", torch.float32, "ieee"), ("tf32", torch.float32, "tf32"), ("bf16", torch.bfloat16, "ieee")):
+    for name, dtype, mode in (
+        ("fp32", torch.float32, "ieee"),
+        ("tf32", torch.float32, "tf32"),
+        ("bf16", torch.bfloat16, "ieee"),
+    ):
         torch.backends.cuda.matmul.fp32_precision = mode
         a, b = (torch.randn(side, side, device=clock.device).to(dtype) for _ in range(2))
         found[name] = 2 * side**3 / clock(lambda a=a, b=b: a @ b, rounds=5, warm_up=2, inner=3) / 1e9  # type: ignore[misc]
@@ -94,7 +98,9 @@ def generation(clock: Clock, batch: int, toy: bool) -> list[Row]:
             precision(mode)
             fast = FastGenerator(model.generator, dtype).to(clock.device)
             rows.append((f"ours, {name}", clock(lambda fast=fast: fast(z, c, [2])), ""))  # type: ignore[misc]
-    return [(f"generate 256 px, batch {batch}: {name}", ms, f"{batch / ms * 1e3:,.0f} images/s") for name, ms, _ in rows]
+    return [
+        (f"generate 256 px, batch {batch}: {name}", ms, f"{batch / ms * 1e3:,.0f} images/s") for name, ms, _ in rows
+    ]
 
 
 def batch_of(config: Config, device: torch.device) -> Batch:

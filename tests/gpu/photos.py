@@ -3,9 +3,10 @@
     python -m tests.gpu.photos pack data/cub-256 carry --side 152 --limit 60
     python -m tests.gpu.photos unpack carry data/cub-64 --size 64
 
-``pack`` writes the train split as WebP files in numbered ZIP archives of at most ``--limit`` MiB, in the split's order,
-with the captions. ``unpack`` decodes them on all processors and writes an ordinary prepared folder, resized to the side
-that ``--size`` asks for. The pixels are not those of the prepared folder (WebP loses detail), so its identity is another.
+``pack`` writes the train split as WebP files in numbered ZIP archives of at most ``--limit`` MiB, in the split's
+order, with the captions. ``unpack`` decodes them on all processors and writes an ordinary prepared folder, resized to
+the side that ``--size`` asks for. The pixels are not those of the prepared folder (WebP loses detail), so its
+identity is another.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
 
 CAPTIONS = "captions.jsonl"
 

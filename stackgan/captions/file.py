@@ -1,0 +1,206 @@
+"""Captions files: plain text, JSON lines or CSV; read line by line, and checked whole before any painting."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stackgan.config import MAX_SEED
+
+__all__ = ["Line", "Survey", "read_captions", "survey"]
+
+KINDS = (".txt", ".jsonl", ".csv")
+KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
+MAX_LINE = 20_000  # characters; what is longer is no caption, and memory stays bounded
+NAMED_BLANKS = 20  # blank lines told by number
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that were no UTF-8, as errors="surrogateescape" leaves them
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One caption of a file, with the number of its line; ``seed`` and ``count`` where the line says them."""
+
+    number: int
+    caption: str
+    seed: int | None = None
+    count: int | None = None
+
+
+@dataclass
+class Survey:
+    """What one pass over the captions file finds: it is read again while painting, never held."""
+
+    digest: str
+    first: str = ""
+    pictures: int = 0
+    last_line: int = 0
+    most_copies: int = 1
+    blank: int = 0
+    first_blank: list[int] = field(default_factory=list)
+
+
+def survey(file: Path, count: int) -> Survey:
+    """Check the whole file before anything is painted."""
+    blanks: list[int] = []
+    found = Survey(_digest(file), first_blank=blanks)
+
+    def note_blank(number: int) -> None:
+        found.blank += 1
+        if len(blanks) < NAMED_BLANKS:
+            blanks.append(number)
+
+    for line in read_captions(file, note_blank):
+        copies = line.count or count
+        if line.seed is not None and line.seed + copies - 1 > MAX_SEED:
+            raise ValueError(f"{file}:{line.number}: seed {line.seed} is too large: seeds go up to {MAX_SEED}")
+        found.first = found.first or line.caption
+        found.pictures += copies
+        found.last_line, found.most_copies = line.number, max(found.most_copies, copies)
+    if not found.pictures:
+        raise ValueError(f"{file}: holds no caption: write one a line")
+    return found
+
+
+def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Iterator[Line]:
+    """The captions of a ``.txt``, ``.jsonl`` or ``.csv`` file; ``blank`` is called with blank lines' numbers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not UTF-8 text, or a line that cannot be read; the message begins with file and line.
+    """
+    kind = file.suffix.lower()
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give a text file with one caption a line")
+    if kind not in KINDS:
+        raise ValueError(f"{file}: a captions file ends in {', '.join(KINDS)}, not in {kind or 'nothing'}")
+    if kind == ".csv":
+        yield from _read_csv(file, blank)
+        return
+    for number, text in _lines(file):
+        if not text.strip():
+            if blank:
+                blank(number)
+            continue
+        where = f"{file}:{number}"
+        yield _object(where, number, text) if kind == ".jsonl" else Line(number, _caption(where, text))
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as stream:
+        number = 0
+        while text := stream.readline(MAX_LINE + 2):
+            number += 1
+            where = f"{file}:{number}"
+            strange = ESCAPED.search(text)
+            if strange:
+                byte = ord(strange[0]) - 0xDC00
+                raise ValueError(f"{where}: not UTF-8 text (byte 0x{byte:02x}); save the file as UTF-8")
+            if "\0" in text:
+                raise ValueError(f"{where}: not a text file (it holds zero bytes)")
+            if len(text.rstrip("\n")) > MAX_LINE:
+                raise ValueError(f"{where}: longer than {MAX_LINE} characters; write one caption a line")
+            yield number, text
+
+
+def _object(where: str, number: int, text: str) -> Line:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON ({error}); write one object a line") from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{where}: holds a JSON {type(values).__name__}, not an object such as {{"caption": "…"}}')
+    _check_keys(where, list(values))
+    if not isinstance(values["caption"], str):
+        raise ValueError(f"{where}: caption is {_shown(values['caption'])}: it must be a string")
+    for key in ("seed", "count"):
+        if key in values and type(values[key]) is not int:
+            raise ValueError(f"{where}: {key} is {_shown(values[key])}: it must be a whole number")
+    return _line(where, number, values["caption"], values.get("seed"), values.get("count"))
+
+
+def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]:
+    reader = csv.reader((text for _, text in _lines(file)), strict=True)
+    header: list[str] | None = None
+    while True:
+        number = reader.line_num + 1
+        where = f"{file}:{number}"
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"{where}: not CSV ({error})") from None
+        if row is None:
+            return
+        if not any(cell.strip() for cell in row):
+            if blank:
+                blank(number)
+        elif header is None:
+            header = [cell.strip() for cell in row]
+            _check_keys(where, header)
+        elif len(row) != len(header):
+            raise ValueError(
+                f"{where}: has {len(row)} cells, the header has {len(header)}; quote captions with commas"
+            )
+        else:
+            cells = dict(zip(header, row, strict=True))
+            yield _line(where, number, cells["caption"], *(_number(where, key, cells.get(key)) for key in KEYS[1:]))
+
+
+def _check_keys(where: str, keys: Sequence[str]) -> None:
+    known = "known are " + ", ".join(KEYS)
+    if "caption" not in keys:
+        raise ValueError(f"{where}: there is no caption among {', '.join(keys)[:200] or 'nothing'}; {known}")
+    for key in keys:
+        if key not in KEYS:
+            raise ValueError(f"{where}: unknown column {key!r}; {known}")
+        if keys.count(key) > 1:
+            raise ValueError(f"{where}: column {key!r} is there twice")
+
+
+def _number(where: str, key: str, cell: str | None) -> int | None:
+    """A cell of a CSV file; empty where the line leaves it to the command's own seed and count."""
+    text = (cell or "").strip()
+    if not text:
+        return None
+    if not re.fullmatch(r"[+-]?[0-9]{1,25}", text):
+        raise ValueError(f"{where}: {key} is {_shown(text)}: it must be a whole number")
+    return int(text)
+
+
+def _line(where: str, number: int, caption: str, seed: int | None, count: int | None) -> Line:
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"{where}: seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
+    if count is not None and count < 1:
+        raise ValueError(f"{where}: count {count} is too small: it must be 1 or more")
+    return Line(number, _caption(where, caption), seed, count)
+
+
+def _caption(where: str, text: str) -> str:
+    caption = text.strip()
+    if not caption:
+        raise ValueError(f"{where}: the caption is empty: write what the picture should show")
+    control = CONTROL.search(caption)
+    if control:
+        what = "a line break" if control[0] in "\r\n" else f"the control character U+{ord(control[0]):04X}"
+        raise ValueError(f"{where}: the caption holds {what}; a caption is one line of text")
+    return caption
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _digest(file: Path) -> str:
+    """sha256 of the captions file and of how it is read; a missing file is :func:`read_captions`' to tell."""
+    digest = hashlib.sha256(file.suffix.lower().encode() + b"\0")
+    if file.is_file():
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()

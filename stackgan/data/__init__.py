@@ -1,0 +1,1 @@
+"""The prepared folder, and the batches that training draws from it."""

@@ -1,0 +1,225 @@
+"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random.
+
+Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and
+:func:`to_stages` turns a whole batch into floats and means at once. The next batch is made while a step runs.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stackgan.captions.augmentation import content_words
+from stackgan.captions.near_captions import bags_of_words, nearest_others
+from stackgan.config import BASE_SIZE
+from stackgan.data.prepared import PreparedSplit
+
+__all__ = ["Batch", "Reworded", "Sampler", "centre_crops", "to_stages"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's data: pictures (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+
+    real: Tensor
+    embedding: Tensor | None = None
+    wrong: Tensor | None = None
+    wrong_embedding: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reworded:
+    """Augmented captions (:mod:`stackgan.captions.augmentation`), one for each caption of the split, in its order.
+
+    Attributes:
+        embeddings: (captions of the split, T) of the rewordings.
+        words: what each says, in words of the captions.
+        share: of the captions drawn that a rewording takes the place of.
+    """
+
+    embeddings: NDArray[np.float32]
+    words: Sequence[frozenset[str]]
+    share: float
+
+
+class Sampler:
+    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so a resumed run goes on exactly.
+
+    Every epoch is a new permutation of the pictures; each is cropped at random from its load size and flipped half
+    the time, with one of its captions at random. A thread of its own makes the batch after the one asked for.
+
+    Args:
+        split: the prepared split.
+        embeddings: (captions of the split, T) float32, or None for unconditional training.
+        size: side of the crops in pixels, at most the split's load side.
+        mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
+        hard: the share of wrong pairs that use the same words: half of them the picture's own caption with two words
+            swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
+        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
+            caption's own has no swap.
+        reworded: rewordings that take the place of some captions, of true ones and of wrong ones; not of a wrong one
+            whose rewording says nothing but what the picture's own captions say.
+        device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
+
+    Raises:
+        ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
+            without a caption.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        embeddings: NDArray[np.float32] | None,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        mismatch: str = "caption",
+        hard: float = 0.0,
+        swapped: NDArray[np.float32] | None = None,
+        reworded: Reworded | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.split, self.embeddings = split, embeddings
+        self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
+        if len(split) < batch_size:
+            raise ValueError(f"{split.path} holds {len(split)} pictures, fewer than optim.batch_size={batch_size}")
+        self.species = split.species_numbers()
+        if embeddings is not None:
+            if self.species.max() == 0:
+                raise ValueError(
+                    f"{split.path}: every picture is of species {split.records[0].species!r}: there is no wrong pair"
+                )
+            bare = np.flatnonzero(np.diff(split.offsets) == 0)
+            if len(bare):
+                raise ValueError(
+                    f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
+                    "add captions or train with text.encoder=none"
+                )
+        self.hard, self.swapped, self.device = hard, swapped, device
+        self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes an element: a flip moves pixels
+        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
+        self._next: tuple[int, Future[Batch]] | None = None
+        self.reworded = reworded
+        if reworded is not None:
+            self.words = [content_words(" ".join(record.captions)) for record in split.records]
+        if embeddings is not None and hard:
+            self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of ``step`` (from 0); that of ``step + 1`` is begun."""
+        ready, self._next = self._next, None
+        batch = ready[1].result() if ready is not None and ready[0] == step else self._make(step)
+        self._next = step + 1, self._thread.submit(self._make, step + 1)
+        return batch
+
+    def _make(self, step: int) -> Batch:
+        batch = self._draw(step)
+        if self.device is None or self.device.type == "cpu":
+            return batch
+        there = {name: _send(value, self.device) for name, value in vars(batch).items() if value is not None}
+        return replace(batch, **there)
+
+    def _draw(self, step: int) -> Batch:
+        draws = np.random.default_rng((self.seed, 1, step))
+        chosen = self._indices(step)
+        real = self._crops(chosen, draws)
+        if self.embeddings is None:
+            return Batch(real)
+        others = self._other_species(chosen, draws)
+        captions = self._captions(chosen, draws)
+        plain = _rows(self.embeddings, captions)
+        embedding = self._told(captions, plain, draws)
+        if self.mismatch == "photo":
+            return Batch(real, embedding, wrong=self._crops(others, draws))
+        wrong_captions = self._captions(others, draws)
+        wrong = self._told(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
+        if self.swapped is not None:
+            own = _rows(self.swapped, captions)
+            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != plain).any(1)
+            wrong = torch.where(use[:, None], own, wrong)
+        return Batch(real, embedding, wrong_embedding=wrong)
+
+    def _indices(self, step: int) -> NDArray[np.int64]:
+        """The next batch_size places of the endless concatenation of permutations."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, rows = np.divmod(places, len(self.split))
+        return np.array([self._order(epoch)[row] for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)])
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.split))
+
+    def _other_species(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
+        others = draws.integers(len(self.split), size=len(chosen))
+        while (same := self.species[others] == self.species[chosen]).any():
+            others[same] = draws.integers(len(self.split), size=int(same.sum()))
+        if self.hard:
+            share = self.hard if self.swapped is None else self.hard / (2 - self.hard)  # of those not swapped
+            for row in np.flatnonzero(draws.random(len(chosen)) < share):
+                near = self.near[chosen[row]]
+                others[row] = near[draws.integers(len(near))]
+        return others
+
+    def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
+        """One of each picture's captions, by its place in the split."""
+        return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
+
+    def _told(
+        self,
+        captions: NDArray[np.int64],
+        plain: Tensor,
+        draws: np.random.Generator,
+        of: NDArray[np.int64] | None = None,
+    ) -> Tensor:
+        """Embeddings of captions, ``plain``, or of their rewordings, which are to be wrong ``of`` these pictures."""
+        if self.reworded is None:
+            return plain
+        use = draws.random(len(captions)) < self.reworded.share
+        if of is not None:
+            pairs = zip(captions.tolist(), of.tolist(), strict=True)
+            use &= [not self.reworded.words[caption] <= self.words[picture] for caption, picture in pairs]
+        return torch.where(torch.from_numpy(use)[:, None], _rows(self.reworded.embeddings, captions), plain)
+
+    def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
+        margin = self.split.images.shape[1] - self.size
+        corners = draws.integers(margin + 1, size=(len(chosen), 2))
+        flips = draws.random(len(chosen)) < 0.5
+        out = np.empty((len(chosen), self.size, self.size), dtype=self._pixels.dtype)
+        drawn = zip(out, chosen.tolist(), corners.tolist(), flips.tolist(), strict=True)
+        for place, index, (y, x), flip in drawn:
+            crop = self._pixels[index, y : y + self.size, x : x + self.size]
+            place[:] = crop[:, ::-1] if flip else crop
+        return torch.from_numpy(out.view(np.uint8).reshape(*out.shape, 3))
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.asarray(embeddings[places], dtype=np.float32))
+
+
+def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
+    """The middles of stored pictures (N, L, L, 3) uint8 -> (N, 3, side, side) in [−1, 1]."""
+    edge = (images.shape[1] - side) // 2
+    pixels = np.array(images[:, edge : edge + side, edge : edge + side])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
+    """uint8 (B, S, S, 3) -> floats (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
+    finest = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    stages = {finest.shape[2]: finest}
+    while (side := min(stages)) > min(sizes):
+        # Half way between two pixels, bilinear is their mean; four times as fast as avg_pool2d on channels-last maps.
+        stages[side // 2] = F.interpolate(stages[side], scale_factor=0.5, mode="bilinear")
+    return [stages[size] for size in sizes]

@@ -1,0 +1,1 @@
+"""Measurements of a checkpoint, and the report."""

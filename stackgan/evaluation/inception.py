@@ -1,0 +1,112 @@
+"""FID, KID and Inception score as torch-fidelity computes them: its Inception network and its functions.
+
+The one file that imports torch-fidelity (``pip install "stackgan[eval]"``). Its network is TensorFlow's Inception-v3
+of 2015, by which published FIDs are defined; the weights (95 MB) are no part of any package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.error import URLError
+
+import torch
+
+from stackgan.evaluation.features import Described, Features
+
+__all__ = ["fidelity_figures", "load_inception", "weights_file"]
+
+DIGEST = "6726825d"  # sha256 of the weights begins so, as their name says
+LAYERS = ("2048", "logits_unbiased")  # features of FID, KID, precision and recall; of the Inception score
+PREPROCESSING = (
+    "8-bit pictures at the model's own size, resized to 299 px by torch-fidelity as TensorFlow 1 did (bilinear, "
+    "no antialiasing), (level − 128) / 128"
+)
+
+
+def load_inception(source: str, device: torch.device | str = "cpu") -> Features:
+    """torch-fidelity's Inception-v3.
+
+    Args:
+        source: ``auto``: the weights that torch has fetched before, else fetched now; otherwise their file.
+
+    Raises:
+        ValueError: torch-fidelity is not installed; a file that is not those weights.
+        FileNotFoundError: no such file, or no network to fetch it from; says what to fetch and where to put it.
+    """
+    fidelity = _library("feature_extractor_inceptionv3")
+    file = weights_file() if source == "auto" else Path(source)
+    if not file.is_file():
+        if source != "auto":
+            raise FileNotFoundError(f"{file}: not there; {_how_to_get()}")
+        _fetch(fidelity.URL_INCEPTION_V3, file)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digest.startswith(DIGEST):
+        raise ValueError(
+            f"{file}: not the Inception weights of FID (sha256 {digest[:8]}…, expected {DIGEST}…); {_how_to_get()}"
+        )
+    torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity would run whatever a pickle says
+    net = fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat", list(LAYERS), feature_extractor_weights_path=str(file)
+    )
+    name = "Inception-v3, torch-fidelity"
+    identity = f"inception-{digest[:12]}"
+    return Features(net, name, identity=identity, preprocessing=PREPROCESSING, inception=True, device=device)
+
+
+def weights_file() -> Path:
+    """Where torch keeps the fetched weights."""
+    url: str = _library("feature_extractor_inceptionv3").URL_INCEPTION_V3
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
+def fidelity_figures(generated: Described, real: Described) -> dict[str, Any]:
+    """FID, KID and Inception score from features, by torch-fidelity's own functions.
+
+    KID: 100 subsets of 1,000, or of as many as the smaller set has, the spread over them; Inception score: 10 parts
+    of the shuffled pictures, absent for fewer than 10.
+    """
+    fid, kid, isc = _library("metric_fid"), _library("metric_kid"), _library("metric_isc")
+    statistics = [fid.fid_features_to_statistics(side.features) for side in (generated, real)]
+    size = min(1000, len(generated), len(real))
+    kernel = kid.kid_features_to_metric(generated.features, real.features, kid_subset_size=size, verbose=False)
+    figures = {
+        "FID": fid.fid_statistics_to_metric(*statistics, verbose=False)[fid.KEY_METRIC_FID],
+        "KID": {
+            "value": kernel[kid.KEY_METRIC_KID_MEAN],
+            "spread": kernel[kid.KEY_METRIC_KID_STD],
+            "subset_size": size,
+        },
+    }
+    if generated.log_probs is not None and len(generated) >= 10:
+        score = isc.isc_features_to_metric(generated.log_probs)
+        figures["inception_score"] = {
+            "value": score[isc.KEY_METRIC_ISC_MEAN],
+            "spread": score[isc.KEY_METRIC_ISC_STD],
+        }
+    return figures
+
+
+def _fetch(url: str, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(file), hash_prefix=DIGEST)
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: what came has another digest
+        raise FileNotFoundError(f"the Inception weights cannot be fetched ({error}); {_how_to_get()}") from None
+
+
+def _how_to_get() -> str:
+    url = _library("feature_extractor_inceptionv3").URL_INCEPTION_V3
+    return f"fetch {url} (95 MB) and put it at {weights_file()}, or anywhere and name it with --inception FILE"
+
+
+def _library(module: str) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(f"torch_fidelity.{module}")
+    except ImportError:
+        raise ValueError('--inception needs torch-fidelity: pip install "stackgan[eval]"') from None

@@ -1,0 +1,243 @@
+"""Distances between sets of feature vectors, and scores of them. Pure: features in, numbers out.
+
+Everything is worked out in double precision on the device the features are on; pairwise distances go through in
+blocks of rows, so that memory stays linear in the number of features. ``tests/evaluation/test_metrics.py`` holds each
+against cases with a known answer and against torch-fidelity's value on the same features.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+__all__ = [
+    "Estimate",
+    "area_under_curve",
+    "class_score",
+    "density_coverage",
+    "frechet_distance",
+    "kernel_distance",
+    "nearest",
+    "precision_recall",
+    "realism",
+]
+
+BLOCK = 1024  # rows whose distances to all others are held at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over subsets and its standard error."""
+
+    value: float
+    error: float
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Fréchet distance of the normal distributions with the sets' moments (FID, arXiv:1706.08500, equation 6).
+
+        d² = |m₁ − m₂|² + tr(S₁) + tr(S₂) − 2 tr((S₁ S₂)^½)
+
+    With S = Rᵀ R from a QR of the centred rows, the last trace is the sum of the singular values of R₁ R₂ᵀ: no root
+    of a matrix is taken, and fewer rows than columns are no special case. Biased upwards for few rows: compare
+    values of equal N alone.
+
+    Args:
+        x, y: (N, D), (M, D).
+
+    Raises:
+        ValueError: fewer than 2 rows, another D.
+
+    >>> corners = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
+    >>> round(frechet_distance(corners, corners + 3), 6)
+    18.0
+    """
+    _check(x, y, 2)
+    means, roots = [], []
+    for rows in (x.double(), y.double()):
+        mean = rows.mean(0)
+        means.append(mean)
+        roots.append(torch.linalg.qr(rows - mean, mode="r").R / (len(rows) - 1) ** 0.5)
+    shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
+    spread = roots[0].square().sum() + roots[1].square().sum()
+    return float((means[0] - means[1]).square().sum() + spread - 2 * shared)
+
+
+def kernel_distance(
+    x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500, generator: Generator | None = None
+) -> Estimate:
+    """Kernel distance of two sets: unbiased MMD² with k(a, b) = (a · b / D + 1)³ (KID, arXiv:1801.01401, section 4).
+
+    The mean over random subsets without replacement, with its standard error; near 0, also below, for equal
+    distributions.
+
+    Args:
+        x, y: (N, D), (M, D).
+        subsets, size: how many, of how many rows each; at most the smaller set.
+
+    Raises:
+        ValueError: fewer than 2 rows, another D, fewer than 2 subsets.
+
+    >>> x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    >>> same, far = kernel_distance(x[:200], x[200:], size=100), kernel_distance(x[:200], x[200:] + 1, size=100)
+    >>> abs(same.value) < 0.1 < far.value
+    True
+    """
+    _check(x, y, 2)
+    if subsets < 2:
+        raise ValueError(f"subsets is {subsets}: an error bar needs 2 or more")
+    size = min(size, len(x), len(y))
+    x, y = x.double(), y.double()
+    generator = generator or torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(subsets):
+        a = x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]
+        b = y[torch.randperm(len(y), generator=generator)[:size].to(y.device)]
+        within = sum(_off_diagonal_mean(_kernel(rows, rows)) for rows in (a, b))
+        values.append(within - 2 * _kernel(a, b).mean())
+    stacked = torch.stack(values)
+    return Estimate(float(stacked.mean()), float(stacked.std() / subsets**0.5))
+
+
+def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
+    """exp E KL(p(y | x) ‖ p(y)) over the classes of a network (Inception score, arXiv:1606.03498, section 4).
+
+    From 1 (all pictures alike, or none recognised) to the number of classes. The mean over ``splits`` parts, part i
+    made of every ``splits``-th row from i on, with its standard error.
+
+    Args:
+        log_probs: (N, K) log-probabilities; logits will do, rows are normalised.
+
+    Raises:
+        ValueError: fewer rows than parts.
+
+    >>> round(class_score(torch.eye(4).repeat(20, 1) * 50, splits=5).value, 4)
+    4.0
+    """
+    if log_probs.ndim != 2 or not 1 < splits <= len(log_probs):
+        raise ValueError(f"log-probabilities {tuple(log_probs.shape)}: must be (N, K), N at least {max(splits, 2)}")
+    log_p = log_probs.double().log_softmax(1)
+    scores = []
+    for part in (log_p[i::splits] for i in range(splits)):
+        marginal = part.exp().mean(0, keepdim=True).log()
+        divergence = (part.exp() * (part - marginal)).nan_to_num(nan=0.0)  # 0 · (−∞ − −∞): a class of no picture
+        scores.append(divergence.sum(1).mean().exp())
+    stacked = torch.stack(scores)
+    return Estimate(float(stacked.mean()), float(stacked.std() / splits**0.5))
+
+
+def precision_recall(generated: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Shares (0–1) of generated rows in the real manifold, and of real rows in the generated one (arXiv:1904.06991).
+
+    A set's manifold is the union of balls around its rows, each reaching to its ``neighbours``-th nearest other row.
+    Both shares depend on N and M: take sets of equal size.
+
+    Raises:
+        ValueError: ``neighbours`` or fewer rows, another D.
+    """
+    _check(generated, real, neighbours + 1)
+    generated, real = generated.double(), real.double()
+    precision = _in_balls(generated, real, neighbours).any(1).double().mean()
+    recall = _in_balls(real, generated, neighbours).any(1).double().mean()
+    return float(precision), float(recall)
+
+
+def density_coverage(generated: Tensor, real: Tensor, neighbours: int = 5) -> tuple[float, float]:
+    """How many real balls hold a generated row, and the share of them that hold any (arXiv:2002.09797, eq. 7, 8).
+
+    Density is in units of ``neighbours`` and is near 1, also above, for equal distributions; coverage is at most 1.
+    Less swayed by outliers than :func:`precision_recall`, whose balls they share.
+
+    Raises:
+        ValueError: ``neighbours`` or fewer rows, another D.
+    """
+    _check(generated, real, neighbours + 1)
+    inside = _in_balls(generated.double(), real.double(), neighbours)
+    return float(inside.sum()) / (neighbours * len(generated)), float(inside.any(0).double().mean())
+
+
+def realism(generated: Tensor, real: Tensor, neighbours: int = 3) -> Tensor:
+    """How far inside the real manifold each generated row lies, (N,): above 1 inside, below outside.
+
+        R(g) = max over real r of  |r − its k-th neighbour| / |g − r|          (arXiv:1904.06991, equation 3)
+
+    As there, the half of the real rows with the larger balls is left out: rare rows' balls reach far.
+
+    Raises:
+        ValueError: ``neighbours`` or fewer rows, another D.
+
+    >>> line = torch.arange(8.0)[:, None]
+    >>> realism(torch.tensor([[3.0], [3.5], [20.0]]), line, neighbours=1).tolist()
+    [inf, 2.0, 0.07692307692307693]
+    """
+    _check(generated, real, neighbours + 1)
+    generated, real = generated.double(), real.double()
+    radii = _radii(real, neighbours)
+    kept = radii <= radii.median()
+    return torch.cat(
+        [
+            (radii[kept] / block).nan_to_num(torch.inf, torch.inf).amax(1)
+            for _, block in _blocks(generated, real[kept])
+        ]
+    )
+
+
+def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean distance (N,) of each row of ``x`` (N, D) to its nearest row of ``y`` (M, D), and which that is.
+
+    >>> nearest(torch.tensor([[0.0], [5.0]]), torch.tensor([[4.0], [1.0]]))
+    (tensor([1., 1.]), tensor([1, 0]))
+    """
+    _check(x, y, 1)
+    centre = y.mean(0)
+    found = torch.cat([block.argmin(1) for _, block in _blocks((x - centre).float(), (y - centre).float())])
+    return (x - y[found]).double().norm(dim=1).to(x.dtype), found  # anew: the blocks' distances cancel close to 0
+
+
+def area_under_curve(above: Tensor, below: Tensor) -> float:
+    """The chance that a random value of ``above`` exceeds one of ``below``, ties counted half (area under ROC).
+
+    >>> area_under_curve(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 3.0]))
+    0.875
+    """
+    if not len(above) or not len(below):
+        raise ValueError("the area under a curve needs values on both sides")
+    order, _ = below.double().sort()
+    values = above.double().contiguous()
+    less = torch.searchsorted(order, values)
+    no_more = torch.searchsorted(order, values, right=True)
+    return float((less + no_more).double().mean() / (2 * len(below)))
+
+
+def _check(x: Tensor, y: Tensor, least: int) -> None:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
+        raise ValueError(
+            f"features {tuple(x.shape)} and {tuple(y.shape)}: both must be (N, D), N at least {least}, D alike"
+        )
+
+
+def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Distances of rows start … of ``x`` to all of ``y``, (block, M), with their start."""
+    for start in range(0, len(x), BLOCK):
+        yield start, torch.cdist(x[start : start + BLOCK], y)
+
+
+def _in_balls(x: Tensor, centres: Tensor, neighbours: int) -> Tensor:
+    """(N, M) bool: row i of ``x`` is no farther from row j of ``centres`` than that one's k-th other row is."""
+    radii = _radii(centres, neighbours)
+    return torch.cat([block <= radii for _, block in _blocks(x, centres)])
+
+
+def _radii(rows: Tensor, neighbours: int) -> Tensor:
+    """Distance (N,) of each row to its k-th nearest other row."""
+    return torch.cat([block.kthvalue(neighbours + 1).values for _, block in _blocks(rows, rows)])
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _off_diagonal_mean(gram: Tensor) -> Tensor:
+    count = len(gram)
+    return (gram.sum() - gram.diagonal().sum()) / (count * (count - 1))

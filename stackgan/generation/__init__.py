@@ -1,0 +1,1 @@
+"""Images and videos from the command line: captions, photos, interpolations."""

@@ -1,0 +1,1 @@
+"""Images as pixels: sheets, PNG files, video."""

@@ -1,0 +1,1 @@
+"""Files: whole folders, atomic writes, split archives."""

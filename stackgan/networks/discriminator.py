@@ -1,0 +1,150 @@
+"""The discriminator of one stage: images and condition -> conditional and unconditional logits."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stackgan.config import DiscriminatorConfig
+from stackgan.networks.layers import (
+    Blocks,
+    LeakyBlock,
+    MinibatchStd,
+    ResidualDown,
+    conv3x3,
+    kaiming_init,
+    orthogonal_init,
+    planes_of_taps,
+    spread,
+)
+
+__all__ = ["Discriminator"]
+
+
+class LegacyTrunk(Blocks, nn.Sequential):
+    """(B, 3, size, size) -> (B, 8·width, 4, 4): stride-2 convolutions, then 3×3 that bring the channels back."""
+
+    def __init__(self, size: int, width: int) -> None:
+        layers = [LeakyBlock(3, width, 4, norm=False)]
+        channels, side = width, size // 2
+        while side > 4:
+            layers.append(LeakyBlock(channels, channels * 2, 4))
+            channels, side = channels * 2, side // 2
+        while channels > width * 8:
+            layers.append(LeakyBlock(channels, channels // 2, 3))
+            channels //= 2
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """Several batches at once, each with statistics of its own, as :class:`~layers.BatchNormByGroup` has them."""
+        for block in self:
+            x = self.through(block, x, groups)
+        return x
+
+
+class ResidualTrunk(Blocks, nn.Sequential):
+    """(B, 3, size, size) -> (B, 8·width, 4, 4) without any normalisation."""
+
+    def __init__(self, size: int, width: int, minibatch_std: bool = False) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1)]
+        channels, side = width, size // 2
+        while side > 4:
+            wider = min(channels * 2, width * 8)
+            layers.append(ResidualDown(channels, wider))
+            channels, side = wider, side // 2
+        if minibatch_std:
+            layers.append(MinibatchStd(channels))
+        super().__init__(*layers, nn.LeakyReLU(0.2))
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """``groups`` batches of one size, one after the other, are compared each within itself."""
+        for block in self:
+            x = block(x, groups) if isinstance(block, MinibatchStd) else self.through(block, x)
+        return x
+
+
+class Discriminator(nn.Module):
+    """D of one stage with joint conditional and unconditional heads (arXiv:1710.10916, eq. 8–9).
+
+    Args:
+        config: block family, width, which heads.
+        size: image side, a power of two from 64.
+        condition_dim: dimension of the condition (mu of CA_NET, or the embedding); 0 for unconditional training.
+
+    ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` read logits (B,) from it, so that a
+    picture that is judged with two captions goes through the trunk once.
+    """
+
+    def __init__(self, config: DiscriminatorConfig, size: int, condition_dim: int) -> None:
+        super().__init__()
+        self.config, self.size, self.condition_dim = config, size, condition_dim
+        if not config.unconditional and not condition_dim:
+            raise ValueError("discriminator.unconditional is false and there is no text: no head would be left")
+        channels = config.width * 8
+        legacy = config.block == "legacy"
+        self.trunk = (
+            LegacyTrunk(size, config.width) if legacy else ResidualTrunk(size, config.width, config.minibatch_std)
+        )
+        if condition_dim:
+            if legacy:
+                self.joint: nn.Module = LeakyBlock(channels + condition_dim, channels, 3)
+                self.embed: nn.Module = nn.Identity()
+            else:
+                # A 3×3 convolution over features and text planes, its two parts apart: the text's is one product.
+                self.embed = nn.Linear(condition_dim, channels)
+                self.joint = conv3x3(channels, channels, bias=True)
+                self.joint_text = nn.Linear(channels, channels * 9, bias=False)
+            self.logit = nn.Conv2d(channels, 1, 4, 4)
+            if config.match:
+                self.picture_half, self.text_half = nn.Linear(channels, channels), nn.Linear(condition_dim, channels)
+        if config.unconditional:
+            self.plain_logit = nn.Conv2d(channels, 1, 4, 4)
+        (orthogonal_init if legacy else kaiming_init)(self)
+        if not legacy:
+            if condition_dim:  # as one convolution over both
+                for part in (self.joint, self.joint_text):
+                    nn.init.normal_(cast(Tensor, part.weight), 0.0, (2 / (1.04 * 18 * channels)) ** 0.5)
+            for head in ("logit", "plain_logit"):
+                if hasattr(self, head):  # logits start small, so that hinge starts inside its margins
+                    nn.init.normal_(getattr(self, head).weight, 0.0, 0.3 / (channels * 16) ** 0.5)
+
+    def features(self, images: Tensor, groups: int = 1) -> Tensor:
+        """(B, 3, size, size) -> (B, 8·width, 4, 4).
+
+        B may hold ``groups`` batches with statistics of their own: interleaved under BatchNorm (the result is then
+        contiguous), one after the other without.
+        """
+        if images.shape[1:] != (3, self.size, self.size):
+            raise ValueError(
+                f"images {tuple(images.shape)}: this discriminator takes (B, 3, {self.size}, {self.size})"
+            )
+        return self.trunk(images, groups)
+
+    def joint_maps(self, h: Tensor) -> Tensor | None:
+        """The features' part of the joint convolution, the same for any condition; None where it has no such part."""
+        if self.config.block == "legacy":
+            return None
+        return self.joint(h)
+
+    def conditional(self, h: Tensor, condition: Tensor, maps: Tensor | None = None) -> Tensor:
+        """Logits (B,) of "this picture is real and matches the condition" from features and (B, condition_dim).
+
+        ``maps`` of :meth:`joint_maps`, where they are at hand, save computing them again.
+        """
+        t = self.embed(condition)
+        maps = self.joint_maps(h) if maps is None else maps
+        if maps is None:
+            return self.logit(self.joint(torch.cat((spread(t, h), h), 1))).flatten()
+        planes = planes_of_taps(self.joint_text(t).unflatten(1, (-1, 3, 3)), *h.shape[2:])
+        joint = F.leaky_relu(maps + planes, 0.2)
+        projection = (t * F.adaptive_avg_pool2d(h, 1).flatten(1)).sum(1) / t.shape[1] ** 0.5  # arXiv:1802.05637
+        return self.logit(joint).flatten() + projection
+
+    def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
+        return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
+
+    def unconditional(self, h: Tensor) -> Tensor:
+        """Logits (B,) of "this picture is real" from features."""
+        return self.plain_logit(h).flatten()

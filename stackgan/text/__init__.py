@@ -1,0 +1,1 @@
+"""Text encoders: captions in, embeddings (B, T) out."""

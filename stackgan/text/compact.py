@@ -1,0 +1,426 @@
+"""The compact encoder: trained with a run by image–caption contrast, shipped inside its checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackgan.text.base import (
+    Notice,
+    TextEncoder,
+    by_length,
+    fill_module,
+    filled_folder,
+    hash_tensors,
+    mean_state,
+    padded,
+    read_json,
+    read_tensors,
+    truncation_notice,
+    write_json,
+    write_tensors,
+)
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from stackgan.config import CompactConfig
+
+__all__ = [
+    "COMPACT",
+    "CaptionTransformer",
+    "CompactEncoder",
+    "ImageHalf",
+    "compact_config",
+    "split_words",
+]
+
+COMPACT = "stackgan_compact"  # the section of its config.json that makes the folder ours
+_FORMAT = 1  # of a folder that CompactEncoder.save writes
+_TABLE = "embeddings.word_embeddings.weight"
+_PAD, _FIRST_POSITION = 1, 2  # MPNet's own: padding is token 1, positions are counted from 2
+_PLACES, _FEATURES = 16, 32  # of the image half: colours it reads, further features
+_IMAGE_WIDTH = 32  # channels after the image half's first convolution
+
+
+class CaptionTransformer(nn.Module):
+    """MPNet's encoder (arXiv:2004.09297) in plain torch, parameters named as in transformers.
+
+    Attention scores carry a learned bias by distance (arXiv:1910.10683), which starts as "look one word back",
+    "one word on", "look around": a colour finds its part from the first step. ``MPNetModel.from_pretrained``
+    reads the same folder to the same token states (a test holds the two together); importing transformers,
+    however, takes longer than making a picture, and a checkpoint should start at once.
+
+    Args:
+        config: the fields of an ``MPNetConfig``.
+    """
+
+    embeddings: Any  # dictionaries of modules, as transformers names them
+    encoder: Any
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, epsilon = int(config["hidden_size"]), float(config["layer_norm_eps"])
+        self.heads = int(config["num_attention_heads"])
+        self.dropout = float(config["hidden_dropout_prob"])
+        self.buckets = int(config["relative_attention_num_buckets"])
+        self.embeddings = nn.ModuleDict(
+            {
+                "word_embeddings": nn.Embedding(int(config["vocab_size"]), width),
+                "position_embeddings": nn.Embedding(int(config["max_position_embeddings"]), width),
+                "LayerNorm": nn.LayerNorm(width, epsilon),
+            }
+        )
+        inner, layers = int(config["intermediate_size"]), int(config["num_hidden_layers"])
+        self.encoder = nn.ModuleDict(
+            {
+                "layer": nn.ModuleList(_block(width, inner, epsilon) for _ in range(layers)),
+                "relative_attention_bias": nn.Embedding(self.buckets, self.heads),
+            }
+        )
+        self.apply(_initialise)
+        with torch.no_grad():
+            self.embeddings["position_embeddings"].weight.zero_()
+            self.encoder["relative_attention_bias"].weight.copy_(_neighbourly(self.buckets, self.heads))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token states (B, L, H) of token ids (B, L); mask (B, L) is true where there is a token."""
+        length = ids.shape[1]
+        embeddings = self.embeddings
+        positions = embeddings["position_embeddings"].weight[_FIRST_POSITION : _FIRST_POSITION + length]
+        states = self._drop(embeddings["LayerNorm"](embeddings["word_embeddings"](ids) + positions))
+        bias = self.encoder["relative_attention_bias"](_distances(length, self.buckets).to(ids.device))
+        bias = bias.permute(2, 0, 1)[None]  # (1, heads, L, L)
+        bias = bias.masked_fill(~mask[:, None, None, :], torch.finfo(bias.dtype).min)
+        for block in self.encoder["layer"]:
+            states = self._layer(block, states, bias)
+        return states
+
+    def _layer(self, block: Any, states: Tensor, bias: Tensor) -> Tensor:
+        attention, output = block["attention"], block["output"]
+        query, key, value = (
+            attention["attn"][name](states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for name in ("q", "k", "v")
+        )  # (B, heads, L, H / heads) each
+        # Written out: torch's fused kernel is several times slower at a caption's length on a CPU.
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias  # (B, heads, L, L)
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+        mixed = attention["attn"]["o"](mixed.transpose(1, 2).flatten(-2))  # (B, L, H)
+        states = attention["LayerNorm"](states + self._drop(mixed))
+        inner = F.relu(block["intermediate"]["dense"](states))
+        return output["LayerNorm"](states + self._drop(output["dense"](inner)))
+
+    def _drop(self, states: Tensor) -> Tensor:
+        return F.dropout(states, self.dropout, self.training)
+
+
+def _block(width: int, inner: int, epsilon: float) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {
+            "attention": nn.ModuleDict(
+                {
+                    "attn": nn.ModuleDict({name: nn.Linear(width, width) for name in "qkvo"}),
+                    "LayerNorm": nn.LayerNorm(width, epsilon),
+                }
+            ),
+            "intermediate": nn.ModuleDict({"dense": nn.Linear(width, inner)}),
+            "output": nn.ModuleDict({"dense": nn.Linear(inner, width), "LayerNorm": nn.LayerNorm(width, epsilon)}),
+        }
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, which needs far more steps to start binding words
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
+    """T5's bucket of the distance from each token to each, (L, L): exact when near, logarithmic when far."""
+    offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row looks, column is looked at
+    half = buckets // 2
+    exact = half // 2
+    distance = offset.abs()
+    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(farthest / exact) * (half - exact)).long()
+    return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far.clamp_max(half - 1))
+
+
+def _neighbourly(buckets: int, heads: int) -> Tensor:
+    """The bias (buckets, heads) to start from: one word back, one on, three around, everywhere, in turn."""
+    half = buckets // 2
+    bias = torch.zeros(buckets, heads)
+    for head in range(heads):
+        near = ([1], [half + 1], [1, 2, 3, half + 1, half + 2, half + 3], [])[head % 4]
+        bias[near, head] = 4.0
+    return bias
+
+
+class ImageHalf(nn.Module):
+    """The image half of the contrast: where it looks is learned by convolutions, what it sees there is raw colour.
+
+        a = softmax over places of convolutions(x)      (B, K, places)      K places to look at
+        v = W · [a · x, pooled features]                 normalised, (B, T)
+
+    A vector that is linear in colours puts pink between red and white whatever part is pink, so that a caption's
+    embedding has a sensible place for a part in a colour that no photo had.
+
+    Args:
+        dim: T.
+        size: side in pixels at which it looks; a multiple of 16.
+        width: channels after the first convolution.
+    """
+
+    def __init__(self, dim: int, size: int, width: int = _IMAGE_WIDTH) -> None:
+        super().__init__()
+        self.size = size
+        widths = [3, width, 2 * width, 3 * width, 4 * width]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 4 if before == 3 else 3, stride=2, padding=1)
+            for before, after in itertools.pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in widths[1:])
+        self.near = nn.Conv2d(2 * width, _PLACES, 1)
+        self.context = nn.Conv2d(4 * width, _PLACES, 1)
+        self.features = nn.Linear(4 * width, _FEATURES)
+        self.head = nn.Linear(3 * _PLACES + _FEATURES, dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Unit vectors (B, T) of images (B, 3, s, s) in [-1, 1]; differentiable."""
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        states, scales = images, []
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            states = F.relu(norm(convolution(states)))
+            scales.append(states)
+        near = self.near(scales[1])  # (B, K, s / 4, s / 4)
+        look = near + F.interpolate(self.context(states), near.shape[-2:], mode="bilinear")
+        places = look.flatten(2).float().softmax(-1)  # (B, K, s² / 16)
+        colours = F.avg_pool2d(images, 4).flatten(2).float()  # (B, 3, s² / 16)
+        seen = torch.einsum("bkp,bcp->bkc", places, colours).flatten(1)
+        other = self.features(states.mean((2, 3))).float()
+        return F.normalize(self.head(torch.cat([seen, other], 1)).float(), dim=1)
+
+
+class CompactEncoder(TextEncoder):
+    """The small caption encoder that ships in a checkpoint: WordPiece, a few layers, mean, projection.
+
+        e = W · mean over tokens of network(caption) + b        standardised over the training captions
+
+    Words that the training captions never held become ``[UNK]`` unless trained pieces make them up, and are
+    reported by :meth:`notices`. One that had a teacher (:mod:`stackgan.text.distillation`) knows the teacher's words
+    as well.
+
+    Args:
+        network: the token states.
+        projection: (H -> T), its outputs standardised.
+        tokenizer: WordPiece whose vocabulary holds only pieces that occur in the training captions.
+        words: the words it knows: of the training captions, and of its teacher's vocabulary as far as it has that.
+        config: what config.json holds.
+        image_half: the other side of the contrast, if at hand; read from ``folder`` when first asked for.
+    """
+
+    def __init__(
+        self,
+        network: CaptionTransformer,
+        projection: nn.Linear,
+        tokenizer: Tokenizer,
+        words: Sequence[str],
+        config: dict[str, Any],
+        *,
+        image_half: ImageHalf | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.projection = projection.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.words = sorted(words)
+        self.config = config
+        self.dim = projection.out_features
+        self.max_tokens = int(config["max_position_embeddings"]) - _FIRST_POSITION
+        self._image_half = image_half.eval().requires_grad_(False) if image_half is not None else None
+        self._folder = folder
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.words)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether it learned words of a sentence encoder besides those of captions."""
+        return "teacher" in self.config[COMPACT]
+
+    @cached_property
+    def identity(self) -> str:
+        digest = hashlib.sha256(self.tokenizer.to_str().encode())
+        hash_tensors(digest, self._state())
+        return f"compact-mean-{digest.hexdigest()[:24]}"
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        rows = [self._ids(caption) for caption in captions]
+        out = torch.empty(len(rows), self.dim, device=self.device)
+        for chunk in by_length(rows):
+            ids, mask = padded([rows[i] for i in chunk], _PAD, self.device)
+            out[chunk] = self.project(self.network(ids, mask), mask)
+        return out
+
+    def project(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings (B, T) of token states (B, L, H)."""
+        return self.projection(mean_state(states, mask))
+
+    def notices(self, captions: Sequence[str]) -> list[Notice]:
+        found = []
+        for index, caption in enumerate(captions):
+            encoding = self.tokenizer.encode(caption)
+            if len(encoding.ids) > self.max_tokens:
+                starts = [start for start, _ in encoding.offsets[1:-1]]
+                found.append(truncation_notice(index, caption, starts, self.max_tokens - 2))
+            for word in dict.fromkeys(self._split(caption)):
+                if word not in self._known and any(map(str.isalnum, word)):
+                    near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)
+                    nobody = ": no training caption has it" + ", nor its English" * self.has_teacher
+                    hint = f': did you mean "{near[0]}"?' if near else nobody
+                    found.append(Notice(index, "unknown", f'unknown word "{word}"{hint}'))
+        return found
+
+    def save(self, folder: Path) -> None:
+        with filled_folder(folder) as target:
+            write_json(target / "config.json", self.config)
+            state = self._state()
+            if self.has_teacher:  # most of the file, and rounded when it was made
+                state[_TABLE] = state[_TABLE].half()
+            write_tensors(target / "model.safetensors", state)
+            half = {name: tensor.half() for name, tensor in self.image_half.state_dict().items()}
+            write_tensors(target / "image.safetensors", half)
+            self.tokenizer.save(str(target / "tokenizer.json"), pretty=False)
+            tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+            facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_tokens}
+            write_json(target / "tokenizer_config.json", facts | tokens)
+            (target / "words.txt").write_text("".join(word + "\n" for word in self.words), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> CompactEncoder:
+        """Read a folder that :meth:`save` wrote; raises ``ValueError`` naming the file that does not fit."""
+        from tokenizers import Tokenizer
+
+        config = read_json(folder / "config.json")
+        version = config.get(COMPACT, {}).get("format")
+        if version != _FORMAT:
+            raise ValueError(
+                f"{folder / 'config.json'}: compact encoder of format {version!r}, this code reads {_FORMAT}"
+            )
+        for name in ("model.safetensors", "tokenizer.json", "words.txt"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name}: missing; copy the whole folder from the checkpoint again")
+        network = CaptionTransformer(config)
+        projection = nn.Linear(int(config["hidden_size"]), int(config[COMPACT]["dim"]))
+        tensors = read_tensors(folder / "model.safetensors")
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
+        fill_module(projection, {name.removeprefix("projection."): value for name, value in own.items()}, folder)
+        fill_module(network, tensors, folder)
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{folder / 'tokenizer.json'}: not a tokenizer ({error})") from None
+        words = (folder / "words.txt").read_text(encoding="utf-8").split()
+        return cls(network, projection, tokenizer, words, config, folder=folder)
+
+    @property
+    def image_half(self) -> ImageHalf:
+        """The image side of the contrast, read when first asked for."""
+        if self._image_half is None:
+            if self._folder is None or not (self._folder / "image.safetensors").is_file():
+                raise FileNotFoundError(f"{self._folder}: holds no image.safetensors, the image half of this encoder")
+            section = self.config[COMPACT]["image"]
+            half = ImageHalf(self.dim, int(section["size"]), int(section["width"]))
+            fill_module(half, read_tensors(self._folder / "image.safetensors"), self._folder)
+            self._image_half = half.eval().requires_grad_(False).to(self.device)
+        return self._image_half
+
+    def encode_images(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """Unit vectors (B, T) of images; their cosine with :meth:`encode`'s rows says how well they agree.
+
+        Args:
+            images: (B, h, w, 3) uint8, or (B, 3, h, w) float in [-1, 1], through which gradients flow.
+        """
+        values = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
+        if values.dtype == torch.uint8:
+            values = values.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
+        if values.ndim != 4 or values.shape[1] != 3:
+            raise ValueError(f"images of shape {tuple(images.shape)}: give (B, h, w, 3) uint8 or (B, 3, h, w) float")
+        return self.image_half(values)
+
+    def to(self, device: torch.device | str) -> CompactEncoder:
+        for module in (self.network, self.projection, self._image_half):
+            if module is not None:
+                module.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.projection.weight.device
+
+    def _state(self) -> dict[str, Tensor]:
+        state = {f"projection.{name}": tensor for name, tensor in self.projection.state_dict().items()}
+        return {name: tensor.cpu().contiguous() for name, tensor in (self.network.state_dict() | state).items()}
+
+    def _ids(self, caption: str) -> list[int]:
+        ids = self.tokenizer.encode(caption).ids
+        return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
+
+    def _split(self, caption: str) -> list[str]:
+        return split_words(self.tokenizer, caption)
+
+
+def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, teacher: str = "") -> dict[str, Any]:
+    """What config.json of a compact encoder holds: an ``MPNetConfig``, and a section of our own.
+
+    Args:
+        teacher: identity of the sentence encoder it learned from, if any.
+    """
+    config: dict[str, Any] = {
+        "model_type": "mpnet",
+        "architectures": ["MPNetModel"],
+        "vocab_size": vocabulary,
+        "hidden_size": settings.width,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "intermediate_size": 2 * settings.width,
+        "hidden_act": "relu",
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": settings.max_tokens + _FIRST_POSITION,
+        "relative_attention_num_buckets": 32,
+        "pad_token_id": _PAD,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        COMPACT: {
+            "format": _FORMAT,
+            "dim": settings.dim,
+            "image": {"size": settings.image_size, "width": _IMAGE_WIDTH},
+        },
+    }
+    if teacher:
+        config["dtype"] = "float32"  # its table is kept in half precision, the rest is not
+        config[COMPACT]["teacher"] = teacher
+    return config
+
+
+def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
+    """The words of a caption as the tokenizer sees them: lower case, punctuation apart, not yet in pieces."""
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))]

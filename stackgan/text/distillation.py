@@ -1,0 +1,263 @@
+"""Ordinary English for the compact encoder, from a sentence encoder that has read far more than captions.
+
+Three things are taken from the teacher (a transformers sentence encoder, frozen):
+
+- words: the useful part of its vocabulary becomes the student's;
+- what a word is: the student's token embeddings are a learned linear map of what the teacher makes of each token,
+
+      table[t] = A · f[t] + b        f[t]: the teacher's token embedding and its embedding of the word in a phrase
+
+  one map for all, so that words no caption holds move along with those that some do. After training the map is folded
+  into a plain table;
+- what a sentence is: the student's embeddings are to tell what the teacher's say about captions (distillation,
+  arXiv:1503.02531; of sentence embeddings, arXiv:2004.09813), on captions and on sentences of random words:
+
+      L = 1 - cos(W · e, P · (teacher(text) - m))        m, P: mean and principal axes of the teacher's captions
+
+  Only what captions differ in is asked for: a garden, or this morning, need not be seen in a picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stackgan.captions.lexicon import HELD_OUT, MEANINGS, Paraphraser
+from stackgan.text.compact import split_words
+from stackgan.text.load import load_text_encoder
+from stackgan.text.pretrained import TransformersEncoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["EnglishTable", "Teacher", "distillation_loss", "practice_sentences"]
+
+AXES = 64  # principal axes of the teacher's embeddings of captions that are distilled
+FEATURES = 256  # numbers that a token is described by
+PHRASE = "a {} bird"  # that the teacher reads each word in
+SEEN = 150  # uses in captions after which a word is learned from pictures alone
+MOVED = 0.7  # s: how far an explained word's description goes towards its meaning
+COMMON = 4000  # of the teacher's words, the most frequent, that need no explanation
+KERNEL_POWER = 6  # of the cosine: the higher, the fewer neighbours count
+TEMPER = 0.3  # τ: weight of neighbours that need no explanation
+FEWEST_USES = 2  # of a captions' word that becomes a token of its own
+CHUNK = 1024  # texts between two steps of a progress bar
+SPECIALS = 4  # the first tokens are none of the teacher's
+
+
+class Teacher:
+    """A transformers sentence encoder, read from a folder or by its hub name.
+
+    Raises:
+        ValueError: a text encoder that has no token embeddings to learn words from.
+        FileNotFoundError: no such model.
+    """
+
+    def __init__(self, name_or_folder: str, device: torch.device | str = "cpu", progress: bool = False) -> None:
+        encoder = load_text_encoder(name_or_folder)
+        if not isinstance(encoder, TransformersEncoder):
+            raise ValueError(f"compact.teacher is {name_or_folder!r}: give a transformers sentence encoder")
+        self.encoder = encoder.to(device)
+        self.device = torch.device(device)
+        self.progress = progress
+
+    def encode(self, texts: Sequence[str], what: str = "sentences") -> Tensor:
+        """Embeddings (N, D) float32 of the texts, in bfloat16 arithmetic."""
+        from tqdm import tqdm
+
+        order = np.argsort([len(text) for text in texts], kind="stable")  # alike in length, little padding
+        out = torch.empty(len(texts), self.encoder.dim)
+        with tqdm(total=len(texts), desc=f"teacher reads {what}", disable=not self.progress) as bar:
+            for start in range(0, len(texts), CHUNK):
+                rows = order[start : start + CHUNK]
+                with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                    vectors = self.encoder.encode([texts[row] for row in rows])
+                out[torch.from_numpy(rows)] = vectors.float().cpu()
+                bar.update(len(rows))
+        return out
+
+    def words(self) -> list[str]:
+        """Whole lower-case words of the teacher's vocabulary, in its order (for most the most frequent first)."""
+        vocabulary = self.encoder.tokenizer.get_vocab()
+        stripped = (token.removeprefix("Ġ").removeprefix("▁").removesuffix("</w>") for token in sorted(
+            vocabulary, key=lambda token: vocabulary[token]
+        ))  # fmt: skip
+        return list(dict.fromkeys(word for word in stripped if re.fullmatch(r"[a-z]{2,}", word)))
+
+    def pieces(self, word: str) -> list[str]:
+        return self.encoder.tokenizer.tokenize(word)
+
+    @torch.no_grad()
+    def token_embeddings(self, words: Sequence[str]) -> Tensor:
+        """(N, H): the mean of the embeddings of each word's tokens, before any layer."""
+        table = self.encoder.model.get_input_embeddings().weight
+        ids = [self.encoder.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
+        return torch.stack(
+            [table[row].float().mean(0) if row else table.new_zeros(table.shape[1]) for row in ids]
+        ).cpu()
+
+
+def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
+    """f: (N, FEATURES or fewer) of tokens: what the teacher makes of them, moved to what they mean in captions.
+
+    Sentence encoders put words of one kind together; which colour ebony is they hardly tell. Words that the tables of
+    :mod:`stackgan.captions.lexicon` explain are therefore moved to their meaning m, except those that captions use
+    often. Words that neither explain are moved to what their neighbours among the explained mean, the less the more
+    of their neighbours need no explanation (Nadaraya–Watson regression, the kernel a power of the teacher's cosine):
+
+        f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i explained, j others
+        c = Σ_i k(t, i) / (Σ_i k(t, i) + τ Σ_j k(t, j))
+    """
+    own = _teacher_features(teacher, tokens)
+    uses = Counter(word for caption in captions for word in split_words(tokenizer, caption))
+    row = {token: i for i, token in enumerate(tokens)}
+    seen = {i for token, i in row.items() if uses[token] >= SEEN}
+    means = _meanings(own, row, [word for word in MEANINGS if word not in HELD_OUT and row.get(word, -1) not in seen])
+    plain = seen | {row[word] for word in teacher.words()[:COMMON] if word in row and word not in MEANINGS}
+    moved = own.clone()
+    explained = torch.tensor(sorted(means), dtype=torch.long)
+    rest = torch.tensor(
+        [i for t, i in row.items() if i not in seen and i not in means and t.isalpha()], dtype=torch.long
+    )
+    if not means:
+        return moved
+    meaning = torch.stack([means[i] for i in explained.tolist()])  # (E, F)
+    moved[explained] = (1 - MOVED) * own[explained] + MOVED * meaning
+    others, unit = torch.tensor(sorted(plain), dtype=torch.long), F.normalize(own, dim=1)
+    near = (unit[rest] @ unit[explained].T).clamp_min(0) ** KERNEL_POWER  # (R, E)
+    away = (unit[rest] @ unit[others].T).clamp_min(0) ** KERNEL_POWER  # (R, O)
+    away[rest[:, None] == others[None]] = 0  # a word is no neighbour of itself
+    total = near.sum(1, keepdim=True).clamp_min(1e-9)
+    share = MOVED * total / (total + TEMPER * away.sum(1, keepdim=True))
+    moved[rest] = (1 - share) * own[rest] + share * (near / total) @ meaning
+    return moved
+
+
+def _meanings(own: Tensor, row: Mapping[str, int], words: Sequence[str]) -> dict[int, Tensor]:
+    """By row, the weighted mean of the features (N, F) of the words that explain it; the last one counts double."""
+    means = {}
+    for word in words:
+        parts = [row[part] for part in MEANINGS[word].split() if part in row]
+        if word in row and parts:
+            weights = torch.ones(len(parts))
+            weights[-1] = 2.0
+            means[row[word]] = (weights[:, None] * own[parts]).sum(0) / weights.sum()
+    return means
+
+
+def _teacher_features(teacher: Teacher, tokens: Sequence[str]) -> Tensor:
+    """What the teacher makes of tokens (N, F): columns principal axes, zero mean, the whole of unit variance."""
+    words = [token.removeprefix("##") for token in tokens]
+    blocks = [teacher.token_embeddings(words), teacher.encode([PHRASE.format(word) for word in words], "words")]
+    centred = [block - block.mean(0) for block in blocks]
+    joined = torch.cat([block / block.std().clamp_min(1e-6) for block in centred], 1)
+    _, _, axes = torch.linalg.svd(joined, full_matrices=False)
+    features = joined @ axes[:FEATURES].T
+    return features / features.std().clamp_min(1e-6)
+
+
+def english_vocabulary(teacher: Teacher, captions: Sequence[str], tokenizer: Tokenizer, size: int) -> list[str]:
+    """Tokens that the student is to know: captions' words, the paraphrases', and of the teacher's the first
+    (for most the most frequent) and those nearest to captions' words, half and half.
+
+    Args:
+        tokenizer: that says what a word is.
+        size: of the vocabulary; what captions and paraphrases use is in it in any case.
+    """
+    uses = Counter(word for caption in captions for word in split_words(tokenizer, caption))
+    own = [word for word in sorted(uses, key=lambda word: (-uses[word], word)) if uses[word] >= FEWEST_USES]
+    own = list(
+        dict.fromkeys([*own, *(word for key in MEANINGS for word in (*key.split("-"), *MEANINGS[key].split()))])
+    )
+    ends = Counter(piece for word in uses for piece in teacher.pieces(word) if re.fullmatch("##[a-z]+", piece))
+    own += sorted(piece for piece in ends if ends[piece] >= 5)
+    signs = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    own = list(dict.fromkeys([*own, *signs]))
+    others = [word for word in teacher.words() if word not in set(own)]
+    room = max(0, size - SPECIALS - len(own))
+    if len(others) > room:
+        common, others = others[: room // 2], others[room // 2 :]
+        anchors = teacher.token_embeddings([word for word in own if word.isalpha()])
+        near = F.normalize(teacher.token_embeddings(others), dim=1) @ F.normalize(anchors, dim=1).T
+        score = near.topk(min(5, near.shape[1]), dim=1).values.mean(1)
+        others = [
+            *common,
+            *(others[i] for i in sorted(score.argsort(descending=True)[: room - len(common)].tolist())),
+        ]
+    return [*own, *others]
+
+
+class EnglishTable(nn.Module):
+    """Token embeddings as one linear map of what the teacher knows about the tokens.
+
+    Args:
+        features: (V, F), of the tokens after the special ones zero rows.
+        width: H.
+    """
+
+    def __init__(self, features: Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("features", features, persistent=False)
+        self.map = nn.Linear(features.shape[1], width)
+        self.special = nn.Parameter(torch.randn(SPECIALS, width) * 0.3)
+
+    features: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embeddings (..., H) of token ids (...)."""
+        used, places = ids.unique(return_inverse=True)
+        return F.embedding(places, self._rows(used))
+
+    def table(self) -> Tensor:
+        """All embeddings, (V, H): what an ordinary table would hold."""
+        return self._rows(torch.arange(len(self.features), device=self.features.device))
+
+    def _rows(self, ids: Tensor) -> Tensor:
+        mapped = self.map(self.features[ids])
+        special = self.special[ids.clamp_max(SPECIALS - 1)].to(mapped.dtype)
+        return torch.where((ids < SPECIALS)[:, None], special, mapped)
+
+
+def practice_sentences(
+    captions: Sequence[str], words: Sequence[str], paraphraser: Paraphraser, count: int, seed: int
+) -> list[str]:
+    """Sentences to distil: captions, captions with some words replaced by random ones, things one would say.
+
+    Args:
+        words: the vocabulary; none that is held out is used.
+    """
+    draws = np.random.default_rng([seed, 0xD1])
+    words = [word for word in words if word.isalpha() and word not in HELD_OUT]
+    sentences = []
+    for number in range(count):
+        text = captions[int(draws.integers(len(captions)))]
+        form = number % 4
+        if form == 1:
+            text = paraphraser.wrap(text, draws)
+        if form in (2, 3):
+            parts = text.split()
+            share = 0.2 if form == 2 else 0.5
+            if form == 3:
+                parts = parts[: draws.integers(1, 8)]
+            text = " ".join(words[draws.integers(len(words))] if draws.random() < share else part for part in parts)
+        sentences.append(text)
+    return sentences
+
+
+def caption_axes(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and principal axes (AXES or fewer, D) of the teacher's embeddings of captions (N, D)."""
+    mean = vectors.mean(0)
+    _, _, axes = torch.linalg.svd(vectors - mean, full_matrices=False)
+    return mean, axes[:AXES]
+
+
+def distillation_loss(given: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of 1 - cosine between rows (B, K)."""
+    return (1 - F.cosine_similarity(given.float(), wanted.float(), dim=1)).mean()

@@ -1,0 +1,43 @@
+"""Embeddings that came with the data set; no text is read at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from stackgan.text.base import Notice, TextEncoder
+
+__all__ = ["PrecomputedEmbeddings"]
+
+
+class PrecomputedEmbeddings(TextEncoder):
+    """Embeddings that came with the data set, stored in the prepared folder under a name; reads no text.
+
+    ``dim`` is known once :func:`stackgan.text.load.caption_embeddings` has read a split.
+    """
+
+    def __init__(self, name: str, dim: int = 0) -> None:
+        if not name:
+            raise ValueError(
+                "text encoder 'precomputed:' needs a name: precomputed:NAME, as the prepared folder has it"
+            )
+        self.name = name
+        self.dim = dim
+
+    @property
+    def identity(self) -> str:
+        return self.name
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        raise ValueError(
+            f"this model was trained on precomputed embeddings ({self.name}) and has no text encoder: "
+            "give embeddings= in place of captions"
+        )
+
+    def notices(self, captions: Sequence[str]) -> list[Notice]:
+        return []
+
+    def save(self, folder: Path) -> None:
+        raise ValueError(f"precomputed embeddings ({self.name}) have no encoder to save")

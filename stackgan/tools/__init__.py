@@ -1,0 +1,1 @@
+"""Checkpoints converted, averaged, published; the state of the machine."""

@@ -1,0 +1,79 @@
+"""The mean of several moments of one run: a longer average than the run's own, without training again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stackgan.checkpoint import publish
+from stackgan.data.prepared import PreparedFolder
+from stackgan.evaluation.image_sets import embeddings_of, spread_rows
+from stackgan.model import StackGAN
+from stackgan.pipeline import StackGANPipeline
+from stackgan.training.batchnorm import standing_statistics
+
+__all__ = ["average"]
+
+CAPTIONS = 4000  # of the train split, that BatchNorm's statistics are measured with
+PICTURES = 2048  # the same, where the run did not say (optim.standing)
+
+
+@torch.no_grad()
+def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
+    """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
+
+    Generators of GANs circle around what they are drawn to; the mean of their weights is nearer to it
+    (arXiv:1806.04498; for classifiers arXiv:1803.05407). BatchNorm's statistics are measured again.
+
+    Args:
+        checkpoints: two or more of one run, such as RUN/best and RUN/checkpoint.
+        data: the prepared folder they were trained on, or one like it.
+
+    Raises:
+        ValueError: fewer than two, of different networks or caption encoders, or with fitted priors; no train
+            split. FileNotFoundError: one is not there.
+    """
+    if len(checkpoints) < 2:
+        raise ValueError("one checkpoint has no average: name two or more, such as RUN/best and RUN/checkpoint")
+    split = PreparedFolder.open(data).train
+    pipes = [StackGANPipeline.from_pretrained(folder, device=device) for folder in checkpoints]
+    for folder, pipe in zip(checkpoints, pipes, strict=True):
+        if "fitted_prior" in pipe.facts:
+            raise ValueError(f"{folder}: its priors fit its own codes: average first, then use train --fit-prior")
+        if _networks(pipe) != _networks(pipes[0]):
+            raise ValueError(
+                f"{folder}: another network or caption encoder than {checkpoints[0]}; only moments of one run can be "
+                "averaged"
+            )
+    model = pipes[0].model
+    states = [pipe.model.state_dict() for pipe in pipes]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+        for name, tensor in states[0].items()
+    }
+    model.load_state_dict(mean)
+    embeddings = embeddings_of(pipes[0], split, spread_rows(len(split.captions), CAPTIONS).tolist())
+    given = None if embeddings is None else embeddings.cpu().numpy()
+    optim = model.config.optim
+    standing_statistics(model, given, optim.standing or PICTURES, optim.batch_size)
+    if model.has_code_flow and embeddings is not None:
+        model.measure_codes(embeddings.to(pipes[0].device))
+    longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))
+    facts = {**longest.facts, "averaged": [pipe.facts.get("trained", {}) for pipe in pipes]}
+    publish(out, model.config, model.state_dict(), pipes[0].text_encoder, facts=facts, card=_card(model, facts))
+
+
+def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:
+    encoder = None if pipe.text_encoder is None else pipe.text_encoder.identity
+    return pipe.config.tree, pipe.config.text, pipe.config.latent, pipe.config.generator, encoder
+
+
+def _card(model: StackGAN, facts: dict[str, Any]) -> str:
+    seen = ", ".join(str(trained.get("images", "an unknown number of")) for trained in facts["averaged"])
+    return f"""# {model.config.preset} checkpoint
+
+The mean of {len(facts["averaged"])} averages of one run, after {seen} pictures, written by `stackgan average`.
+"""

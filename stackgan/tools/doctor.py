@@ -1,0 +1,139 @@
+"""What this machine can do for the program, and what is in its way: one line a fact, with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from stackgan.networks.fast_generator import onednn_works
+from stackgan.runtime.allocator import keep_pages
+from stackgan.runtime.compiler import cpp_compiler
+from stackgan.version import __version__
+
+__all__ = ["Finding", "doctor", "examine"]
+
+# Packages that are not needed for everything, what for, and the extra that brings them.
+OPTIONAL = {
+    "gradio": ("the web demo", "stackgan"),
+    "transformers": ("pretrained text encoders", "stackgan"),
+    "torch_fidelity": ("evaluation with Inception features", "stackgan[eval]"),
+    "matplotlib": ("the studies' figures", "stackgan[study]"),
+    "zuko": ("flow-2d's comparison", "stackgan[study]"),
+    "imageio": ("walks as MP4", "stackgan[video]"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``good`` is None for what one can do without; ``advice`` is what to do where it is not good."""
+
+    name: str
+    found: str
+    good: bool | None = None
+    advice: str = ""
+
+
+def doctor(checkpoint: Path) -> int:
+    """Print what :func:`examine` finds; returns 0, or 1 where something needed is missing."""
+    findings = examine(checkpoint)
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = {True: "✓", False: "✗", None: " "}[finding.good]
+        print(f"{mark} {finding.name:<{width}}  {finding.found}")
+        if not finding.good and finding.advice:
+            print(f"  {'':<{width}}  → {finding.advice}")
+    return int(any(finding.good is False for finding in findings))
+
+
+def examine(checkpoint: Path) -> list[Finding]:
+    """Everything that decides whether and how fast the program runs, needed things first."""
+    return [
+        *_versions(),
+        *_processor(),
+        *_cuda(),
+        _checkpoint(checkpoint),
+        _compiler(),
+        *(_package(name, purpose, extra) for name, (purpose, extra) in OPTIONAL.items()),
+    ]
+
+
+def _versions() -> list[Finding]:
+    system = f"{platform.system()} {platform.machine()}"
+    return [
+        Finding("stackgan", f"{__version__}, Python {platform.python_version()}, {system}"),
+        Finding("torch", torch.__version__),
+    ]
+
+
+def _processor() -> list[Finding]:
+    kept = keep_pages()
+    packs = [name for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)) if onednn_works(dtype)]
+    capability = torch.backends.cpu.get_cpu_capability()
+    amx = _has_flag("amx_bf16")
+    quick = "AMX: several times as fast as fp32" if amx else "AVX-512" if _has_flag("avx512_bf16") else None
+    return [
+        Finding("processor", f"{os.cpu_count()} cores, {capability}; PyTorch uses {torch.get_num_threads()} threads"),
+        Finding(
+            "allocator",
+            "freed pages are kept (command line and app; 1.5 to 2 times as fast at batch 8 and more)"
+            if kept
+            else "freed pages go back to the system: glibc's malloc is not in use here",
+            kept or None,
+        ),
+        Finding(
+            "oneDNN",
+            f"convolutions with packed weights in {' and '.join(packs)}"
+            if packs
+            else "not for us: plain convolutions",
+            bool(packs) or None,
+        ),
+        Finding("bf16", quick or "no hardware support found: --precision fp32 is the faster one", None),
+    ]
+
+
+def _has_flag(flag: str) -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and flag in cpuinfo.read_text().split()
+
+
+def _cuda() -> list[Finding]:
+    if not torch.cuda.is_available():
+        return [Finding("GPU", "none that PyTorch sees: everything runs on the processor")]
+    found = []
+    for i in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(i)
+        found.append(Finding(f"GPU {i}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB", True))
+    return found
+
+
+def _checkpoint(folder: Path) -> Finding:
+    from stackgan.checkpoint import load_published
+
+    try:
+        published = load_published(folder)
+    except (OSError, ValueError) as error:
+        return Finding("checkpoint", str(error), False, "run in the repository's folder, or name one: --checkpoint")
+    sizes = ", ".join(map(str, published.config.tree.sizes))
+    return Finding("checkpoint", f"{folder}: {published.config.preset}, {sizes} px", True)
+
+
+def _compiler() -> Finding:
+    found = cpp_compiler()
+    told = found or "none: optim.compile and compiled generators do without"
+    return Finding("C++ compiler", told, bool(found) or None)
+
+
+def _package(module: str, purpose: str, extra: str) -> Finding:
+    name = f"optional: {module}"
+    if find_spec(module) is None:
+        return Finding(name, f"not installed, for {purpose}", None, f'pip install "{extra}"')
+    try:
+        return Finding(name, f"{version(module.replace('_', '-'))}, for {purpose}", True)
+    except PackageNotFoundError:
+        return Finding(name, f"there, for {purpose}", True)

@@ -1,0 +1,77 @@
+"""A finished checkpoint as one to pass on: half precision, what to paint with, discriminators to train on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from stackgan.captions.file import read_captions
+from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
+from stackgan.pipeline import check_sampling
+from stackgan.text.load import load_text_encoder
+from stackgan.training.warm_start import open_start
+
+__all__ = ["release"]
+
+WRITTEN = ("config.json", "model.safetensors", DISCRIMINATORS, "text")  # anew, whatever stands there
+
+
+def release(
+    checkpoint: Path,
+    out: Path,
+    *,
+    half: bool = True,
+    truncation: float | None = None,
+    captions: Path | None = None,
+    discriminators: Path | None = None,
+) -> int:
+    """Write ``checkpoint`` to ``out`` for others; returns the size of ``out`` in bytes.
+
+    What else stands in ``out`` already, a model card and its pictures, stays; without a card there the checkpoint's
+    own is taken.
+
+    Args:
+        half: store weights as float16, which moves no picture by a level of 255 on average.
+        truncation: which the command line and the app are to paint with unless told; None leaves what was there.
+        captions: a file of example captions (:mod:`stackgan.captions.file`), which the app offers.
+        discriminators: the run whose discriminators to give along, for ``stackgan train --start-from OUT``.
+
+    Raises:
+        FileNotFoundError: no such checkpoint, captions, or run. FileExistsError: ``out`` is no checkpoint.
+        ValueError: a file cannot be read, a truncation out of [0, 2], a run that has no discriminators or others.
+    """
+    published = load_published(checkpoint)
+    check_sampling([0], truncation)
+    facts = dict(published.facts)
+    if truncation is not None:
+        facts["truncation"] = truncation
+    if captions is not None:
+        facts["examples"] = [line.caption for line in read_captions(captions)]
+        if not facts["examples"]:
+            raise ValueError(f"{captions}: holds no caption: write one a line")
+    players = stored_discriminators(checkpoint)
+    if discriminators is not None:
+        run = open_start(discriminators)
+        if run.discriminators is None:
+            raise ValueError(f"{discriminators}: holds no discriminators; name the run folder, with its state.pt")
+        if (run.config.tree, run.config.discriminator) != (published.config.tree, published.config.discriminator):
+            raise ValueError(f"{discriminators}: its discriminators are not of the kind that {checkpoint} names")
+        players = dict(run.discriminators)
+    encoder = None
+    if published.text_folder is not None:
+        encoder = load_text_encoder(str(published.text_folder), published.config.text.pooling)
+    keep = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
+    card = (out if "README.md" in keep else checkpoint) / "README.md"
+    publish(
+        out,
+        published.config,
+        published.weights,
+        encoder,
+        facts=facts,
+        card=card.read_text("utf-8") if card.is_file() else "",
+        dtype=torch.float16 if half else torch.float32,
+        discriminators=players,
+        keep=[name for name in keep if name not in (*WRITTEN, card.name)],
+    )
+    return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

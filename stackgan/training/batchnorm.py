@@ -1,0 +1,62 @@
+"""BatchNorm's statistics of the averaged generator, measured with its own weights."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from stackgan.model import StackGAN
+
+__all__ = ["standing_statistics"]
+
+
+@torch.no_grad()
+def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None, count: int, batch_size: int) -> None:
+    """Replace the generator's running means and variances by those of ``count`` pictures of its own.
+
+    An average of G has weights that no batch ever went through, and running statistics of the live one's last few
+    batches. BigGAN's standing statistics (arXiv:1809.11096) and SWA's last pass (arXiv:1803.05407) put that right.
+    Means over whole batches, each normalised by itself as in training; always the same draws, and torch's global
+    generator stays as it is. Stages that were frozen in training (optim.lower_rate=0) keep the statistics they have.
+
+    Args:
+        embeddings: of captions, raw (N, T), drawn from evenly; None for an unconditional model.
+        count: pictures, rounded up to whole batches.
+        batch_size: 2 or more.
+    """
+    draws = torch.Generator().manual_seed(0)
+    where = next(model.parameters()).device
+    trained = model.config.trained_stages
+    with _measuring(
+        [part for stage in trained for part in (model.generator.stages[stage], model.generator.heads[stage])]
+    ):
+        for _ in range(-(-count // batch_size)):
+            if embeddings is None:
+                c = model.no_code(batch_size)
+            else:
+                rows = torch.randint(len(embeddings), (batch_size,), generator=draws).numpy()
+                q = model.condition(torch.from_numpy(embeddings[rows]).to(where))
+                c = q.sample(noise=torch.randn(q.mu.shape, generator=draws).to(where))
+            noise = torch.randn(batch_size, model.config.latent.dim, generator=draws)
+            model.generator(model.prior(c).sample(noise=noise.to(where)), c)
+
+
+@contextmanager
+def _measuring(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """BatchNorm layers forget their statistics and take the plain mean over the batches that come."""
+    parts = (part for module in modules for part in module.modules())
+    layers = [part for part in parts if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
+    before = [(layer.momentum, layer.training) for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a cumulative mean, in PyTorch's terms
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer, (momentum, training) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.train(training)

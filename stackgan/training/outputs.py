@@ -1,0 +1,235 @@
+"""What a run leaves behind: sample sheets, small evaluations, the log, the published checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stackgan.checkpoint import publish
+from stackgan.config import Config
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.sampler import centre_crops
+from stackgan.evaluation.features import load_features
+from stackgan.evaluation.quick import quick_figures
+from stackgan.images.grid import caption_sheet
+from stackgan.model import StackGAN
+from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.text.base import TextEncoder
+from stackgan.training.diagnostics import Health
+from stackgan.training.state import Progress, Run
+from stackgan.training.warm_start import Start
+
+__all__ = ["Evaluator", "Log", "Publisher", "SampleSheet"]
+
+SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
+SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
+
+# Written for this program; shown as examples by checkpoints trained on data whose captions are not ours to ship.
+BIRD_EXAMPLES = (
+    "a small red bird with black wings",
+    "this bird is blue with a white belly and a short pointed beak",
+    "a yellow bird with grey wings and a black crown",
+    "a large black bird with a long hooked beak",
+    "a brown bird with a speckled breast and a small bill",
+    "the bird has a white body, an orange bill and grey wings",
+)
+
+
+class SampleSheet:
+    """The same captions and seeds painted by the average again and again, as RUN/samples/<images>.png.
+
+    With a posterior, photos beside what it makes of them: as they are, and with the words of another photo.
+    """
+
+    def __init__(self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
+        self.folder, self.encoder = folder, encoder
+        split = prepared.splits.get("test") or prepared.splits["train"]
+        rows = np.linspace(0, len(split) - 1, SAMPLE_CAPTIONS).astype(int)
+        self.photos = centre_crops(split.images[rows[:SAMPLE_PHOTOS]], config.tree.sizes[-1])
+        self.captions: list[str] = []
+        self.embeddings: Tensor | None = None
+        if config.text.conditional:
+            places = split.offsets[rows]
+            self.captions = [split.captions[place] for place in places]
+            if encoder is not None:
+                self.embeddings = encoder.encode(self.captions)
+            else:
+                stored = split.embeddings(config.text.encoder.partition(":")[2])
+                self.embeddings = torch.from_numpy(np.array(stored[places]))
+
+    def __call__(self, run: Run) -> Path:
+        seeds = range(SAMPLE_SEEDS)
+        pipe = StackGANPipeline(run.average, None)
+        rows: list[tuple[str, Sequence[Any]]] = []
+        if self.embeddings is None:
+            rows = [(f"seeds {s}–{s + 3}", pipe(seeds=range(s, s + 4)).images) for s in range(0, 48, 4)]
+        else:
+            for caption, e in zip(self.captions, self.embeddings, strict=True):
+                rows.append((caption, pipe(embeddings=e[None], seeds=seeds).images))
+        if run.average.posterior is not None:
+            rows += self._photo_rows(run.average)
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"{run.progress.images:010d}.png"
+        caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(file)
+        return file
+
+    @torch.inference_mode()
+    def _photo_rows(self, model: StackGAN) -> list[tuple[str, Sequence[Any]]]:
+        x = self.photos.to(next(model.parameters()).device)
+        c = model.no_code(len(x))
+        if self.embeddings is not None:
+            c = model.condition(self.embeddings[: len(x)].to(x.device)).mu
+        assert model.posterior is not None
+        z = model.posterior(x, c).mode
+        shown = [("photos", x), ("the same, painted", model.generator(z, c)[-1])]
+        if self.embeddings is not None:
+            shown.append(("with the words of the photo before", model.generator(z, c.roll(1, 0))[-1]))
+        return [(label, to_pil(images)) for label, images in shown]
+
+
+class Evaluator:
+    """The average, measured while it is being trained; on the test split where there is one."""
+
+    def __init__(self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
+        self.encoder, self.config = encoder, config
+        self.split = prepared.splits.get("test") or prepared.splits["train"]
+        self.network = load_features(Path(config.eval.features)) if config.eval.features else None
+
+    def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
+        """The figures, and whether the distance is the least so far, which the run remembers."""
+        pipe = StackGANPipeline(run.average, self.encoder)
+        figures = quick_figures(pipe, self.split, self.network, self.config.eval.count, self.config.train.seed)
+        distance = figures["kernel_distance" if self.network is not None else "pyramid_distance"]
+        best = distance < run.progress.best
+        run.progress.best = min(distance, run.progress.best)
+        return figures, best
+
+
+class Log:
+    """Scalars to RUN/log.jsonl, the progress bar and TensorBoard; read back from the device only when logged."""
+
+    def __init__(self, folder: Path, first_step: int, health: Health) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.health = health
+
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.began = time.perf_counter()
+        self.since = (time.perf_counter(), -1)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.board.close()
+
+    def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
+        values = {name: float(value) for name, value in scalars.items()}
+        try:
+            troubles = self.health(values)
+        except ValueError as error:
+            raise ValueError(f"step {progress.step}: {error}") from None
+        for trouble in troubles:
+            tqdm.write(f"step {progress.step}: {trouble}", file=sys.stderr)
+        now, images = time.perf_counter(), progress.images
+        if self.since[1] >= 0:
+            values["images_per_second"] = (images - self.since[1]) / (now - self.since[0])
+        self.since = (now, images)
+        line: dict[str, Any] = {"step": progress.step, "images": images, "seconds": round(progress.seconds, 1)}
+        line |= {k: round(v, 5) for k, v in values.items()}
+        if troubles:
+            line["troubles"] = troubles
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, progress.step)
+        d = sum(v for k, v in values.items() if k.startswith("d") and k.endswith("/loss"))
+        g = sum(v for k, v in values.items() if k.startswith("g") and k.endswith("/loss"))
+        shown = {"D": f"{d:.2f}", "G": f"{g:.2f}"}
+        if "g/kl" in values:
+            shown["KL"] = f"{values['g/kl']:.3f}"
+        bar.set_postfix(shown, refresh=False)
+
+    def figures(self, progress: Progress, figures: dict[str, float]) -> None:
+        """An evaluation, on a line of its own."""
+        values = {f"eval/{name}": value for name, value in figures.items()}
+        line = {"step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 1)}
+        self.file.write(json.dumps(line | {name: round(value, 5) for name, value in values.items()}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, progress.step)
+        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
+        self.since = (time.perf_counter(), -1)
+
+    def image(self, step: int, file: Path) -> None:
+        from PIL import Image
+
+        self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
+        self.since = (time.perf_counter(), -1)  # painting is not training: do not count it in images/s
+
+
+class Publisher:
+    """Writes the average as RUN/checkpoint, with its card."""
+
+    def __init__(
+        self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, start: Start | None
+    ) -> None:
+        self.folder, self.prepared, self.encoder, self.start = folder, prepared, encoder, start
+
+    def __call__(self, run: Run, folder: Path | None = None) -> None:
+        split = self.prepared.train
+        data = {
+            "kind": self.prepared.kind,
+            "identity": self.prepared.identity,
+            "images": len(split),
+            "captions": len(split.captions),
+        }
+        trained = {
+            "steps": run.progress.step,
+            "images": run.progress.images,
+            "seconds": round(run.progress.seconds),
+        }
+        facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
+        if self.start is not None:
+            facts["started_from"] = dict(self.start.trained)
+        weights = run.average.state_dict()
+        publish(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
+
+    def _examples(self, config: Config) -> list[str]:
+        if not config.text.conditional or self.encoder is None:
+            return []
+        if self.prepared.kind == "cub":
+            return list(BIRD_EXAMPLES)
+        split = self.prepared.splits.get("test") or self.prepared.splits["train"]
+        return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
+
+
+def _card(run: Run, data: dict[str, Any]) -> str:
+    config, progress = run.config, run.progress
+    minutes = f"{progress.seconds / 60:.0f} minutes on {run.device.type}"
+    sizes = ", ".join(f"{size}" for size in config.tree.sizes)
+    return f"""# {config.preset} checkpoint
+
+Averaged generator of a StackGAN++ tree ({sizes} px), written by `stackgan train`.
+
+| | |
+|---|---|
+| data | {data["images"]} images, {data["captions"]} captions ({data["kind"]}), identity `{data["identity"][:16]}` |
+| text | `{config.text.encoder}`, {config.text.dim} dimensions |
+| recipe | preset `{config.preset}`; the whole configuration is in `config.json` |
+| trained | {progress.images} images seen in {progress.step} steps, {minutes} |
+| metrics | none measured yet |
+
+The licence and the limits of use are those of the training data.
+"""

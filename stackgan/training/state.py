@@ -1,0 +1,264 @@
+"""What a training run holds: networks, optimisers, progress; what a step changes and a resume brings back."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from stackgan.config import Config
+from stackgan.data.sampler import Batch
+from stackgan.model import StackGAN, build_discriminators
+from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.layers import set_checkpointing
+from stackgan.runtime.compiler import need_compiler
+from stackgan.text.compact import CompactEncoder
+from stackgan.training.cuda_graphs import RecordedSteps
+from stackgan.training.warm_start import Start, copy_weights
+
+__all__ = ["Painter", "Phase", "Progress", "Run", "Trunk"]
+
+Painter = Callable[..., list[Tensor]]  # (z, c, places) -> images, coarsest first
+Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
+
+
+@dataclass
+class Progress:
+    """How far a run is: steps, images seen, seconds spent in the loop over all resumes; the least distance found."""
+
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+
+    def fraction(self, config: Config) -> float:
+        """The share of the run that is done, by images or by minutes, whichever is further."""
+        by_time = self.seconds / (60 * config.train.minutes) if config.train.minutes else 0.0
+        return max(self.images / config.train.images, by_time)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What distinguishes one step from another, beside its batch: each combination is a program of its own.
+
+    Attributes:
+        penalised: the gradient penalty is applied.
+        generator_learns: G takes a step, too.
+        logged: scalars that only the log needs are computed.
+    """
+
+    penalised: bool
+    generator_learns: bool
+    logged: bool
+
+
+Update = Callable[["Run", Batch, Phase], dict[str, Tensor]]
+
+
+@dataclass
+class Run:
+    """Everything that a step changes and a resume brings back.
+
+    Attributes:
+        optimizers: of what learns, by name: ``generator`` (with CA_NET, latent modules), ``discriminator64``, …
+        paint, features: G's forward pass and each discriminator trunk's: compiled, or the modules' own.
+        graphs: recorded steps, with optim.cuda_graphs.
+        reader: whose image half reads generated images, for loss.contrast.
+    """
+
+    config: Config
+    model: StackGAN
+    average: StackGAN
+    discriminators: nn.ModuleList
+    optimizers: dict[str, torch.optim.Adam]
+    device: torch.device
+    paint: Painter
+    features: list[Trunk]
+    graphs: RecordedSteps | None = None
+    reader: CompactEncoder | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def start(cls, config: Config, device: torch.device) -> Run:
+        """Fresh networks and optimisers on ``device``, from the seed.
+
+        Raises:
+            ValueError: optim.compile without a compiler; optim.cuda_graphs without a GPU.
+        """
+        optim = config.optim
+        if optim.compile:
+            need_compiler("optim.compile is true", "train with optim.compile=false")
+        if optim.cuda_graphs and device.type != "cuda":
+            raise ValueError(
+                f"optim.cuda_graphs is true and the device is {device.type}: CUDA graphs need an NVIDIA GPU"
+            )
+        if device.type == "cuda":  # process-wide, as PyTorch has it
+            fp32 = "ieee" if optim.precision == "fp32" else "tf32"
+            torch.backends.cuda.matmul.fp32_precision = fp32
+            torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]
+            torch.backends.cudnn.benchmark = True  # few shapes, again and again
+        torch.manual_seed(config.train.seed)
+        model = StackGAN(config).to(device)
+        discriminators = build_discriminators(config).to(device)
+        if optim.channels_last:
+            model.to(memory_format=torch.channels_last)
+            discriminators.to(memory_format=torch.channels_last)
+        average = copy.deepcopy(model).eval().requires_grad_(False)
+        _freeze(model, config)
+        for module in (model.generator, discriminators):
+            set_checkpointing(module, optim.checkpointing)
+        paint: Painter = model.generator
+        features: list[Trunk] = [cast(Discriminator, net).features for net in discriminators]
+        if optim.compile:  # one piece of code a shape: the discriminators see few, again and again
+            paint = torch.compile(paint, dynamic=False)
+            features = [torch.compile(trunk, dynamic=False) for trunk in features]
+        optimizers = _optimizers(config, model, discriminators)
+        graphs = RecordedSteps() if optim.cuda_graphs else None
+        return cls(config, model, average, discriminators, optimizers, device, paint, features, graphs)
+
+    def start_from(self, start: Start) -> list[str]:
+        """Take over averaged weights; returns the modules that are new and begin afresh.
+
+        A discriminator that the start has not, or has of another shape, begins with the weights of the finest one
+        below it that it fits: crops of a finer stage look like whole images of a coarser one.
+        """
+        fresh = copy_weights(start.model, self.model, start.folder)
+        copy_weights(start.model, self.average, start.folder)
+        modules = {name.split(".")[0] for name in fresh}
+        if start.discriminators is None:
+            return sorted(modules | {"discriminators"})
+        for stage, net in enumerate(self.nets):
+            source = next((s for s in range(stage, -1, -1) if _fits(start.discriminators, s, net)), None)
+            if source is not None:
+                prefix = f"{source}."
+                net.load_state_dict({name: start.discriminators[prefix + name] for name in net.state_dict()})
+            if source != stage:
+                since = f" (from {self.sizes[source]} px)" if source is not None else ""
+                modules.add(f"discriminator{self.sizes[stage]}{since}")
+        return sorted(modules)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the stages in pixels, coarsest first."""
+        return self.config.tree.sizes
+
+    def update(self, networks: Update, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """``networks(self, batch, phase)``, replayed from a recording with optim.cuda_graphs."""
+        if self.graphs is None:
+            return networks(self, batch, phase)
+        return self.graphs(lambda held: networks(self, held, phase), batch, phase, self.optimizers, self.device)
+
+    def set_learning_rates(self) -> None:
+        """Constant, falling as 1 / √images from optim.decay_images on, to 5 % of that from optim.decay_from on."""
+        optim = self.config.optim
+        scale = 1.0
+        if optim.decay_images and self.progress.images > optim.decay_images:
+            scale = (optim.decay_images / self.progress.images) ** 0.5
+        if optim.decay_from < 1:
+            late = (self.progress.fraction(self.config) - optim.decay_from) / (1 - optim.decay_from)
+            scale *= 1 - 0.95 * min(max(late, 0.0), 1.0)
+        for name, optimizer in self.optimizers.items():
+            rate = scale * (optim.lr_generator if name == "generator" else optim.lr_discriminator)
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):  # on the device, where a recorded step reads it
+                    group["lr"].fill_(rate * group["factor"])
+                else:
+                    group["lr"] = rate * group["factor"]
+
+    @property
+    def nets(self) -> list[Discriminator]:
+        """The discriminators, coarsest first."""
+        return [cast(Discriminator, net) for net in self.discriminators]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "rng": torch.get_rng_state(),
+            "device_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "progress": vars(self.progress),
+        }
+
+    def restore(self, state: dict[str, Any], file: Path) -> None:
+        """Go on from what :meth:`state` gave, read from ``file``.
+
+        Raises:
+            ValueError: the networks were others when it was saved; nothing has been changed then.
+        """
+        networks = {"model": self.model, "average": self.average, "discriminators": self.discriminators}
+        for name, network in networks.items():
+            _must_fit(network, state[name], f"{file}: what was saved as {name!r}")
+        for name, network in networks.items():
+            network.load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state.get("device_rng") is not None:  # None: saved on a CPU
+            torch.cuda.set_rng_state(state["device_rng"], self.device)
+        self.progress = Progress(**state["progress"])
+
+
+def _freeze(model: StackGAN, config: Config) -> None:
+    """With optim.lower_rate=0: all but the finest stage without gradients and with BatchNorm's running statistics."""
+    if config.optim.lower_rate:
+        return
+    learns = {id(p) for p in model.generator.finest_parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in learns)
+    model.generator.set_frozen(config.tree.stages - 1)
+
+
+def _optimizers(config: Config, model: StackGAN, discriminators: nn.ModuleList) -> dict[str, torch.optim.Adam]:
+    """Adam for G and for each discriminator that learns; lower stages with their share of the rates."""
+    optim = config.optim
+
+    def adam(groups: list[dict[str, Any]], rate: float, device: torch.device) -> torch.optim.Adam:
+        lr = torch.tensor(rate, device=device) if optim.cuda_graphs else rate
+        groups = [{"lr": lr.clone() if isinstance(lr, Tensor) else lr} | group for group in groups]
+        betas = (optim.beta1, optim.beta2)
+        return torch.optim.Adam(groups, lr=lr, betas=betas, fused=True, capturable=optim.cuda_graphs)
+
+    device = next(model.parameters()).device
+    finest = list(model.generator.finest_parameters()) if config.tree.stages > 1 else []
+    ids = {id(parameter) for parameter in finest}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in ids], "factor": optim.lower_rate}]
+    if not finest:
+        groups[0]["factor"] = 1.0
+    elif optim.lower_rate == 1:  # one group, in the modules' order
+        groups = [{"params": list(model.parameters()), "factor": 1.0}]
+    elif optim.lower_rate == 0:
+        groups = [{"params": finest, "factor": 1.0}]
+    else:
+        groups.append({"params": finest, "factor": 1.0})
+    optimizers = {"generator": adam(groups, optim.lr_generator, device)}
+    learning = set(config.trained_stages) | ({0} if config.loss.coarse else set())
+    for stage, net in enumerate(discriminators):
+        if stage in learning:
+            factor = 1.0 if stage == config.tree.stages - 1 or not optim.lower_rate else optim.lower_rate
+            group = [{"params": list(net.parameters()), "factor": factor}]
+            optimizers[f"discriminator{config.tree.sizes[stage]}"] = adam(group, optim.lr_discriminator, device)
+    return optimizers
+
+
+def _fits(discriminators: Mapping[str, Tensor], stage: int, net: nn.Module) -> bool:
+    wanted = {f"{stage}.{name}": tensor.shape for name, tensor in net.state_dict().items()}
+    return all(name in discriminators and discriminators[name].shape == shape for name, shape in wanted.items())
+
+
+def _must_fit(network: nn.Module, saved: Mapping[str, Tensor], title: str) -> None:
+    have = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    if other := sorted(name for name in have.keys() | found.keys() if have.get(name) != found.get(name)):
+        raise ValueError(
+            f"{title} has other weights than this version of stackgan builds ({other[0]}, "
+            f"{len(other)} in all): go on with the version that began the run, or begin a new one with "
+            "--start-from this run's checkpoint folder"
+        )

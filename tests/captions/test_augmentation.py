@@ -1,0 +1,91 @@
+"""Captions as people type them: what is cut out of a caption is true of it, and says something."""
+
+import re
+
+import numpy as np
+import pytest
+
+from data_prep.painted import random_painting
+from data_prep.painted_captions import captions as captions_of
+from stackgan.captions.augmentation import Shortener, content_words, reworded_captions
+from stackgan.captions.lexicon import HELD_OUT, MEANINGS
+
+BIRDS = [
+    "this small bird is mostly red with black wings, a white belly and a short, curved beak.",
+    "a bird with a blue crown and breast, black and grey wings, and its long tail is blue.",
+    "the bird is a bright bluish green color, the eye is black and the beak sharp.",
+    "this bird has a yellow belly and a black head that is round.",
+    "A brown bird and its grey beak, the wings are black and the tail is white.",
+    "a large white bird has orange feet, a blue eye and a long tail.",
+]
+
+
+@pytest.fixture(scope="module")
+def shortener() -> Shortener:
+    # Nouns are learned from many captions: each adjective has stood before one somewhere.
+    parts = ("bird", "wings", "belly", "beak", "crown", "tail", "head", "feet", "eye", "breast")
+    words = ("red", "black", "white", "grey", "blue", "green", "long", "short", "curved", "sharp", "round")
+    return Shortener(BIRDS + [f"a {word} {part} with a {other} head" for word in words for part in parts
+                              for other in words])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def painted() -> list[str]:
+    draws = np.random.default_rng(0)
+    return [caption for _ in range(300) for caption in captions_of(random_painting(draws, held_out=False), draws)]
+
+
+def test_phrases_of_real_sentences(shortener: Shortener) -> None:
+    assert [shortener.phrases(caption) for caption in BIRDS] == [
+        ("small red bird", ["black wings", "white belly", "short, curved beak"]),
+        ("bird", ["blue crown", "black and grey wings", "long blue tail"]),
+        ("bright bluish green bird", ["black eye"]),
+        ("bird", ["yellow belly", "black round head"]),
+        ("brown bird", ["grey beak", "black wings", "white tail"]),
+        ("large white bird", ["orange feet", "blue eye", "long tail"]),
+    ]
+
+
+def test_short_forms_say_what_the_caption_says(shortener: Shortener) -> None:
+    draws = np.random.default_rng(0)
+    found = {shortener.draw(BIRDS[0], draws) for _ in range(200)}
+    assert {"a small red bird", "small red bird with white belly", "a small red bird with black wings"} <= found
+    assert {"a small red bird with black wings and a short, curved beak"} <= found
+    for text in found:
+        assert text is not None and content_words(text) <= content_words(BIRDS[0])
+        assert not re.search(r"\ba (?:[aeiou]|black wings)", text), text
+    assert shortener.draw("this is a bird", draws) is None
+    assert shortener.draw("", draws) is None and shortener.draw("!?", draws) is None
+
+
+def test_a_generated_language_is_cut_without_a_change_of_meaning(painted: list[str]) -> None:
+    """Colours stay with the parts they had: each "colour part" of a short form stands in the caption too."""
+    shortener, draws, cut = Shortener(painted), np.random.default_rng(1), 0
+    for caption in painted:
+        text = shortener.draw(caption, draws)
+        if text is None:
+            continue
+        cut += 1
+        assert len(text.split()) <= len(caption.split()) + 2
+        assert content_words(text) <= content_words(caption), (caption, text)
+    assert cut > 0.7 * len(painted)
+
+
+def test_rewordings_are_of_many_forms_and_know_what_they_say(painted: list[str]) -> None:
+    told = reworded_captions(painted, seed=0)
+    assert len(told) == len(painted)
+    assert told == reworded_captions(painted, seed=0) != reworded_captions(painted, seed=1)
+    same = [rewording for caption, rewording in zip(painted, told, strict=True) if rewording.text == caption]
+    assert len(same) < 0.4 * len(told)
+    shorter = np.mean([len(r.text.split()) < len(c.split()) for c, r in zip(painted, told, strict=True)])
+    assert 0.3 < shorter < 0.8
+    words = set(" ".join(rewording.text for rewording in told).split())
+    assert len(words & set(MEANINGS)) > 100 and not words & HELD_OUT
+    for caption, rewording in zip(painted, told, strict=True):
+        assert rewording.words <= content_words(caption)
+
+
+def test_captions_without_phrases_are_kept() -> None:
+    told = reworded_captions(["??", "x", "of the and"] * 5, seed=0)
+    assert {rewording.words for rewording in told} == {frozenset(), frozenset({"x"})}
+    assert all(text in rewording.text for text, rewording in zip(["??", "x", "of the and"] * 5, told, strict=True))

@@ -1,0 +1,86 @@
+"""What a start imports: counted, not timed (tests/benchmarks/cold_start.py times it)."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import CAPTIONS, save_tiny_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+NEVER = ("transformers", "gradio", "torchvision", "matplotlib", "tensorboard", "huggingface_hub", "sklearn", "scipy")
+PAINTING = ("torch", "tokenizers", "safetensors")  # needed to paint, and by nothing that only talks
+
+RUN = """
+import json, sys
+from stackgan.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+def imported(*arguments: str) -> set[str]:
+    """The packages that a command of the program has imported when it ends."""
+    command = [sys.executable, "-c", RUN, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    code, names = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stderr
+    return set(names)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["generate", "--help"], ["train", "--help"]])
+def test_help_imports_nothing_that_paints(arguments: list[str]) -> None:
+    assert imported(*arguments).isdisjoint({*NEVER, *PAINTING})
+
+
+def test_generate_imports_what_it_paints_with_alone(tmp_path: Path) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "checkpoint")
+    out = tmp_path / "out"
+    names = imported("generate", CAPTIONS[0], "--seeds", "0", "--checkpoint", str(checkpoint), "--out", str(out))
+    assert len(list(out.glob("*.png"))) == 1
+    assert names.isdisjoint(NEVER)
+    assert names.issuperset(PAINTING)
+
+
+APP = """
+import json, sys
+import httpx
+import app
+
+from stackgan.pipeline import StackGANPipeline
+
+folder, port = sys.argv[1:]
+page = app.build(pipe := StackGANPipeline.from_pretrained(folder))
+page.launch(server_name="127.0.0.1", server_port=int(port), quiet=True, prevent_thread_lock=True, ssr_mode=False)
+painted, real = [], app.paint
+app.paint = lambda *given: painted.append(given[1:]) or real(*given)
+app._warm_up(page, pipe)
+warm = set(sys.modules)
+with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as client:
+    data = {"data": [*(["a red bird"] if pipe.conditional else []), 2, 5, 1.0, True]}
+    asked = client.post("/gradio_api/call/paint", json=data).json()
+    answer = client.get("/gradio_api/call/paint/" + asked["event_id"]).text
+print(json.dumps([painted, sorted(set(sys.modules) - warm), "event: complete" in answer]))
+page.close(verbose=False)
+"""
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_the_first_visitors_picture_imports_nothing_more(tmp_path: Path, text: bool) -> None:
+    checkpoint = save_tiny_checkpoint(tmp_path / "checkpoint", stages=1, text=text)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", APP, str(checkpoint), str(port)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    painted, fresh, complete = json.loads(done.stdout.splitlines()[-1])
+    assert painted == [[CAPTIONS[0] if text else "", 4, 1, 1.0], ["a red bird" if text else "", 2, 5, 1.0]]
+    assert [name for name in fresh if not name.startswith(("encodings", "_"))] == []
+    assert complete

@@ -1,0 +1,224 @@
+"""Painted birds: their look is measured, their captions are true, and the same seed gives the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.painted import (
+    COLOURS,
+    HELD_OUT,
+    PALETTE,
+    Painting,
+    Part,
+    caption_colours,
+    draw,
+    held_out_combinations,
+    paint_bird,
+    prepare_painted,
+    random_painting,
+)
+from data_prep.painted_draw import BACKGROUND_POSES, BEAK_SHAPES, CROWN_SHAPES, SIZES, TAIL_SHAPES
+from stackgan.data.prepared import PreparedFolder, load_side
+
+PARTS = ("crown", "breast", "wing")
+DARK, RED = Part("black", (30, 30, 30)), Part("red", (230, 30, 30))
+
+
+def colours(painting: Painting) -> dict[str, str]:
+    return {part: getattr(painting, part).colour for part in PARTS}
+
+
+def visible(painting: Painting, part: str, side: int = 64) -> np.ndarray:
+    """Where a part shows: the pixels that turn red when it alone is painted red on a dark bird."""
+    dark = dataclasses.replace(painting, body=DARK, crown=DARK, breast=DARK, wing=DARK, tail=DARK)
+    before = draw(dark, side).astype(int)
+    after = draw(dataclasses.replace(dark, **{part: RED}), side).astype(int)
+    return (after - before)[..., 0] > 100
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
+    report = prepare_painted(tmp_path / "a", count=70, test_count=5, seed=4, size=32, workers=1)
+    assert report.counts == {"train": 70, "test": 5}
+    prepare_painted(tmp_path / "b", count=70, test_count=5, seed=4, size=32, workers=2)
+    prepare_painted(tmp_path / "c", count=70, test_count=5, seed=5, size=32, workers=1)
+    first, second, other = (folder_bytes(tmp_path / name) for name in "abc")
+    assert first == second
+    assert first.keys() == other.keys() and all(first[name] != other[name] for name in first)
+
+
+def test_a_bird_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    prepare_painted(tmp_path / "few", count=3, test_count=1, seed=4, size=32, workers=1)
+    prepare_painted(tmp_path / "more", count=9, test_count=2, seed=4, size=32, workers=1)
+    few, more = (PreparedFolder.open(tmp_path / name).splits for name in ("few", "more"))
+    for split in ("train", "test"):
+        n = len(few[split].records)
+        assert np.array_equal(few[split].images, more[split].images[:n])
+        assert few[split].records == more[split].records[:n]
+
+
+def test_prepared_folder_holds_the_birds_and_their_truth(tmp_path: Path) -> None:
+    prepare_painted(tmp_path / "birds", count=4, seed=11, size=64, workers=1)
+    folder = PreparedFolder.open(tmp_path / "birds")
+    folder.verify()
+    assert (folder.kind, folder.size, folder.load_side) == ("painted", 64, load_side(64))
+    assert {name: len(split) for name, split in folder.splits.items()} == {"train": 4, "test": 1}
+    split = folder.splits["train"]
+    painting, lines = paint_bird(11, "train", 2)
+    assert np.array_equal(split.images[2], draw(painting, 76))
+    assert split.records[2].captions == lines
+    assert split.records[2].parameters == json.loads(json.dumps(dataclasses.asdict(painting)))
+    stored = {tuple(tuple(part) for part in pair) for pair in folder.meta["source"]["held_out"]}
+    assert stored == HELD_OUT
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"seed": -1}, {"test_count": 0}, {"size": 8}, {"workers": 0}])
+def test_senseless_numbers_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+    name, value = next(iter(wrong.items()))
+    settings: dict[str, int] = {"count": 2, "seed": 0} | wrong
+    with pytest.raises(ValueError, match=rf"{name.replace('_', ' ')} is {value}") as error:
+        prepare_painted(tmp_path / "out", **settings)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    prepare_painted(tmp_path / "out", count=1, seed=0, size=32, workers=1)
+    before = folder_bytes(tmp_path / "out")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        prepare_painted(tmp_path / "out", count=2, seed=0, size=32, workers=1)
+    assert folder_bytes(tmp_path / "out") == before
+    prepare_painted(tmp_path / "out", count=2, seed=0, size=32, workers=1, overwrite=True)
+    assert len(PreparedFolder.open(tmp_path / "out").splits["train"]) == 2
+
+
+def test_held_out_combinations_are_never_in_train_and_always_in_test() -> None:
+    single: dict[str, set[tuple[str, str]]] = {"train": set(), "test": set()}
+    paired: dict[str, set[frozenset[tuple[str, str]]]] = {"train": set(), "test": set()}
+    for split in single:
+        for i in range(3000):
+            found = colours(random_painting(np.random.default_rng([8, i]), held_out=split == "test"))
+            assert bool(held_out_combinations(found)) == (split == "test")
+            single[split] |= set(found.items())
+            paired[split] |= {frozenset(pair) for pair in itertools.combinations(found.items(), 2)}
+    everything = {(part, colour) for part in PARTS for colour in COLOURS}
+    assert single["train"] == single["test"] == everything, "every part is seen in every colour"
+    assert paired["test"] >= {frozenset(pair) for pair in HELD_OUT}
+    assert not paired["train"] & {frozenset(pair) for pair in HELD_OUT}
+    assert len(HELD_OUT) == 33 and all(one != other for (_, one), (_, other) in HELD_OUT)
+
+
+def test_captions_are_true_varied_and_mostly_complete() -> None:
+    everything: set[str] = set()
+    birds = 400
+    for split in ("train", "test"):
+        for i in range(birds):
+            painting, lines = paint_bird(2, split, i)
+            truth = colours(painting)
+            assert len(set(lines)) == 10
+            named = [caption_colours(line) for line in lines]
+            for line, found in zip(lines, named, strict=True):
+                assert all(truth[part] == colour for part, colour in found.items()), (line, truth)
+                told = re.sub(r"small (pointed|hooked)", "", line)  # that is the beak
+                assert all(size == painting.size or size not in told for size in SIZES), (line, painting)
+                assert line == line.lower().strip() and "  " not in line and "None" not in line
+                assert "swimming" not in line or painting.pose == "swimming"
+                assert "branch" not in line or painting.background == "branch"
+            assert sum(len(found) == 3 for found in named) >= 5
+            everything.update(lines)
+    assert len(everything) > 0.95 * 2 * birds * 10
+
+
+def test_the_caption_that_users_type_is_in_the_data() -> None:
+    birds = [paint_bird(6, "train", i) for i in range(600)]
+    plain = [lines for p, lines in birds if p.body.colour == p.crown.colour == p.breast.colour]
+    assert 0.18 < len(plain) / len(birds) < 0.35
+    assert sum(any(f"{c} bird with" in line for line in lines for c in COLOURS) for lines in plain) > len(plain) / 2
+    assert any("all red" in line or "all blue" in line for _, lines in birds for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a small red bird with black wings", {"crown": "red", "breast": "red", "wing": "black"}),
+        ("A small RED bird  with black wings.", {"crown": "red", "breast": "red", "wing": "black"}),
+        ("this bird is all violet", {"crown": "purple", "breast": "purple", "wing": "purple"}),
+        ("this bird is red all over and has a bill", {"crown": "red", "breast": "red", "wing": "red"}),
+        ("bird with a red cap and chest and gray wings", {"crown": "red", "breast": "red", "wing": "grey"}),
+        ("a brown bird with a pink cap and a white belly", {"crown": "pink", "breast": "white"}),
+        ("the top of the head is orange and its wing feathers are red", {"crown": "orange", "wing": "red"}),
+        ("the belly of this bird is red, and it has a short black beak", {"breast": "red"}),
+        ("a large bird with a long hooked orange beak and a yellow tail", {}),
+    ],
+)  # fmt: skip
+def test_colours_are_read_from_a_caption(caption: str, expected: dict[str, str]) -> None:
+    assert caption_colours(caption) == expected
+
+
+def test_every_part_is_large_and_apart_from_the_others() -> None:
+    least = {"crown": 60, "breast": 110, "wing": 150}
+    typical: dict[str, list[int]] = {part: [] for part in PARTS}
+    for i in range(25):
+        painting, _ = paint_bird(1, "train", i)
+        areas = {part: visible(painting, part) for part in PARTS}
+        for part, area in areas.items():
+            assert area.sum() >= least[part], (i, part, int(area.sum()))
+            typical[part].append(int(area.sum()))
+        assert not (areas["crown"] & areas["breast"] | areas["crown"] & areas["wing"]).any()
+        assert not (areas["breast"] & areas["wing"]).any()
+    assert np.median(typical["crown"]) > 90
+    assert np.median(typical["breast"]) > 150
+    assert np.median(typical["wing"]) > 200
+
+
+def test_named_colours_can_be_told_apart_in_the_picture() -> None:
+    """Each part's median colour lies nearest to a shade of its own name, the picture's light included."""
+    right = total = 0
+    names = [name for name in COLOURS for _ in PALETTE[name]]
+    shades = np.array([rgb for name in COLOURS for rgb in PALETTE[name]], np.float64)
+    for i in range(25):
+        painting, _ = paint_bird(3, "train", i)
+        picture = draw(painting, 64).astype(np.float64)
+        for part, colour in colours(painting).items():
+            seen = np.median(picture[visible(painting, part)], axis=0)
+            right += names[int(((shades - seen) ** 2).sum(1).argmin())] == colour
+            total += 1
+    assert right >= 0.99 * total
+
+
+@pytest.mark.parametrize("background", sorted(BACKGROUND_POSES))
+def test_the_picture_is_the_same_at_every_size(background: str) -> None:
+    birds = (paint_bird(9, "train", i)[0] for i in range(200))
+    painting = next(bird for bird in birds if bird.background == background)
+    large = draw(painting, 256).astype(np.float64)
+    shrunk = large.reshape(64, 4, 64, 4, 3).mean((1, 3))
+    assert np.abs(shrunk - draw(painting, 64)).mean() < 2.0
+
+
+def test_every_shape_draws_and_shows() -> None:
+    base, _ = paint_bird(0, "train", 0)
+    for background, poses in BACKGROUND_POSES.items():
+        for pose in poses:
+            assert draw(dataclasses.replace(base, background=background, pose=pose), 32).shape == (32, 32, 3)
+    for field, shapes in (
+        ("tail_shape", TAIL_SHAPES), ("beak_shape", BEAK_SHAPES), ("crown_shape", CROWN_SHAPES),
+        ("wing_bars", (False, True)), ("eye_ring", (False, True)), ("facing", ("left", "right")),
+    ):  # fmt: skip
+        pictures = {draw(dataclasses.replace(base, **{field: shape}), 64).tobytes() for shape in shapes}
+        assert len(pictures) == len(shapes), field
+
+
+def test_too_small_a_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="side is 8"):
+        draw(paint_bird(0, "train", 0)[0], 8)

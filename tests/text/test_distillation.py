@@ -1,0 +1,196 @@
+"""English from a teacher: its words, what unknown ones are taken for, and an encoder that knows both."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from stackgan.captions.lexicon import HELD_OUT, Paraphraser
+from stackgan.data.prepared import PreparedSplit
+from stackgan.evaluation.synonyms import synonym_accuracy
+from stackgan.text import distillation
+from stackgan.text.compact import CompactEncoder
+from stackgan.text.contrastive import train_compact_encoder, train_tokenizer
+from stackgan.text.distillation import (
+    EnglishTable,
+    Teacher,
+    describe,
+    distillation_loss,
+    english_vocabulary,
+    practice_sentences,
+)
+from stackgan.text.load import load_text_encoder
+from tests.text.test_contrastive import SETTINGS, make_split
+
+COLOURS = ("red", "green", "blue", "yellow")
+# Words of the teacher that no caption holds: the first two lie beside a colour in its embeddings, no table has them.
+NEAR = {"rojo": "red", "bleu": "blue"}
+WORDS = (*COLOURS, *NEAR, "dark", "roof", "wall", "house", "a", "and", "garden", "morning", "Quoin", "##s")
+TAUGHT = replace(SETTINGS, vocabulary=2000, steps=100, distil=0.5)
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of one layer that takes rojo for red."""
+    folder = tmp_path_factory.mktemp("teacher")
+    vocab = [*("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
+    transformers.BertTokenizerFast(vocab={word: i for i, word in enumerate(vocab)}).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocab), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    torch.manual_seed(0)
+    model = transformers.BertModel(config)
+    table = model.get_input_embeddings().weight.data
+    table.normal_()
+    for word, colour in NEAR.items():
+        table[vocab.index(word)] = table[vocab.index(colour)] + 0.2 * torch.randn(32)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
+    return make_split(tmp_path_factory.mktemp("houses") / "data", 96)
+
+
+@pytest.fixture(scope="module")
+def encoder(split: PreparedSplit, teacher_folder: Path) -> CompactEncoder:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stackgan.text.contrastive.SENTENCES", 200)
+        return train_compact_encoder(split, replace(TAUGHT, teacher=str(teacher_folder)), seed=0, progress=False)
+
+
+def nearest(encoder: CompactEncoder, said: str, form: str = "a {} roof and a {} wall") -> str:
+    """The colour that a house in a word's colour is taken for."""
+    told = F.normalize(encoder.encode([form.format(colour, "green") for colour in COLOURS]), dim=1)
+    return COLOURS[int((told @ encoder.encode([form.format(said, "green")])[0]).argmax())]
+
+
+@pytest.mark.parametrize(("word", "colour"), [*NEAR.items(), ("crimson", "red"), ("navy", "blue"), ("jade", "green")])
+def test_words_that_no_caption_holds(encoder: CompactEncoder, split: PreparedSplit, word: str, colour: str) -> None:
+    assert not any(word in caption for caption in split.captions)
+    assert nearest(encoder, word) == colour
+
+
+def test_accuracy_counts_what_lands_at_its_colour(encoder: CompactEncoder) -> None:
+    captions = [f"a {colour} {part}" for colour in COLOURS for part in ("roof", "wall", "house")]
+    meanings = {"crimson": "dark red", "rojo": "red", "bleu": "yellow"}
+    accuracy = synonym_accuracy(encoder, captions, list(meanings), meanings=meanings)
+    assert accuracy == {"crimson": 1.0, "rojo": 1.0, "bleu": 0.0}
+    with pytest.raises(ValueError, match="'roof' stands for nothing"):
+        synonym_accuracy(encoder, captions, ["roof"])
+    with pytest.raises(ValueError, match="no caption has purple"):
+        synonym_accuracy(encoder, captions, ["violet"])
+
+
+def test_captions_still_find_their_pictures(encoder: CompactEncoder, split: PreparedSplit) -> None:
+    rows = range(16)  # every pair of colours once
+    captions = F.normalize(encoder.encode([split.records[row].captions[0] for row in rows]), dim=1)
+    side = split.images.shape[1]
+    images = encoder.encode_images(np.asarray(split.images[:16])[:, : side // 8 * 8, : side // 8 * 8])
+    found = (captions @ images.T).argmax(1) == torch.arange(16)
+    assert found.float().mean() > 0.7
+
+
+def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
+    assert encoder.notices(["a crimson roof in the garden, rojo"]) == encoder.notices(["in"])
+    (notice,) = encoder.notices(["a floccinaucinihilipilification roof"])
+    assert notice.message == (
+        'unknown word "floccinaucinihilipilification": no training caption has it, nor its English'
+    )
+
+
+def test_folder(encoder: CompactEncoder, teacher_folder: Path, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "text")
+    again = load_text_encoder(str(tmp_path / "text"))
+    captions = ["a crimson roof", "a wall in the garden"]
+    assert isinstance(again, CompactEncoder) and again.identity == encoder.identity and again.has_teacher
+    assert torch.equal(again.encode(captions), encoder.encode(captions))
+    model = transformers.MPNetModel.from_pretrained(tmp_path / "text", add_pooling_layer=False).eval()
+    assert model.dtype == torch.float32
+    ids = torch.tensor([encoder.tokenizer.encode(captions[0]).ids])
+    with torch.no_grad():
+        states = model(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(states, again.network(ids, ids != 1), atol=1e-5, rtol=1e-5)
+    facts = json.loads((tmp_path / "text" / "config.json").read_text())
+    assert facts["stackgan_compact"]["teacher"] == load_text_encoder(str(teacher_folder)).identity
+    assert str(teacher_folder) not in (tmp_path / "text" / "config.json").read_text()
+
+
+def test_a_compact_encoder_is_no_teacher(encoder: CompactEncoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path / "text")
+    with pytest.raises(ValueError, match=r"compact\.teacher is .*: give a transformers sentence encoder"):
+        Teacher(str(tmp_path / "text"))
+
+
+@pytest.mark.parametrize("key", ["distil", "paraphrase"])
+def test_weights_are_not_negative(key: str) -> None:
+    with pytest.raises(ValueError, match=rf"compact\.{key} is -1\.0: it must be 0 or more"):
+        replace(SETTINGS, **{key: -1.0})
+
+
+# ---------------------------------------------------------------------------------------------------- parts
+
+
+def test_vocabulary(split: PreparedSplit, teacher_folder: Path) -> None:
+    tokenizer = train_tokenizer(split.captions, 200)
+    teacher = Teacher(str(teacher_folder))
+    everything = english_vocabulary(teacher, split.captions, tokenizer, 2000)
+    assert len(set(everything)) == len(everything)
+    assert {*COLOURS, *NEAR, "garden", "crimson", "azure", "very", "a", "."} <= set(everything)
+    assert "quoin" not in everything  # not a lower-case word of the teacher
+    small = english_vocabulary(teacher, split.captions, tokenizer, 100)
+    assert {"roof", "crimson"} <= set(small) and "garden" not in small  # captions and tables come first
+
+
+def test_descriptions_move_to_meanings(split: PreparedSplit, teacher_folder: Path) -> None:
+    tokens = ["red", "green", "blue", "dark", "roof", "wall", "house", "crimson", "rojo", "vermilion", "garden"]
+    teacher, tokenizer = Teacher(str(teacher_folder)), train_tokenizer(split.captions, 200)
+    own = distillation._teacher_features(teacher, tokens)
+    moved = describe(teacher, tokens, split.captions, tokenizer)
+    row = {token: i for i, token in enumerate(tokens)}
+    seen = [row[token] for token in ("red", "green", "roof", "wall")]
+    torch.testing.assert_close(moved[seen], own[seen])
+    meaning = (own[row["dark"]] + 2 * own[row["red"]]) / 3
+    torch.testing.assert_close(moved[row["crimson"]], 0.7 * meaning + 0.3 * own[row["crimson"]])
+    # Crimson alone is explained: other words go towards its meaning by how near they are to it, held-out ones too.
+    assert "vermilion" in HELD_OUT
+    shares = []
+    for word in ("rojo", "vermilion", "garden"):
+        way, there = moved[row[word]] - own[row[word]], meaning - own[row[word]]
+        share = float((way @ there) / (there @ there))
+        torch.testing.assert_close(way, share * there)
+        shares.append(share)
+    assert shares[1] == pytest.approx(0.7, abs=1e-4)  # to this teacher both are [UNK]
+    assert all(-1e-4 < share < 0.6 for share in (shares[0], shares[2]))
+
+
+def test_table_is_one_map_of_the_features() -> None:
+    features = torch.randn(9, 5)
+    table = EnglishTable(features, 3)
+    ids = torch.tensor([[0, 4, 8], [4, 3, 1]])
+    torch.testing.assert_close(table(ids), F.embedding(ids, table.table()))
+    torch.testing.assert_close(table.table()[4:], table.map(features[4:]))
+    torch.testing.assert_close(table.table()[:4], table.special)
+    table(ids).sum().backward()
+    assert table.special.grad is not None and table.special.grad[2].eq(0).all()
+
+
+def test_practice_sentences() -> None:
+    captions, words = ["a red roof and a blue wall", "the wall is blue"], ["garden", "vermilion", "##s", "."]
+    sentences = practice_sentences(captions, words, Paraphraser(), 40, seed=1)
+    assert sentences == practice_sentences(captions, words, Paraphraser(), 40, seed=1)
+    assert set(sentences[::4]) <= set(captions)
+    rest = " ".join(sentences)
+    assert "garden" in rest and "vermilion" not in rest and "##" not in rest
+
+
+def test_distillation_loss_by_hand() -> None:
+    given, wanted = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
+    assert distillation_loss(given, wanted).item() == pytest.approx((0 + 1) / 2)
