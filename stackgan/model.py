@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from stackgan.config import Config
+from stackgan.config.parsing import check
 from stackgan.latent.conditioning import CANet, Standardise
 from stackgan.latent.distributions import DiagonalGaussian, Distribution
 from stackgan.latent.posterior import PosteriorEncoder
-from stackgan.latent.priors import CODE_PRIORS, PRIORS
+from stackgan.latent.priors import CODE_PRIORS, PRIORS, check_latent
 from stackgan.networks.discriminator import Discriminator
 from stackgan.networks.generator import Generator
 
-__all__ = ["StackGAN", "build_discriminators"]
+__all__ = ["StackGAN", "build_discriminators", "check_choices", "has_posterior"]
 
 QUANTILES = 101  # of the training captions' log densities under p(c), kept in the checkpoint
 
@@ -23,7 +24,7 @@ class StackGAN(nn.Module):
     (text.encoder=none) have no CA_NET and a code of dimension 0. ``posterior`` is None for latent.z=gaussian.
 
     Raises:
-        ValueError: text.dim is still 0 in a conditional configuration.
+        ValueError: text.dim is still 0 in a conditional configuration; names or keys that do not fit together.
 
     >>> from stackgan.config import preset
     >>> model = StackGAN(preset("quickstart", ["text.dim=8", "generator.width=4"])).eval()
@@ -35,6 +36,7 @@ class StackGAN(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        check_choices(config)
         self.config = config
         self.code_dim = config.text.code_dim if config.text.conditional else 0
         if config.text.conditional:
@@ -43,11 +45,11 @@ class StackGAN(nn.Module):
             self.standardise = Standardise(config.text.dim)
             self.ca_net = CANet(config.text.dim, config.text.code_dim)
             self.code_prior = CODE_PRIORS[config.latent.c](config.latent, self.code_dim)
-            if config.latent.c != "gaussian":
+            if self.has_code_flow:
                 self.register_buffer("code_quantiles", torch.zeros(QUANTILES))
-        self.prior = PRIORS[config.latent.z](config.latent, self.code_dim)
+        self.prior = PRIORS[config.latent.z].build(config.latent, self.code_dim)
         self.posterior: PosteriorEncoder | None = None
-        if config.latent.encodes:
+        if has_posterior(config):
             size, latent = config.tree.sizes[-1], config.latent
             self.posterior = PosteriorEncoder(size, latent.dim, self.code_dim, latent.width)
         self.generator = Generator(config.generator, config.tree.stages, config.latent.dim, self.code_dim)
@@ -69,12 +71,28 @@ class StackGAN(nn.Module):
 
     @property
     def has_code_flow(self) -> bool:
-        """Whether p(c) is a flow, trained with the model."""
-        return self.config.text.conditional and self.config.latent.c == "flow"
+        """Whether p(c) has weights, which are trained with the model: a flow."""
+        return self.config.text.conditional and any(True for _ in self.code_prior.parameters())
 
     def no_code(self, count: int) -> Tensor:
         """The empty code (count, 0) that an unconditional generator takes."""
         return torch.zeros(count, 0, device=next(self.generator.parameters()).device)
+
+
+def has_posterior(config: Config) -> bool:
+    """Whether a posterior q(z | x, c) is trained with the generator; latent.z must be a known name."""
+    return PRIORS[config.latent.z].posterior
+
+
+def check_choices(config: Config) -> None:
+    """Raise ``ValueError`` for names of modules that no table has, and for keys that these modules do not allow."""
+    check_latent(config.latent)
+    if has_posterior(config):
+        z, hint = config.latent.z, "a prior without a posterior (gaussian)"
+        check(config.patch_side is None, "latent.z", z, f"{hint} with discriminator.patch")
+        check(not config.optim.cuda_graphs, "latent.z", z, f"{hint} with optim.cuda_graphs")
+    plain = config.latent.c == "gaussian" or not config.optim.cuda_graphs
+    check(plain, "latent.c", config.latent.c, "gaussian with optim.cuda_graphs")
 
 
 def build_discriminators(config: Config) -> nn.ModuleList:

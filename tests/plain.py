@@ -94,5 +94,5 @@ def plain_step(run: Run, batch: Batch, optimizers: Sequence[torch.optim.Adam]) -
     (torch.stack(judged).sum() + config.loss.kl * q.kl().mean() / q.mu.shape[1]).backward()
     optimizers[0].step()
     with torch.no_grad():
-        for mean, parameter in zip(run.average.parameters(), model.parameters(), strict=True):
+        for mean, parameter in zip(run.ema.parameters(), model.parameters(), strict=True):
             mean.mul_(config.optim.average).add_(parameter, alpha=1 - config.optim.average)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from stackgan.config import LatentConfig
+from stackgan.config.parsing import check
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
-from stackgan.latent.flows import FlowDistribution, flow
+from stackgan.latent.flows import FAMILIES, FlowDistribution, flow
 
-__all__ = ["CODE_PRIORS", "PRIORS", "FlowPrior", "GaussianPrior", "LearnedGaussianPrior"]
+__all__ = [
+    "CODE_PRIORS",
+    "PRIORS",
+    "FlowPrior",
+    "GaussianPrior",
+    "LearnedGaussianPrior",
+    "PriorKind",
+    "check_latent",
+]
 
 
 class GaussianPrior(nn.Module):
@@ -61,17 +71,46 @@ class FlowPrior(nn.Module):
         return self.flow.given(c.float() if self.context else None, len(c))
 
 
+@dataclass(frozen=True)
+class PriorKind:
+    """A row of :data:`PRIORS`.
+
+    Attributes:
+        build: (latent section of the configuration, C) -> the module p(z | c).
+        posterior: whether q(z | x, c) is trained with it, G as its decoder.
+        least_dim: the smallest Z.
+    """
+
+    build: Callable[[LatentConfig, int], nn.Module]
+    posterior: bool = False
+    least_dim: int = 1
+
+
 def _vae_prior(config: LatentConfig, code_dim: int) -> nn.Module:
     return LearnedGaussianPrior(config.dim, code_dim) if config.prior == "learned" else GaussianPrior(config.dim)
 
 
-# p(z | c) by name of config key latent.z, and p(c) by latent.c.
-PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
-    "gaussian": lambda config, code_dim: GaussianPrior(config.dim),
-    "vae": _vae_prior,
-    "flow": lambda config, code_dim: FlowPrior(config.dim, code_dim if config.context == "caption" else 0, config),
+def _flow_prior(config: LatentConfig, code_dim: int) -> nn.Module:
+    return FlowPrior(config.dim, code_dim if config.context == "caption" else 0, config)
+
+
+# p(z | c) by name of config key latent.z, and p(c) by latent.c. Adding one is a module and a row.
+PRIORS: dict[str, PriorKind] = {
+    "gaussian": PriorKind(lambda config, _: GaussianPrior(config.dim)),
+    "vae": PriorKind(_vae_prior, posterior=True),
+    "flow": PriorKind(_flow_prior, posterior=True, least_dim=2),
 }
 CODE_PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
     "gaussian": lambda config, code_dim: GaussianPrior(code_dim),
     "flow": lambda config, code_dim: FlowPrior(code_dim, 0, config),
 }
+
+
+def check_latent(config: LatentConfig) -> None:
+    """Raise ``ValueError`` for a name that no table has, or a dimension that its module does not take."""
+    choices = {"z": PRIORS.keys(), "c": CODE_PRIORS.keys(), "family": FAMILIES.keys()}
+    for key, names in choices.items():
+        name = getattr(config, key)
+        check(name in names, f"latent.{key}", name, "one of " + ", ".join(names))
+    least = PRIORS[config.z].least_dim
+    check(config.dim >= least, "latent.dim", config.dim, f"{least} or more with latent.z={config.z}")

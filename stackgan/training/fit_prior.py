@@ -28,7 +28,7 @@ from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
 from stackgan.latent.priors import FlowPrior
-from stackgan.model import StackGAN
+from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings
@@ -194,15 +194,19 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
             raise ValueError(f"{override!r}: only latent.* may be changed, the rest of the checkpoint is finished")
     latent = config.latent
     wanted = replace(
-        latent, z="flow" if latent.encodes else latent.z, c="flow" if config.text.conditional else latent.c
+        latent, z="flow" if has_posterior(config) else latent.z, c="flow" if config.text.conditional else latent.c
     )
     new = with_overrides(replace(config, latent=wanted), overrides)
-    if new.latent.encodes != latent.encodes or (new.latent.dim, new.latent.width) != (latent.dim, latent.width):
+    check_choices(new)
+    if has_posterior(new) != has_posterior(config) or (new.latent.dim, new.latent.width) != (
+        latent.dim,
+        latent.width,
+    ):
         raise ValueError(
             "latent.z, latent.dim and latent.width of a finished checkpoint cannot be changed beyond vae → flow: "
             "its posterior and its generator were trained with them"
         )
-    if not new.latent.encodes and not (config.text.conditional and new.latent.c == "flow"):
+    if not has_posterior(new) and not (config.text.conditional and new.latent.c == "flow"):
         raise ValueError("nothing to fit: the checkpoint has no posterior (latent.z=gaussian) and no captions")
     return new
 

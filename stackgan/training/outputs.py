@@ -68,15 +68,15 @@ class SampleSheet:
 
     def __call__(self, run: Run) -> Path:
         seeds = range(SAMPLE_SEEDS)
-        pipe = StackGANPipeline(run.average, None)
+        pipe = StackGANPipeline(run.ema, None)
         rows: list[tuple[str, Sequence[Any]]] = []
         if self.embeddings is None:
             rows = [(f"seeds {s}–{s + 3}", pipe(seeds=range(s, s + 4)).images) for s in range(0, 48, 4)]
         else:
             for caption, e in zip(self.captions, self.embeddings, strict=True):
                 rows.append((caption, pipe(embeddings=e[None], seeds=seeds).images))
-        if run.average.posterior is not None:
-            rows += self._photo_rows(run.average)
+        if run.ema.posterior is not None:
+            rows += self._photo_rows(run.ema)
         self.folder.mkdir(exist_ok=True)
         file = self.folder / f"{run.progress.images:010d}.png"
         caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(file)
@@ -106,7 +106,7 @@ class Evaluator:
 
     def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
         """The figures, and whether the distance is the least so far, which the run remembers."""
-        pipe = StackGANPipeline(run.average, self.encoder)
+        pipe = StackGANPipeline(run.ema, self.encoder)
         figures = quick_figures(pipe, self.split, self.network, self.config.eval.count, self.config.train.seed)
         distance = figures["kernel_distance" if self.network is not None else "pyramid_distance"]
         best = distance < run.progress.best
@@ -203,7 +203,7 @@ class Publisher:
         facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
         if self.start is not None:
             facts["started_from"] = dict(self.start.trained)
-        weights = run.average.state_dict()
+        weights = run.ema.state_dict()
         publish(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
 
     def _examples(self, config: Config) -> list[str]:

@@ -74,7 +74,7 @@ class Run:
 
     config: Config
     model: StackGAN
-    average: StackGAN
+    ema: StackGAN
     discriminators: nn.ModuleList
     optimizers: dict[str, torch.optim.Adam]
     device: torch.device
@@ -129,7 +129,7 @@ class Run:
         below it that it fits: crops of a finer stage look like whole images of a coarser one.
         """
         fresh = copy_weights(start.model, self.model, start.folder)
-        copy_weights(start.model, self.average, start.folder)
+        copy_weights(start.model, self.ema, start.folder)
         modules = {name.split(".")[0] for name in fresh}
         if start.discriminators is None:
             return sorted(modules | {"discriminators"})
@@ -179,7 +179,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.ema.state_dict(),
             "discriminators": self.discriminators.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
@@ -193,7 +193,7 @@ class Run:
         Raises:
             ValueError: the networks were others when it was saved; nothing has been changed then.
         """
-        networks = {"model": self.model, "average": self.average, "discriminators": self.discriminators}
+        networks = {"model": self.model, "average": self.ema, "discriminators": self.discriminators}
         for name, network in networks.items():
             _must_fit(network, state[name], f"{file}: what was saved as {name!r}")
         for name, network in networks.items():

@@ -48,7 +48,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     scalars = run.update(update_networks, batch, phase)
     if phase.generator_learns:
         decay = average_decay(config.optim.average, step, config.optim.average_ramp)
-        update_average(run.average, run.model, decay)
+        update_average(run.ema, run.model, decay)
     return scalars
 
 

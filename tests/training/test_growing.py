@@ -7,6 +7,7 @@ import torch
 
 from stackgan.config import Config, preset
 from stackgan.data.sampler import Batch
+from stackgan.model import check_choices
 from stackgan.training.batchnorm import standing_statistics
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
@@ -76,15 +77,15 @@ def test_a_crop_costs_about_what_the_first_stage_does() -> None:
 def test_recalibration_leaves_frozen_stages_alone() -> None:
     config = _config(*GROWN)
     run = Run.start(config, torch.device("cpu"))
-    before = _weights(run.average)
-    standing_statistics(run.average, torch.randn(8, 6).numpy(), 8, 4)
-    changed = {name for name, tensor in run.average.state_dict().items() if not torch.equal(tensor, before[name])}
+    before = _weights(run.ema)
+    standing_statistics(run.ema, torch.randn(8, 6).numpy(), 8, 4)
+    changed = {name for name, tensor in run.ema.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith(("generator.stages.1.", "generator.heads.1.")) for name in changed)
 
 
 def test_a_new_stage_begins_with_the_discriminator_below() -> None:
     low = Run.start(_config(), torch.device("cpu"))
-    start = Start(Path("low"), low.config, low.average.state_dict(), low.discriminators.state_dict(), None, {})
+    start = Start(Path("low"), low.config, low.ema.state_dict(), low.discriminators.state_dict(), None, {})
     run = Run.start(_config(*GROWN, "train.seed=5"), torch.device("cpu"))
     assert run.start_from(start) == ["discriminator128 (from 64 px)", "generator"]
     for net in run.nets:
@@ -104,11 +105,12 @@ def test_a_new_stage_begins_with_the_discriminator_below() -> None:
         ([*GROWN, "loss.diversity=1"], "loss.diversity"),
         ([*GROWN, "latent.z=vae"], "latent.z"),
         (["optim.cuda_graphs=true", "latent.c=flow"], "optim.cuda_graphs"),
+        (["optim.cuda_graphs=true", "latent.z=vae"], "optim.cuda_graphs"),
     ],
 )
 def test_keys_that_do_not_go_together(keys: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _config(*keys)
+        check_choices(_config(*keys))
 
 
 def test_recorded_steps_need_a_gpu() -> None:

@@ -17,6 +17,7 @@ from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config, preset
 from stackgan.data.prepared import PreparedWriter, Record
 from stackgan.latent.flows import FAMILIES
+from stackgan.model import has_posterior
 from stackgan.pipeline import StackGANPipeline
 from stackgan.training.loop import train
 from stackgan.training.state import Run
@@ -92,7 +93,7 @@ def _check_step(config: Config) -> None:
     assert all(torch.isfinite(value) for value in scalars.values())
     if config.loss.penalty:
         assert any(name.endswith("penalty") for name in scalars)
-    assert config.latent.encodes == ("vae/active_units" in scalars)
+    assert has_posterior(config) == ("vae/active_units" in scalars)
     after = {f"m.{k}": v for k, v in run.model.named_parameters()}
     after |= {f"d.{k}": v for k, v in run.discriminators.named_parameters()}
     # inside its margins, hinge pushes a logit's bias up as much as down
@@ -100,9 +101,7 @@ def _check_step(config: Config) -> None:
     assert not still, f"did not move: {still}"
     assert all(p.requires_grad for p in run.discriminators.parameters())
     moved = [
-        n
-        for (n, a), b in zip(run.average.named_parameters(), run.model.parameters(), strict=True)
-        if torch.equal(a, b)
+        n for (n, a), b in zip(run.ema.named_parameters(), run.model.parameters(), strict=True) if torch.equal(a, b)
     ]
     assert len(moved) < len(before), "the average is a module of its own"
 

@@ -140,7 +140,7 @@ def test_a_legacy_step_is_the_plain_one(overrides: tuple[str, ...]) -> None:
     _assert_equal(_gradients(run), {name: moved_by[parameter] for name, parameter in _parameters(plain).items()})
     _assert_equal(_buffers(run), _buffers(plain))
     # Adam divides a gradient that is nearly nought by itself, so that rounding shows in what it moves
-    _assert_equal(dict(run.average.named_parameters()), dict(plain.average.named_parameters()), 1e-8)
+    _assert_equal(dict(run.ema.named_parameters()), dict(plain.ema.named_parameters()), 1e-8)
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # the yardstick reads its losses

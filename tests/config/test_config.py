@@ -79,8 +79,20 @@ def test_json_is_strict(change, word: str) -> None:  # type: ignore[no-untyped-d
         Config.from_dict(values)
 
 
-def test_flow_families_are_those_that_exist() -> None:
-    from stackgan.config import FLOW_FAMILIES
-    from stackgan.latent.flows import FAMILIES
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("latent.z=new", ["latent.z", "gaussian, vae, flow"]),
+        ("latent.c=new", ["latent.c", "gaussian, flow"]),
+        ("latent.family=new", ["latent.family", "nice", "nsf"]),
+        ("latent.z=flow latent.dim=1", ["latent.dim", "2 or more"]),
+    ],
+)
+def test_names_of_modules_are_checked_where_they_meet_classes(override: str, words: list[str]) -> None:
+    from stackgan.model import StackGAN, check_choices
 
-    assert set(FLOW_FAMILIES) == set(FAMILIES)
+    config = preset("modern", ["text.dim=4", *override.split()])
+    for act in (check_choices, StackGAN):
+        with pytest.raises(ValueError) as caught:
+            act(config)
+        assert all(word in str(caught.value) for word in words)

@@ -1,0 +1,52 @@
+"""The whole configuration: frozen sections, a table of presets, strict JSON in and out.
+
+A preset is a full configuration; ``section.key=value`` on the command line changes one key of it. Unknown keys,
+wrong types and values out of range raise a ``ValueError`` that names the key. Names of latent modules are checked
+where they meet classes (:func:`stackgan.model.check_choices`).
+
+>>> config = preset("quickstart", ["optim.batch_size=8"])
+>>> config.optim.batch_size
+8
+>>> Config.from_dict(config.to_dict()) == config
+True
+"""
+
+from stackgan.config.presets import PRESETS, preset
+from stackgan.config.root import Config, with_overrides
+from stackgan.config.sections import (
+    AUGMENTATIONS,
+    BASE_SIZE,
+    MAX_SEED,
+    AugmentConfig,
+    CompactConfig,
+    DiscriminatorConfig,
+    EvalConfig,
+    GeneratorConfig,
+    LatentConfig,
+    LossConfig,
+    OptimConfig,
+    TextConfig,
+    TrainConfig,
+    TreeConfig,
+)
+
+__all__ = [
+    "AUGMENTATIONS",
+    "BASE_SIZE",
+    "MAX_SEED",
+    "PRESETS",
+    "AugmentConfig",
+    "CompactConfig",
+    "Config",
+    "DiscriminatorConfig",
+    "EvalConfig",
+    "GeneratorConfig",
+    "LatentConfig",
+    "LossConfig",
+    "OptimConfig",
+    "TextConfig",
+    "TrainConfig",
+    "TreeConfig",
+    "preset",
+    "with_overrides",
+]

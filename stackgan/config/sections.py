@@ -1,0 +1,379 @@
+"""The sections of the configuration, a frozen dataclass each: what a key means, and which values it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stackgan.config.parsing import check
+
+__all__ = [
+    "AUGMENTATIONS",
+    "BASE_SIZE",
+    "MAX_SEED",
+    "AugmentConfig",
+    "CompactConfig",
+    "DiscriminatorConfig",
+    "EvalConfig",
+    "GeneratorConfig",
+    "LatentConfig",
+    "LossConfig",
+    "OptimConfig",
+    "TextConfig",
+    "TrainConfig",
+    "TreeConfig",
+]
+
+BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
+MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
+AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
+
+
+@dataclass(frozen=True)
+class TreeConfig:
+    """The tree: ``stages`` resolutions, 64 px doubled at each."""
+
+    stages: int = 1
+
+    def __post_init__(self) -> None:
+        check(1 <= self.stages <= 5, "tree.stages", self.stages, "1 to 5 (64 to 1024 px)")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(BASE_SIZE << stage for stage in range(self.stages))
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Where embeddings come from and how they become conditioning codes.
+
+    ``encoder``: ``compact`` (trained with the run and shipped in the checkpoint), a transformers hub name or
+    folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
+    ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
+    the whole unit variance, measured on the training captions. ``reword``: the share of captions that training sees
+    cut short or in other words, as people type them (:mod:`stackgan.captions.augmentation`).
+    """
+
+    encoder: str = "compact"
+    pooling: str = "auto"
+    dim: int = 0
+    code_dim: int = 128
+    standardise: bool = True
+    reword: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
+        poolings = ("auto", "mean", "cls", "eos", "pooler", "last")
+        check(self.pooling in poolings, "text.pooling", self.pooling, "one of " + ", ".join(poolings))
+        check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
+        check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
+        check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")
+        reads = self.encoder != "none" and not self.encoder.startswith("precomputed:")
+        check(not self.reword or reads, "text.reword", self.reword, f"0 with text.encoder={self.encoder}, no reader")
+
+    @property
+    def conditional(self) -> bool:
+        return self.encoder != "none"
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """The compact caption encoder: its size, and its training by image–caption contrast.
+
+    ``vocabulary``: of word pieces. ``teacher``: a transformers sentence encoder (hub name or folder) that gives the
+    encoder ordinary English, 12,000 to 20,000 pieces of it for ``vocabulary``; none when empty. ``distil`` and
+    ``paraphrase``: weights of answering as the teacher does, and of captions in other words, beside the contrast.
+    """
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    dim: int = 256
+    vocabulary: int = 4000
+    max_tokens: int = 64
+    steps: int = 1500
+    batch_size: int = 96
+    learning_rate: float = 1e-3
+    image_size: int = 64
+    teacher: str = ""
+    distil: float = 1.0
+    paraphrase: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "dim", "steps", "batch_size", "learning_rate", "image_size"):
+            check(getattr(self, name) > 0, f"compact.{name}", getattr(self, name), "above 0")
+        check(
+            self.width % self.heads == 0,
+            "compact.width",
+            self.width,
+            f"a multiple of compact.heads={self.heads}",
+        )
+        check(self.vocabulary >= 100, "compact.vocabulary", self.vocabulary, "100 or more")
+        for name in ("distil", "paraphrase"):
+            check(getattr(self, name) >= 0, f"compact.{name}", getattr(self, name), "0 or more")
+        check(self.max_tokens >= 8, "compact.max_tokens", self.max_tokens, "8 or more")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """The latent modules: z, the picture's style, and c's marginal, what captions look like.
+
+    ``z``: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder)
+    or ``flow`` (the same, and the prior is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``, ``standard`` or
+    ``learned`` N(m(c), s(c)). ``context``: what a flow prior looks at: ``none``, p(z), or the ``caption``, p(z | c),
+    which fits styles to captions like the training's and worse ones to new combinations of words. ``c``: ``gaussian``
+    or ``flow``, p(c) for pictures without text and for the density of captions. ``family``, ``steps``, ``hidden``:
+    the flows. ``width``: of q(z | x, c). ``beta``: weight of KL(q ‖ p), which is a mean over batch and dimensions,
+    reached after the first ``warm_up`` (a share) of the run; ``free_bits``: nats a dimension below which it costs
+    nothing. ``reconstruction``, ``features``: weights of the mean absolute error of pictures, and of the
+    discriminators' features.
+    """
+
+    z: str = "gaussian"
+    dim: int = 100
+    prior: str = "standard"
+    context: str = "none"
+    c: str = "gaussian"
+    family: str = "glow"
+    steps: int = 6
+    hidden: int = 128
+    width: int = 32
+    beta: float = 1.0
+    warm_up: float = 0.1
+    free_bits: float = 0.02
+    reconstruction: float = 40.0
+    features: float = 2.0
+
+    def __post_init__(self) -> None:
+        check(self.prior in ("standard", "learned"), "latent.prior", self.prior, "standard or learned")
+        check(self.context in ("none", "caption"), "latent.context", self.context, "none or caption")
+        check(self.dim >= 1, "latent.dim", self.dim, "1 or more")
+        for name in ("steps", "hidden", "width"):
+            check(getattr(self, name) >= 1, f"latent.{name}", getattr(self, name), "1 or more")
+        for name in ("beta", "free_bits", "reconstruction", "features"):
+            check(getattr(self, name) >= 0, f"latent.{name}", getattr(self, name), "0 or more")
+        check(0 <= self.warm_up <= 1, "latent.warm_up", self.warm_up, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
+
+    ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one
+    before. ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage.
+    ``image_skip``: a later stage's image is the bicubically enlarged image of the stage before plus what its head
+    adds (fused blocks alone; the output skips of StyleGAN2, arXiv:1912.04958, figure 7).
+    """
+
+    block: str = "fused"
+    width: int = 32
+    narrowest: int = 4
+    residuals: int = 1
+    image_skip: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.block in ("legacy", "fused"), "generator.block", self.block, "legacy or fused")
+        check(self.width >= 4, "generator.width", self.width, "4 or more")
+        check(self.narrowest >= 4, "generator.narrowest", self.narrowest, "4 or more")
+        check(self.residuals >= 0, "generator.residuals", self.residuals, "0 or more")
+        skips = self.block == "fused" or not self.image_skip
+        check(skips, "generator.image_skip", self.image_skip, "false with generator.block=legacy")
+        narrow = self.block == "fused" or self.narrowest == 4
+        check(narrow, "generator.narrowest", self.narrowest, "4 with generator.block=legacy")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """``block``: ``legacy`` (published: BatchNorm) or ``residual`` (no normalisation).
+
+    ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
+    ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
+    head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
+    ``minibatch_std``: the residual trunk's last features are told how much four pictures of the batch differ.
+    ``patch``: side in pixels of the random crops that the discriminators of larger stages judge, a power of two from
+    64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage
+    of G is then computed at the crop alone.
+    """
+
+    block: str = "residual"
+    width: int = 32
+    condition: str = "embedding"
+    unconditional: bool = True
+    match: float = 0.0
+    minibatch_std: bool = False
+    patch: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
+        check(self.width >= 2, "discriminator.width", self.width, "2 or more")
+        conditions = ("code", "embedding")
+        check(self.condition in conditions, "discriminator.condition", self.condition, "code or embedding")
+        check(self.match >= 0, "discriminator.match", self.match, "0 or more")
+        fits = self.block == "residual" or not self.minibatch_std
+        check(fits, "discriminator.minibatch_std", self.minibatch_std, "false with discriminator.block=legacy")
+        power = self.patch == 0 or (self.patch >= BASE_SIZE and self.patch & (self.patch - 1) == 0)
+        check(power, "discriminator.patch", self.patch, "0 (whole images) or a power of two from 64")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """``adversarial``: ``bce`` (published targets), ``hinge``, or ``relativistic`` (real and fake in pairs).
+
+    ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
+    (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
+    caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty
+    on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
+    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty
+    at generated pictures too (R2, as R3GAN has it). ``kl``: weight of CA_NET's KL, which is a mean over batch and
+    dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all). ``contrast``: weight of
+    the contrast of generated pictures with captions, read by the compact encoder's image half
+    (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption, until
+    they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``: weight of
+    the colour consistency between stages. ``coarse``: weight of the adversarial loss of the first stage's
+    discriminator on the finest images averaged down to 64 px, on a quarter of the batch, where the lower stages are
+    frozen (optim.lower_rate=0).
+    """
+
+    adversarial: str = "hinge"
+    mismatch: str = "caption"
+    mismatch_hard: float = 0.0
+    penalty: float = 0.1
+    penalty_power: int = 2
+    penalty_every: int = 8
+    penalty_fakes: bool = False
+    kl: float = 0.05
+    contrast: float = 0.0
+    diversity: float = 0.0
+    diversity_share: float = 0.5
+    colour: float = 0.0
+    coarse: float = 0.0
+
+    def __post_init__(self) -> None:
+        kinds = ("bce", "hinge", "relativistic")
+        check(self.adversarial in kinds, "loss.adversarial", self.adversarial, "one of " + ", ".join(kinds))
+        check(self.mismatch in ("photo", "caption"), "loss.mismatch", self.mismatch, "photo or caption")
+        check(0 <= self.mismatch_hard <= 1, "loss.mismatch_hard", self.mismatch_hard, "between 0 and 1")
+        check(self.penalty >= 0, "loss.penalty", self.penalty, "0 or more")
+        check(self.penalty_power in (2, 4, 6), "loss.penalty_power", self.penalty_power, "2, 4 or 6")
+        check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
+        check(self.kl >= 0, "loss.kl", self.kl, "0 or more")
+        check(self.contrast >= 0, "loss.contrast", self.contrast, "0 or more")
+        check(self.diversity >= 0, "loss.diversity", self.diversity, "0 or more")
+        check(0 < self.diversity_share <= 1, "loss.diversity_share", self.diversity_share, "above 0, at most 1")
+        check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
+        check(self.coarse >= 0, "loss.coarse", self.coarse, "0 or more")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """DiffAugment (arXiv:2006.10738) on everything a discriminator sees: names joined by commas, or empty."""
+
+    policy: str = ""
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            check(name in AUGMENTATIONS, "augment.policy", name, "made of " + ", ".join(AUGMENTATIONS))
+        check(0 <= self.probability <= 1, "augment.probability", self.probability, "between 0 and 1")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.policy.split(",") if name.strip())
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
+
+    ``standing``: pictures that the average's BatchNorm statistics are measured on wherever it is saved, shown or
+    evaluated, 0 takes over the live generator's, as published.
+    ``discriminator_first``: until so many pictures are seen, G and its average stand still and the discriminators
+    learn alone: for a start from a checkpoint that brings none (``--start-from``), whose G a fresh one would spoil.
+    ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
+    this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
+    products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
+    in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
+    under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
+    size would be, with discriminator.match a caption's rivals are those of its part, and with
+    discriminator.minibatch_std a picture's neighbours. G paints the batch in one.
+    ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
+    and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
+    are). ``cuda_graphs``: a step is recorded once and replayed, on a GPU: the same step without the time that Python
+    takes to launch its kernels; for latent.z=gaussian and latent.c=gaussian.
+    ``lower_rate``: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent
+    modules, the lower stages and their discriminators. 0 freezes them (no gradient, their BatchNorm statistics stay):
+    for a tree that is grown stage by stage with ``--start-from``.
+    """
+
+    batch_size: int = 16
+    lr_generator: float = 2e-4
+    lr_discriminator: float = 4e-4
+    beta1: float = 0.0
+    beta2: float = 0.99
+    average: float = 0.999
+    average_ramp: bool = True
+    standing: int = 0
+    discriminator_first: int = 0
+    decay_images: int = 0
+    decay_from: float = 1.0
+    precision: str = "bf16"
+    channels_last: bool = True
+    accumulate: int = 1
+    checkpointing: bool = False
+    compile: bool = False
+    cuda_graphs: bool = False
+    lower_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 2, "optim.batch_size", self.batch_size, "2 or more (BatchNorm, wrong pairs)")
+        for name in ("lr_generator", "lr_discriminator"):
+            check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
+        for name in ("beta1", "beta2", "average"):
+            check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
+        for name in ("standing", "discriminator_first"):
+            check(getattr(self, name) >= 0, f"optim.{name}", getattr(self, name), "0 or more")
+        check(self.decay_images >= 0, "optim.decay_images", self.decay_images, "0 or more")
+        check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
+        check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
+        fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
+        parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more a part"
+        check(fits and self.batch_size // self.accumulate >= 2, "optim.accumulate", self.accumulate, parts)
+        check(0 <= self.lower_rate <= 1, "optim.lower_rate", self.lower_rate, "between 0 and 1")
+        both = self.checkpointing and self.compile
+        check(not both, "optim.compile", self.compile, "false with optim.checkpointing (compiled code plans memory)")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how often. ``images``: images seen; ``minutes``: training time over all resumes, 0 for no limit."""
+
+    images: int = 1_000_000
+    minutes: float = 0.0
+    save_minutes: float = 10.0
+    sample_minutes: float = 2.0
+    log_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.images >= 1, "train.images", self.images, "1 or more")
+        check(self.minutes >= 0, "train.minutes", self.minutes, "0 (no limit) or more")
+        check(self.save_minutes > 0, "train.save_minutes", self.save_minutes, "above 0")
+        check(self.sample_minutes > 0, "train.sample_minutes", self.sample_minutes, "above 0")
+        check(self.log_steps >= 1, "train.log_steps", self.log_steps, "1 or more")
+        check(0 <= self.seed < 2**32, "train.seed", self.seed, "between 0 and 4294967295")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Small evaluations of the average during training, logged, the best average kept as RUN/best.
+
+    ``every``: minutes of training between two, 0 for none. ``count``: pictures. ``features``: folder of a feature
+    network whose kernel distance decides which is best; without one the distance in plain picture statistics does.
+    """
+
+    every: float = 0.0
+    count: int = 300
+    features: str = ""
+
+    def __post_init__(self) -> None:
+        check(self.every >= 0, "eval.every", self.every, "0 (never) or more minutes")
+        check(self.count >= 10, "eval.count", self.count, "10 or more")

@@ -1,0 +1,213 @@
+"""Before the first step: data and configuration checked, captions embedded, networks made or resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stackgan.captions.augmentation import reworded_captions
+from stackgan.captions.hard_negatives import swapped_captions
+from stackgan.checkpoint import load_state
+from stackgan.config import Config
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.sampler import Reworded, Sampler
+from stackgan.io.files import write_atomic
+from stackgan.model import check_choices
+from stackgan.text.base import TextEncoder
+from stackgan.text.compact import CompactEncoder
+from stackgan.text.contrastive import train_compact_encoder
+from stackgan.text.load import caption_embeddings, load_text_encoder
+from stackgan.training.state import Run
+from stackgan.training.warm_start import Start, copy_text_encoder
+
+__all__ = ["TrainingSetup", "check_data", "prepare_text", "set_up"]
+
+# Keys that may differ when a run is resumed: how long, how often and in how much memory, not what is trained.
+FREE_ON_RESUME = (
+    "optim.checkpointing",
+    "optim.compile",
+    "eval.every",
+    "eval.count",
+    "eval.features",
+    "train.images",
+    "train.minutes",
+    "train.save_minutes",
+    "train.sample_minutes",
+    "train.log_steps",
+)
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What the loop works with.
+
+    Attributes:
+        encoder: of captions; None for unconditional training and precomputed embeddings.
+        embeddings: of the training captions, (captions, T); None for unconditional training.
+        run: resumed, or about to make its first step.
+    """
+
+    prepared: PreparedFolder
+    encoder: TextEncoder | None
+    embeddings: NDArray[np.float32] | None
+    sampler: Sampler
+    run: Run
+
+
+def set_up(
+    prepared: PreparedFolder, run_folder: Path, config: Config, start: Start | None, device: torch.device
+) -> TrainingSetup:
+    """Everything for the first step, or for the next one of a run that stands in ``run_folder``.
+
+    The resolved configuration is printed and saved; see :func:`stackgan.training.loop.train` for what is raised.
+    """
+    split = prepared.train
+    if start is not None:
+        copy_text_encoder(start, run_folder)
+    encoder, embeddings, config = prepare_text(run_folder, split, config, device)
+    _settle_config(run_folder, prepared, config)
+    print(config.to_json(), end="")
+    sampler = Sampler(
+        split,
+        embeddings,
+        size=config.tree.sizes[-1],
+        batch_size=config.optim.batch_size,
+        seed=config.train.seed,
+        mismatch=config.loss.mismatch,
+        hard=config.loss.mismatch_hard,
+        swapped=_swapped_embeddings(split, encoder, config),
+        reworded=_reworded(split, encoder, config),
+        device=device,
+    )
+    run = Run.start(config, device)
+    if config.loss.contrast:
+        run.reader = cast(CompactEncoder, encoder).to(device)
+    _begin(run, run_folder / "state.pt", start, embeddings)
+    return TrainingSetup(prepared, encoder, embeddings, sampler, run)
+
+
+def _begin(run: Run, state_file: Path, start: Start | None, embeddings: NDArray[np.float32] | None) -> None:
+    """Resume from ``state_file``, or take over the weights of ``start``, or measure what fresh networks need."""
+    config = run.config
+    if state_file.exists():
+        run.restore(load_state(state_file), state_file)
+        print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
+    elif start is not None:
+        new = run.start_from(start)
+        print(f"starting from {start.folder}; new here: {', '.join(new) or 'nothing'}")
+        if "discriminators" in new and not config.optim.discriminator_first:
+            print("they will spoil the generator before they have learned: try optim.discriminator_first=100000")
+    elif embeddings is not None and config.text.standardise:
+        measured = torch.from_numpy(np.array(embeddings)).to(run.device)  # a copy: the cache is read-only
+        run.model.standardise.measure(measured)
+        run.ema.standardise.measure(measured)
+
+
+def check_data(prepared: PreparedFolder, config: Config) -> None:
+    check_choices(config)
+    if config.loss.contrast and config.text.encoder != "compact":
+        raise ValueError(
+            f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the compact "
+            "encoder has an image half to read pictures with; use text.encoder=compact or loss.contrast=0"
+        )
+    if prepared.size != config.tree.sizes[-1]:
+        stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
+        raise ValueError(
+            f"{prepared.path}: prepared for {prepared.size} px, the tree ends at {config.tree.sizes[-1]} px; "
+            f"prepare with --size {config.tree.sizes[-1]} or train with tree.stages={stages}"
+        )
+
+
+def prepare_text(
+    run_folder: Path, split: PreparedSplit, config: Config, device: torch.device | None = None
+) -> tuple[TextEncoder | None, NDArray[np.float32] | None, Config]:
+    """The run's text encoder (trained now, loaded, or None), all training embeddings, and text.dim filled in."""
+    name = config.text.encoder
+    encoder: TextEncoder | None = None
+    if name == "none":
+        return None, None, config
+    if name.startswith("precomputed:"):
+        embeddings: NDArray[np.float32] = split.embeddings(name.partition(":")[2])
+    else:
+        folder = run_folder / "text"
+        if folder.is_dir():
+            encoder = load_text_encoder(str(folder), config.text.pooling)
+        else:
+            if name == "compact":
+                encoder = train_compact_encoder(split, config.compact, seed=config.train.seed, progress=True)
+            else:
+                encoder = load_text_encoder(name, config.text.pooling)
+            partial = run_folder / "text.partial"
+            encoder.save(partial)
+            partial.replace(folder)
+        if device is not None:
+            encoder.to(device)
+        embeddings = caption_embeddings(split, encoder)
+    dim = int(embeddings.shape[1])
+    if config.text.dim not in (0, dim):
+        raise ValueError(f"text.dim is {config.text.dim}, but {name} gives {dim} dimensions: leave it at 0")
+    return encoder, embeddings, replace(config, text=replace(config.text, dim=dim))
+
+
+def _swapped_embeddings(
+    split: PreparedSplit, encoder: TextEncoder | None, config: Config
+) -> NDArray[np.float32] | None:
+    """Embeddings of captions with two words swapped, where the run has a use for them and an encoder."""
+    if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
+        return None
+    pairs = zip(split.captions, swapped_captions(split.captions, seed=0), strict=True)
+    return caption_embeddings(split, encoder, told=("swapped", [other or caption for caption, other in pairs]))
+
+
+def _reworded(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> Reworded | None:
+    """Captions as people type them, where the run is to see some."""
+    if encoder is None or not config.text.reword:
+        return None
+    told = reworded_captions(split.captions, seed=0)
+    embeddings = caption_embeddings(split, encoder, told=("reworded", [rewording.text for rewording in told]))
+    return Reworded(embeddings, [rewording.words for rewording in told], config.text.reword)
+
+
+def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> None:
+    """Save the resolved configuration, or compare it with the one this run was started with."""
+    file = run_folder / "config.json"
+    now = {"data": prepared.identity, **config.to_dict()}
+    if file.exists():
+        try:
+            before = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: not valid JSON ({error}); start a new run folder") from None
+        before = _with_defaults(before, now)
+        changed = sorted(_flat(before).items() ^ _flat(now).items(), key=lambda item: item[0])
+        changed = [item for item in changed if item[0] not in FREE_ON_RESUME]
+        if changed:
+            key = changed[0][0]
+            raise ValueError(
+                f"{run_folder}: this run was started with {key}={_flat(before).get(key)!r}, now it is "
+                f"{_flat(now).get(key)!r}; give the same settings to resume, or another --run folder"
+            )
+    write_atomic(file, (json.dumps(now, indent=2) + "\n").encode())
+
+
+def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """``before`` with the defaults of keys that are younger than the run: they stand for what was done then."""
+    defaults = Config().to_dict()
+    return before | {
+        section: {key: defaults[section][key] for key in keys} | before.get(section, {})
+        for section, keys in now.items()
+        if isinstance(keys, dict)
+    }
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value})
+    return flat
