@@ -7,17 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.config import DiscriminatorConfig
+from stackgan.networks.fast_ops import planes_of_taps
 from stackgan.networks.layers import (
-    Blocks,
     LeakyBlock,
     MinibatchStd,
     ResidualDown,
     conv3x3,
     kaiming_init,
     orthogonal_init,
-    planes_of_taps,
     spread,
 )
+from stackgan.networks.recompute import Blocks
 
 __all__ = ["Discriminator"]
 
@@ -37,7 +37,10 @@ class LegacyTrunk(Blocks, nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """Several batches at once, each with statistics of its own, as :class:`~layers.BatchNormByGroup` has them."""
+        """Several batches at once, each with statistics of its own.
+
+        As :class:`~stackgan.networks.fast_ops.BatchNormByGroup` has them.
+        """
         for block in self:
             x = self.through(block, x, groups)
         return x

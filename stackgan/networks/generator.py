@@ -1,4 +1,8 @@
-"""The generator tree: (z, c) -> one image a stage, 64 px doubled at each; one class, two families of blocks."""
+"""The generator tree: (z, c) -> one image a stage, 64 px doubled at each; one class, two families of blocks.
+
+This is the trained module. Inference runs through its fast form, :mod:`stackgan.networks.fast_generator`, which
+:class:`~stackgan.pipeline.StackGANPipeline` makes of it (``pipe.generator``): the same images, fewer multiply-adds.
+"""
 
 from collections.abc import Iterator
 from typing import cast
@@ -9,7 +13,6 @@ from torch import Tensor, nn
 
 from stackgan.config import GeneratorConfig
 from stackgan.networks.layers import (
-    Blocks,
     FusedBlock,
     FusedNorm,
     GatedBlock,
@@ -20,6 +23,7 @@ from stackgan.networks.layers import (
     orthogonal_init,
 )
 from stackgan.networks.patches import PatchPlaces
+from stackgan.networks.recompute import Blocks
 
 __all__ = ["Generator", "enlarged"]
 

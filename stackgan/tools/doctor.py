@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from stackgan.networks.fast_generator import onednn_works
+from stackgan.networks.fast_parts import onednn_works
 from stackgan.runtime.allocator import keep_pages
 from stackgan.runtime.compiler import cpp_compiler
 from stackgan.version import __version__

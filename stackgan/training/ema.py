@@ -1,7 +1,7 @@
 """The average of G: a second module that follows the live one by name."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["average_decay", "update_average"]
 
@@ -22,10 +22,18 @@ def update_average(average: nn.Module, live: nn.Module, decay: float) -> None:
     Raises:
         ValueError: the modules' parameter names differ.
     """
-    theirs = dict(live.named_parameters())
-    mine = dict(average.named_parameters())
-    if mine.keys() != theirs.keys():
+    of_live: dict[str, Tensor] = dict(live.named_parameters())
+    of_average: dict[str, Tensor] = dict(average.named_parameters())
+    if of_average.keys() != of_live.keys():
         raise ValueError("the average and the live module have different parameters")
-    torch._foreach_lerp_([mine[name] for name in mine], [theirs[name] for name in mine], 1 - decay)
+    means, values = list(of_average.values()), [of_live[name] for name in of_average]
     buffers = dict(live.named_buffers())
-    torch._foreach_copy_(list(average.buffers()), [buffers[name] for name, _ in average.named_buffers()])
+    copies, originals = list(average.buffers()), [buffers[name] for name, _ in average.named_buffers()]
+    if hasattr(torch, "_foreach_lerp_") and hasattr(torch, "_foreach_copy_"):  # undocumented: one launch for all
+        torch._foreach_lerp_(means, values, 1 - decay)
+        torch._foreach_copy_(copies, originals)
+        return
+    for mean, value in zip(means, values, strict=True):
+        mean.lerp_(value, 1 - decay)
+    for copy, original in zip(copies, originals, strict=True):
+        copy.copy_(original)

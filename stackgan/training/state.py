@@ -16,7 +16,7 @@ from stackgan.config import Config
 from stackgan.data.sampler import Batch
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.networks.discriminator import Discriminator
-from stackgan.networks.layers import set_checkpointing
+from stackgan.networks.recompute import set_checkpointing
 from stackgan.runtime.compiler import need_compiler
 from stackgan.text.compact import CompactEncoder
 from stackgan.training.cuda_graphs import RecordedSteps

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import stackgan.networks.fast_generator as fast_generator
+import stackgan.networks.fast_parts as fast_parts
 from stackgan.config import PRESETS, GeneratorConfig
 from stackgan.networks.fast_generator import FastGenerator
 from stackgan.networks.generator import Generator
@@ -140,12 +141,12 @@ def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.Mo
     with torch.inference_mode():
         packed = FastGenerator(generator)(z, c)
         monkeypatch.setattr(torch.ops, "mkldnn", object())
-        fast_generator.onednn_works.cache_clear()
+        fast_parts.onednn_works.cache_clear()
         try:
-            assert not fast_generator.onednn_works(torch.float32)
+            assert not fast_parts.onednn_works(torch.float32)
             assert worst(FastGenerator(generator)(z, c), packed) < 1e-5
         finally:
-            fast_generator.onednn_works.cache_clear()
+            fast_parts.onednn_works.cache_clear()
 
 
 def test_pipeline_paints_the_size_that_is_asked_for() -> None:
@@ -170,9 +171,9 @@ def test_upsampling_and_convolution_are_one_transposed_convolution(side: tuple[i
     torch.manual_seed(0)
     x, weight, bias = torch.randn(2, 3, *side).double(), torch.randn(4, 3, 3, 3).double(), torch.randn(4).double()
     expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, bias, padding=1)
-    assert worst([fast_generator._Conv(weight, bias, doubles=True)(x)], [expected]) < 1e-12
-    assert worst([fast_generator._Products(weight, bias)(x)], [expected]) < 1e-12
-    assert worst([fast_generator._Products(weight, None)(x)], [expected - bias[:, None, None]]) < 1e-12
+    assert worst([fast_parts.FastConv(weight, bias, doubles=True)(x)], [expected]) < 1e-12
+    assert worst([fast_parts.FastProducts(weight, bias)(x)], [expected]) < 1e-12
+    assert worst([fast_parts.FastProducts(weight, None)(x)], [expected - bias[:, None, None]]) < 1e-12
 
 
 @torch.no_grad()
@@ -181,7 +182,7 @@ def test_constant_planes_have_nine_values(side: tuple[int, int]) -> None:
     torch.manual_seed(0)
     y, code, weight = torch.randn(2, 4, *side).double(), torch.randn(2, 3).double(), torch.randn(4, 3, 3, 3).double()
     expected = y + F.conv2d(spread(code, y), weight, padding=1)
-    borders = fast_generator._Borders(weight)
+    borders = fast_parts.CodeBorders(weight)
     assert worst([borders(y.clone(), code)], [expected]) < 1e-12
     halves = [half(part.clone(), code) for half, part in zip(borders.halves(), y.chunk(2, 1), strict=True)]
     assert worst([torch.cat(halves, 1)], [expected]) < 1e-12
@@ -227,7 +228,9 @@ def test_fused_normalisations_are_one_linear_map_of_the_style(side: tuple[int, i
             norm(torch.randn(3, norm.norm.num_features, *side).double() * 2 + 1, style)
             norm.eval()
         expected = norms[1](x, style)
-        assert worst([fast_generator._Norm(8, 6)(x, fast_generator._Styles(mix, norms)(z, c))], [expected]) < 1e-12
+        assert (
+            worst([fast_parts.ScaleShiftLeaky(8, 6)(x, fast_parts.StyleMaps(mix, norms)(z, c))], [expected]) < 1e-12
+        )
 
 
 # --- compiled, and counted ----------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from torch import nn
 from stackgan.training.ema import average_decay, update_average
 
 
-def test_average_follows_and_leaves_the_live_module_alone() -> None:
+@pytest.mark.parametrize("operators", [True, False])
+def test_average_follows_and_leaves_the_live_module_alone(operators: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not operators:
+        monkeypatch.delattr(torch, "_foreach_lerp_")
     live, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     with torch.no_grad():
         live.weight.fill_(3.0)

@@ -17,17 +17,9 @@ from stackgan.config import Config, DiscriminatorConfig, preset
 from stackgan.data.sampler import Batch
 from stackgan.model import StackGAN
 from stackgan.networks.discriminator import Discriminator
-from stackgan.networks.layers import (
-    FOLD_FROM,
-    BatchNormByGroup,
-    FusedNorm,
-    MinibatchStd,
-    conv_few_places,
-    conv_upsampled,
-    conv_with_code,
-    set_checkpointing,
-    spread,
-)
+from stackgan.networks.fast_ops import FOLD_FROM, BatchNormByGroup, conv_few_places, conv_upsampled, conv_with_code
+from stackgan.networks.layers import FusedNorm, MinibatchStd, spread
+from stackgan.networks.recompute import set_checkpointing
 from stackgan.tools.convert import _discriminator_modules, _generator_modules
 from stackgan.training.state import Run
 from stackgan.training.step import train_step

@@ -1,0 +1,219 @@
+"""Operations of training in fewer multiply-adds or fewer passes over the maps; each equals its plain form.
+
+Exact up to the order of sums, and differentiable. Where they rest on operators that PyTorch does not document,
+:func:`native_operators_work` compares these with the public ones once; without them the plain form is taken.
+"""
+
+from functools import cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+__all__ = [
+    "FOLD_FROM",
+    "SLOPE",
+    "BatchNormByGroup",
+    "conv_few_places",
+    "conv_upsampled",
+    "conv_with_code",
+    "native_operators_work",
+    "norm_gain_leaky",
+    "planes_of_taps",
+    "taps_behind_upsampling",
+    "taps_inside",
+]
+
+# Side of a feature map from which nearest upsampling and the convolution behind it are faster as one transposed
+# convolution (measured forward and backward on a CPU, at the published widths); both are exact.
+FOLD_FROM = 32
+SLOPE = 0.2  # of a text-fused normalisation's LeakyReLU
+
+
+@cache
+def native_operators_work() -> bool:
+    """Whether this PyTorch has the undocumented operators used here, and they compute what is expected."""
+    x = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4).sin()
+    try:
+        with torch.no_grad():
+            y, _, inverse = torch.native_batch_norm(x, None, None, torch.zeros(3), torch.ones(3), True, 0.1, 1e-5)
+            back = torch.ops.aten.leaky_relu_backward(torch.ones_like(x), x, SLOPE, True)
+            flat = torch.ops.aten._unsafe_view(x, (6, 16))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    wanted = (x.var((0, 2, 3), unbiased=False) + 1e-5).rsqrt()
+    pairs = [(y, F.batch_norm(x, None, None, training=True)), (inverse, wanted)]
+    pairs += [(back, torch.where(x > 0, 1.0, SLOPE)), (flat, x.reshape(6, 16))]
+    return all(a.shape == b.shape and torch.allclose(a, b, atol=1e-4) for a, b in pairs)
+
+
+def conv_with_code(conv: nn.Conv2d, code: Tensor, h: Tensor) -> Tensor:
+    """``conv(torch.cat((spread(code, h), h), 1))`` without the planes: (B, C), (B, F, H, W) -> (B, O, H, W).
+
+    A 3×3 convolution with padding 1 over a constant plane has one value inside and others in the four corners and
+    along the four edges, where taps fall on the padding: at most 3 × 3 values a channel, linear in the code. They
+    are computed once and widened to (H, W); differentiable in everything, any number of times.
+
+    Args:
+        conv: 3×3, stride 1, padding 1, with C + F inputs, the code's first.
+    """
+    of_code, of_h = conv.weight.split((code.shape[1], h.shape[1]), dim=1)
+    taps = torch.einsum("bc,ocij->boij", code, of_code)
+    return F.conv2d(h, of_h, conv.bias, padding=1) + planes_of_taps(taps, h.shape[2], h.shape[3])
+
+
+def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
+    """3×3 convolutions with padding 1 of a plane of ones, their taps given: (B, O, 3, 3) -> (B, O, H, W).
+
+    >>> planes_of_taps(torch.ones(1, 1, 3, 3), 2, 4)
+    tensor([[[[4., 6., 6., 4.],
+              [4., 6., 6., 4.]]]])
+    """
+    rows, columns = taps_inside(height, taps), taps_inside(width, taps)
+    places = rows @ taps @ columns.T  # (B, O, at most 3, at most 3)
+    return _widened(_widened(places, 2, height), 3, width)
+
+
+def taps_inside(side: int, like: Tensor) -> Tensor:
+    """Which of three taps fall inside a line of ``side``: (1 for side 1, 2 for side 2, else 3; 3) of 0 and 1."""
+    inside = like.new_ones(min(side, 3), 3)  # filled on the device: a copy from the host could not be recorded
+    inside[0, 0].zero_()
+    inside[-1, 2].zero_()
+    return inside
+
+
+def _widened(x: Tensor, dim: int, side: int) -> Tensor:
+    """First, middle and last of ``dim`` as ``side`` places, the middle one repeated."""
+    if side <= 3:
+        return x
+    first, middle, last = x.split(1, dim)
+    shape = [-1] * x.ndim
+    shape[dim] = side - 2
+    return torch.cat((first, middle.expand(shape), last), dim)
+
+
+def conv_upsampled(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv`` behind nearest upsampling by 2: (B, I, H, W) -> (B, O, 2H, 2W).
+
+    The two are one transposed convolution (kernel 4, stride 2, padding 1) whose taps are sums of the 3×3's: 4/9 of
+    the multiply-adds, and no upsampled map to keep for the backward pass.
+
+    Args:
+        conv: 3×3, stride 1, padding 1.
+    """
+    if min(x.shape[2:]) < FOLD_FROM:
+        return conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    return F.conv_transpose2d(x, taps_behind_upsampling(conv.weight), conv.bias, stride=2, padding=1)
+
+
+def taps_behind_upsampling(weight: Tensor) -> Tensor:
+    """Taps of a 3×3 convolution behind nearest upsampling, (O, I, 3, 3) -> of a transposed one's, (I, O, 4, 4).
+
+    Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
+    a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
+    """
+    sums = weight.new_zeros(4, 3)  # filled on the device: a copy from the host could not be recorded
+    for tap, rows in enumerate((slice(2, 4), slice(1, 3), slice(0, 2))):
+        sums[rows, tap].fill_(1)
+    return torch.einsum("ki,ocij,lj->cokl", sums, weight, sums)
+
+
+def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, (B, I, H, W) -> (B, O, h, w), as one matrix product where it has fewer places than outputs.
+
+    The deep layers of a discriminator are many weights over maps of 4×4: a convolution on a CPU spends more time in
+    bringing the weights into its own order, forth and back, than on the sums. A patch a row, (B · h · w, I · k²),
+    times the weights as they lie needs none of that.
+    """
+    kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+    height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
+    few = len(x) * height * width <= conv.out_channels
+    if not few or x.device.type != "cpu" or not conv.weight.is_contiguous():
+        return conv(x)
+    patches = F.unfold(x, kernel, padding=padding, stride=stride).transpose(1, 2).flatten(0, 1)
+    y = F.linear(patches, conv.weight.flatten(1), conv.bias)
+    return y.view(len(x), height * width, -1).transpose(1, 2).contiguous().view(len(x), -1, height, width)
+
+
+class BatchNormByGroup(nn.BatchNorm2d):
+    """BatchNorm that can take several batches in one call and keeps their statistics apart.
+
+    forward(x (B · groups, C, H, W), groups), sample b of group g at b · groups + g, gives what ``groups`` calls on
+    (B, C, H, W) would, running statistics included: in NCHW, samples that lie side by side are a batch of
+    (groups · C) channels.
+    """
+
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        if groups == 1 or not self.training:
+            return super().forward(x)
+        channels, momentum = x.shape[1], self.momentum
+        assert self.running_mean is not None and self.running_var is not None and momentum is not None
+        mean, variance = self.running_mean.repeat(groups), self.running_var.repeat(groups)
+        y = F.batch_norm(
+            x.view(-1, groups * channels, *x.shape[2:]),
+            mean,
+            variance,
+            self.weight.repeat(groups),
+            self.bias.repeat(groups),
+            training=True,
+            momentum=1.0,  # leaves the batch's own statistics in the buffers
+            eps=self.eps,
+        )
+        with torch.no_grad():
+            for running, measured in ((self.running_mean, mean), (self.running_var, variance)):
+                for of_group in measured.chunk(groups):
+                    running.lerp_(of_group, momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += groups
+        # as a tensor of its own: changing a view in place, as LeakyReLU does next, would copy whole maps backwards
+        return torch.ops.aten._unsafe_view(y, x.shape) if native_operators_work() else y.view(x.shape).clone()
+
+
+# --- text-fused normalisation -------------------------------------------------------------------------------
+
+
+def norm_gain_leaky(x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """leaky(a · norm(x) + b) with the batch's statistics, in two thirds of the passes over the maps.
+
+    Args:
+        x: (B, C, H, W).
+        a, b: (B, C, 1, 1), gain and shift of each image.
+        norm: without affine parameters, with a momentum; its running statistics move on.
+    """
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return cast(Tensor, _NormGainLeaky.apply(x, a, b, norm))
+
+
+class _NormGainLeaky(torch.autograd.Function):
+    """leaky(a · norm(x) + b) with batch statistics, a and b (B, C, 1, 1): two thirds of the passes over the maps.
+
+    With x̂ = norm(x), σ the deviations and g the gradient behind the LeakyReLU, sums over places, means over places
+    and batch (arXiv:1502.03167, section 3, with a gain for each picture):
+
+        ∂b = Σ g        ∂a = Σ g x̂        ∂x = (a g − mean(a g) − x̂ mean(a g x̂)) / σ
+
+    and both means are sums over the batch of a ∂b and a ∂a, so that no map has to be read for them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        mean, var, momentum = norm.running_mean, norm.running_var, cast(float, norm.momentum)
+        x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, momentum, norm.eps)
+        y = F.leaky_relu(torch.addcmul(b, x_hat, a), SLOPE, inplace=True)
+        ctx.save_for_backward(x_hat, a, inverse, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x_hat, a, inverse, y = ctx.saved_tensors
+        g = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)  # the sign of y is that of its argument
+        of_b, of_a = g.sum((2, 3), keepdim=True), (g * x_hat).sum((2, 3), keepdim=True)
+        count = grad.shape[0] * grad.shape[2] * grad.shape[3]
+        inverse = inverse[:, None, None]
+        shift, slope = (-inverse / count * (a * of).sum(0) for of in (of_b, of_a))  # (C, 1, 1)
+        of_x = torch.addcmul(shift.to(g.dtype), x_hat, slope.to(g.dtype))
+        return of_x.addcmul_(g, (a * inverse).to(g.dtype)), of_a, of_b, None

@@ -1,0 +1,199 @@
+"""What one training step works on: the batch on the device, G's images for it, and what each discriminator judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stackgan.config import BASE_SIZE
+from stackgan.data.sampler import Batch, to_stages
+from stackgan.latent.distributions import DiagonalGaussian
+from stackgan.latent.posterior import Style, infer_style
+from stackgan.networks.patches import PatchPlaces, patch_margin
+from stackgan.training.diff_augment import diff_augment
+from stackgan.training.state import Run
+
+__all__ = [
+    "Painted",
+    "StepData",
+    "View",
+    "augment",
+    "autocast",
+    "batch_parts",
+    "load_batch",
+    "make_views",
+    "note",
+    "paint_batch",
+]
+
+
+@dataclass(frozen=True)
+class StepData:
+    """A batch on the device: images (B, 3, s, s) a stage, embeddings (B, T)."""
+
+    real: list[Tensor]
+    wrong: list[Tensor] | None
+    e: Tensor | None
+    e_wrong: Tensor | None
+
+
+@dataclass(frozen=True)
+class Painted:
+    """G's images for a batch.
+
+    Attributes:
+        q, c: of CA_NET, c (B, C).
+        fakes: (B, 3, s, s) a stage; of the finest stage crops, where it is trained on crops.
+        style, rebuilt: with a posterior, its styles and the reconstructions (B, 3, s, s) a stage.
+        again: second images of the first captions, of the finest stage, for loss.diversity.
+        places: of the crops.
+        whole: whole images of the finest stage for the first captions, for loss.coarse.
+    """
+
+    q: DiagonalGaussian | None
+    c: Tensor
+    fakes: list[Tensor]
+    style: Style | None = None
+    rebuilt: list[Tensor] | None = None
+    again: Tensor | None = None
+    places: PatchPlaces | None = None
+    whole: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What one discriminator judges in a step: real, wrong and generated images of one size with their conditions.
+
+    Attributes:
+        stage: of the discriminator.
+        weight: of its verdict in G's loss.
+        wrong: mismatched photos, or None where captions are mismatched instead.
+        condition, wrong_condition: (B, C or T); None for unconditional training.
+    """
+
+    stage: int
+    weight: float
+    real: Tensor
+    wrong: Tensor | None
+    fake: Tensor
+    condition: Tensor | None
+    wrong_condition: Tensor | None
+
+
+def load_batch(run: Run, batch: Batch) -> StepData:
+    return StepData(
+        real=_stages(run, batch.real),
+        wrong=_stages(run, batch.wrong) if batch.wrong is not None else None,
+        e=batch.embedding.to(run.device) if batch.embedding is not None else None,
+        e_wrong=batch.wrong_embedding.to(run.device) if batch.wrong_embedding is not None else None,
+    )
+
+
+def _stages(run: Run, images: Tensor) -> list[Tensor]:
+    """uint8 (B, S, S, 3) -> (B, 3, s, s) a stage, in the memory order that the networks are in."""
+    order = torch.channels_last if run.config.optim.channels_last else torch.contiguous_format
+    return [x.contiguous(memory_format=order) for x in to_stages(images, run.config.tree.sizes, run.device)]
+
+
+def paint_batch(run: Run, data: StepData) -> Painted:
+    """Images of every stage, made once for both players.
+
+    Beside them, in the same pass, reconstructions (with a posterior) and second images of some captions (for
+    loss.diversity).
+    """
+    config, count = run.config, len(data.real[0])
+    with autocast(run):
+        q = run.model.condition(data.e) if data.e is not None else None
+        c = q.sample() if q is not None else run.model.no_code(count)
+        posterior = run.model.posterior
+        style = infer_style(posterior, run.model.prior, data.real[-1], c) if posterior is not None else None
+        again = max(count // 4, 1) if config.loss.diversity else 0
+        styles = [style.drawn, style.z] if style is not None else [run.model.prior(c).sample()]
+        codes = [c] * len(styles)
+        if again:
+            styles.append(run.model.prior(c[:again]).sample().detach())
+            codes.append(c[:again])
+        places = None
+        if config.patch_side is not None:
+            margin = patch_margin(config.generator.residuals)
+            places = PatchPlaces.draw(count, config.tree.sizes[-1], config.patch_side, margin, run.device)
+        painted = run.paint(torch.cat(styles), torch.cat(codes), places)
+        whole = None
+        if config.loss.coarse and places is not None:
+            some = max(count // 4, 1)
+            whole = run.paint(styles[0][:some], c[:some], None)[-1]
+    return Painted(
+        q,
+        c,
+        fakes=[images[:count] for images in painted],
+        style=style,
+        rebuilt=[images[count : 2 * count] for images in painted] if style is not None else None,
+        again=painted[-1][-again:] if again else None,
+        places=places,
+        whole=whole,
+    )
+
+
+def make_views(run: Run, data: StepData, painted: Painted) -> list[View]:
+    """What each discriminator judges: its stage's images, or crops of them, and with loss.coarse small ones."""
+    config = run.config
+    condition = _condition(run, data.e, painted.q)
+    wrong_condition = _condition(run, data.e_wrong, None)
+    views = []
+    for stage in config.trained_stages:
+        groups = [data.real[stage], data.wrong[stage] if data.wrong is not None else None]
+        if painted.places is not None and stage == config.tree.stages - 1:
+            groups = [painted.places.from_whole(images) if images is not None else None for images in groups]
+        real, wrong = groups
+        assert real is not None
+        views.append(View(stage, 1.0, real, wrong, painted.fakes[stage], condition, wrong_condition))
+    if config.loss.coarse:
+        fine = painted.whole if painted.whole is not None else painted.fakes[-1][: max(len(data.real[0]) // 4, 1)]
+        some = slice(len(fine))
+        views.append(
+            View(
+                0,
+                config.loss.coarse,
+                data.real[0][some],
+                data.wrong[0][some] if data.wrong is not None else None,
+                F.adaptive_avg_pool2d(fine, BASE_SIZE),
+                condition[some] if condition is not None else None,
+                wrong_condition[some] if wrong_condition is not None else None,
+            )
+        )
+    return views
+
+
+def _condition(run: Run, e: Tensor | None, q: DiagonalGaussian | None) -> Tensor | None:
+    """What the discriminators' conditional heads see of embeddings e, without gradient; q is q(c | e) if known."""
+    if e is None:
+        return None
+    with torch.no_grad():
+        if run.config.discriminator.condition == "code":
+            q = run.model.condition(e) if q is None else q
+            return q.mu.detach()
+        return run.model.standardise(e)
+
+
+def batch_parts(count: int, accumulate: int) -> list[slice]:
+    """A batch of ``count`` as ``accumulate`` slices of one size."""
+    size = max(count // accumulate, 1)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def note(scalars: dict[str, Tensor], name: str, value: Tensor, parts: int) -> None:
+    """Add a part's mean to the batch's, without waiting for the device."""
+    share = value.detach() / parts
+    scalars[name] = scalars[name] + share if name in scalars else share
+
+
+def autocast(run: Run) -> torch.autocast:
+    enabled = run.config.optim.precision == "bf16"
+    return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def augment(run: Run, images: Tensor) -> Tensor:
+    return diff_augment(images, run.config.augment.names, run.config.augment.probability)
