@@ -159,7 +159,8 @@ class GeneratorConfig:
     """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
 
     ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one
-    before. ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage.
+    before. ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage, before
+    its upsampling. ``refine``: further ones behind it, at the side of its image (fused blocks alone).
     ``image_skip``: a later stage's image is the bicubically enlarged image of the stage before plus what its head
     adds (fused blocks alone; the output skips of StyleGAN2, arXiv:1912.04958, figure 7).
     """
@@ -168,6 +169,7 @@ class GeneratorConfig:
     width: int = 32
     narrowest: int = 4
     residuals: int = 1
+    refine: int = 0
     image_skip: bool = False
 
     def __post_init__(self) -> None:
@@ -175,6 +177,8 @@ class GeneratorConfig:
         check(self.width >= 4, "generator.width", self.width, "4 or more")
         check(self.narrowest >= 4, "generator.narrowest", self.narrowest, "4 or more")
         check(self.residuals >= 0, "generator.residuals", self.residuals, "0 or more")
+        refines = self.refine >= 0 and (self.block == "fused" or not self.refine)
+        check(refines, "generator.refine", self.refine, "0 or more; 0 with generator.block=legacy")
         skips = self.block == "fused" or not self.image_skip
         check(skips, "generator.image_skip", self.image_skip, "false with generator.block=legacy")
         narrow = self.block == "fused" or self.narrowest == 4

@@ -89,12 +89,16 @@ class FusedFirst(Blocks):
 
 
 class FusedNext(Blocks):
-    """(B, inputs, s, s) -> (B, outputs, 2s, 2s): residual blocks, then a residual upsampling, all with the style."""
+    """(B, inputs, s, s) -> (B, outputs, 2s, 2s): residual blocks, a residual upsampling, ``refine`` further blocks.
 
-    def __init__(self, inputs: int, outputs: int, style: int, residuals: int) -> None:
+    All see the style.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style: int, residuals: int, refine: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(FusedBlock(inputs, inputs, style) for _ in range(residuals))
         self.blocks.append(FusedBlock(inputs, outputs, style, upsample=True))
+        self.blocks.extend(FusedBlock(outputs, outputs, style) for _ in range(refine))
 
     def forward(self, h: Tensor, style: Tensor) -> Tensor:
         for block in self.blocks:
@@ -169,7 +173,9 @@ class Generator(Blocks):
             style = code_dim + z_dim
             self.stages.append(FusedFirst(style, style, config.width))
             for stage in range(1, stages):
-                self.stages.append(FusedNext(widths[stage - 1], widths[stage], style, residuals[stage]))
+                self.stages.append(
+                    FusedNext(widths[stage - 1], widths[stage], style, residuals[stage], config.refine)
+                )
             for stage, width in enumerate(widths):
                 self.heads.append(FusedHead(width, style, skip=config.image_skip and stage > 0))
             kaiming_init(self)

@@ -10,13 +10,14 @@ from torch import Tensor
 __all__ = ["PatchPlaces", "crop", "patch_margin"]
 
 
-def patch_margin(residuals: int) -> int:
+def patch_margin(residuals: int, refine: int = 0) -> int:
     """Border in lower-stage pixels that a crop of a fused stage's image depends on.
 
-    A residual block's two 3×3 convolutions reach 2 pixels far; behind the upsampling three more (block and head)
-    reach 3 of the finer pixels, and bicubic enlargement 2 of the coarser.
+    A residual block's two 3×3 convolutions reach 2 pixels far. Behind the upsampling three more (of its block and of
+    the head) reach 3 of the finer pixels, and those of ``refine`` further blocks 2 each; bicubic enlargement reaches 2
+    of the coarser.
     """
-    return 2 * residuals + 2
+    return 2 * residuals + refine + 2
 
 
 def crop(maps: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:

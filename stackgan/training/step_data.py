@@ -118,7 +118,7 @@ def paint_batch(run: Run, data: StepData) -> Painted:
             codes.append(c[:again])
         places = None
         if config.patch_side is not None:
-            margin = patch_margin(config.generator.residuals)
+            margin = patch_margin(config.generator.residuals, config.generator.refine)
             places = PatchPlaces.draw(count, config.tree.sizes[-1], config.patch_side, margin, run.device)
         painted = run.paint(torch.cat(styles), torch.cat(codes), places)
         whole = None

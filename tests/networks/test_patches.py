@@ -11,9 +11,9 @@ from stackgan.networks.patches import PatchPlaces, crop, patch_margin
 CPU = torch.device("cpu")
 
 
-def _generator(stages: int, residuals: int = 1, skip: bool = True, narrowest: int = 4) -> Generator:
+def _generator(stages: int, residuals: int = 1, skip: bool = True, narrowest: int = 4, refine: int = 0) -> Generator:
     torch.manual_seed(0)
-    config = GeneratorConfig(width=8, residuals=residuals, image_skip=skip, narrowest=narrowest)
+    config = GeneratorConfig(width=8, residuals=residuals, image_skip=skip, narrowest=narrowest, refine=refine)
     generator = Generator(config, stages, z_dim=5, code_dim=3).double()
     for head in generator.heads:
         head.conv.weight.data.normal_(0, 0.3)
@@ -22,14 +22,14 @@ def _generator(stages: int, residuals: int = 1, skip: bool = True, narrowest: in
 
 
 @pytest.mark.parametrize("residuals", [0, 1, 2])
-@pytest.mark.parametrize("skip", [False, True])
-def test_a_crop_is_a_piece_of_the_whole_image(residuals: int, skip: bool) -> None:
-    generator = _generator(2, residuals, skip)
+@pytest.mark.parametrize(("skip", "refine"), [(False, 0), (True, 0), (True, 1), (True, 2)])
+def test_a_crop_is_a_piece_of_the_whole_image(residuals: int, skip: bool, refine: int) -> None:
+    generator = _generator(2, residuals, skip, refine=refine)
     z, c = torch.randn(8, 5).double(), torch.randn(8, 3).double()
     whole = generator(z, c)
     corners = [(0, 0), (32, 32), (0, 32), (32, 0), (16, 16), (3, 29), (31, 1), (5, 12)]
     top, left = torch.tensor(corners).T
-    margin = patch_margin(residuals)
+    margin = patch_margin(residuals, refine)
     window = 32 + 2 * margin
     places = PatchPlaces(
         64, top, left, window, (top - margin).clamp(0, 64 - window), (left - margin).clamp(0, 64 - window)
@@ -70,7 +70,7 @@ def test_crops_keep_the_memory_order() -> None:
 
 @pytest.mark.parametrize("wanted", [[0], [1], [2], [0, 2], None])
 def test_the_fast_form_of_a_generator_with_image_skips(wanted: list[int] | None) -> None:
-    generator = _generator(3, narrowest=6)
+    generator = _generator(3, narrowest=6, refine=1)
     z, c = torch.randn(2, 5).double(), torch.randn(2, 3).double()
     whole = generator(z, c)
     fast = FastGenerator(generator, torch.float64)(z, c, wanted)
