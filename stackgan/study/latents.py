@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_prep.painted import KIND as PAINTED
 from data_prep.painted import prepare_painted
 from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
@@ -75,7 +76,7 @@ def run(
         raise ValueError(f"seeds is {seeds}: a spread needs 2 or more")
     folder = data if data is not None else _paint(out / "painted")
     prepared = PreparedFolder.open(folder)
-    if prepared.kind != "painted":
+    if prepared.kind != PAINTED:
         raise ValueError(f"{folder}: holds {prepared.kind} pictures; this study needs painted birds")
     chosen = list(range(seed, seed + seeds))
     for number in chosen:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import publish
 from stackgan.config import Config
+from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.sampler import centre_crops
 from stackgan.evaluation.features import load_features
@@ -32,16 +33,6 @@ __all__ = ["Evaluator", "Log", "Publisher", "SampleSheet"]
 
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
-
-# Written for this program; shown as examples by checkpoints trained on data whose captions are not ours to ship.
-BIRD_EXAMPLES = (
-    "a small red bird with black wings",
-    "this bird is blue with a white belly and a short pointed beak",
-    "a yellow bird with grey wings and a black crown",
-    "a large black bird with a long hooked beak",
-    "a brown bird with a speckled breast and a small bill",
-    "the bird has a white body, an orange bill and grey wings",
-)
 
 
 class SampleSheet:
@@ -209,8 +200,8 @@ class Publisher:
     def _examples(self, config: Config) -> list[str]:
         if not config.text.conditional or self.encoder is None:
             return []
-        if self.prepared.kind == "cub":
-            return list(BIRD_EXAMPLES)
+        if examples := KINDS[self.prepared.kind].examples:
+            return list(examples)
         split = self.prepared.splits.get("test") or self.prepared.splits["train"]
         return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
 

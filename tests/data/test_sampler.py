@@ -9,8 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.sampler import Batch, Reworded, Sampler, to_stages
+from stackgan.data.writer import PreparedWriter
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from data_prep.painted import prepare_painted
 from stackgan.config import CompactConfig
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.sampler import centre_crops
+from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.text_agreement import (
     ClipJudge,
     CompactJudge,

@@ -15,7 +15,10 @@ import transformers
 from torch.nn import functional as F
 
 from stackgan.config import CompactConfig
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 from stackgan.text.base import read_tensors, write_tensors
 from stackgan.text.compact import COMPACT, CaptionTransformer, CompactEncoder, ImageHalf, compact_config
 from stackgan.text.contrastive import _Batches, contrastive_loss, train_compact_encoder, train_tokenizer
