@@ -41,6 +41,7 @@ __all__ = [
 BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
 MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
 FLOW_FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")  # latent/flows.py
+POOLINGS = ("auto", "mean", "cls", "eos", "pooler", "last")  # of token states: text/pretrained.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
 
@@ -83,8 +84,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         _check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
-        poolings = ("auto", "mean", "cls", "eos", "pooler", "last")
-        _check(self.pooling in poolings, "text.pooling", self.pooling, "one of " + ", ".join(poolings))
+        _check(self.pooling in POOLINGS, "text.pooling", self.pooling, "one of " + ", ".join(POOLINGS))
         _check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
         _check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
         _check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")

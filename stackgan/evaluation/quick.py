@@ -79,7 +79,7 @@ def quick_figures(
 def _sees(encoder: CompactEncoder) -> bool:
     """Whether the encoder has its image half; a folder may have been copied without."""
     try:
-        return encoder.image_half is not None
+        return encoder.image_tower is not None
     except FileNotFoundError:
         return False
 

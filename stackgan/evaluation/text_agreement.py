@@ -84,7 +84,7 @@ class CompactJudge:
 
     def __init__(self, encoder: CompactEncoder) -> None:
         self.encoder = encoder
-        self.half = encoder.image_half
+        self.half = encoder.image_tower
 
     def captions(self, texts: Sequence[str]) -> Tensor:
         return self.encoder.encode(texts).float().cpu()
@@ -210,7 +210,7 @@ def load_or_train_judge(
 
 
 def _with_image_half(encoder: CompactEncoder) -> CompactEncoder:
-    _ = encoder.image_half  # read now, so that what is missing is said before anything is painted
+    _ = encoder.image_tower  # read now, so that what is missing is said before anything is painted
     return encoder
 
 

@@ -31,7 +31,7 @@ from stackgan.latent.priors import FlowPrior
 from stackgan.model import StackGAN
 from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
-from stackgan.text.load import caption_embeddings
+from stackgan.text.load import caption_embeddings, stored_embeddings
 from stackgan.training.ema import average_decay, update_average
 
 __all__ = ["fit_prior"]
@@ -184,7 +184,7 @@ def _flow_of(prior: nn.Module) -> Flow:
 def _embeddings(pipe: StackGANPipeline, split: PreparedSplit) -> np.ndarray:
     if pipe.text_encoder is not None:
         return caption_embeddings(split, pipe.text_encoder)
-    return split.embeddings(pipe.config.text.encoder.partition(":")[2])
+    return stored_embeddings(split, pipe.config.text.encoder)
 
 
 def _new_config(config: Config, overrides: Sequence[str]) -> Config:

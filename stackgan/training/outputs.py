@@ -25,6 +25,7 @@ from stackgan.images.grid import caption_sheet
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline, to_pil
 from stackgan.text.base import TextEncoder
+from stackgan.text.load import stored_embeddings
 from stackgan.training.diagnostics import Health
 from stackgan.training.state import Progress, Run
 from stackgan.training.warm_start import Start
@@ -54,8 +55,7 @@ class SampleSheet:
             if encoder is not None:
                 self.embeddings = encoder.encode(self.captions)
             else:
-                stored = split.embeddings(config.text.encoder.partition(":")[2])
-                self.embeddings = torch.from_numpy(np.array(stored[places]))
+                self.embeddings = torch.from_numpy(np.array(stored_embeddings(split, config.text.encoder)[places]))
 
     def __call__(self, run: Run) -> Path:
         seeds = range(SAMPLE_SEEDS)
