@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.download import CUB_MD5, CUB_URL
 from data_prep.images import FITS
+from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 
 __all__ = ["add_arguments", "report", "run"]
@@ -157,7 +158,7 @@ def report(folder: PreparedFolder) -> list[str]:
 
 
 def _next_command(folder: PreparedFolder) -> str:
-    preset = "quickstart" if folder.kind == "painted" else "modern"
+    preset = KINDS[folder.kind].preset
     words = ["stackgan", "train", "--data", str(folder.path), "--run", "RUN", "--preset", preset]
     stages = (folder.size // 64).bit_length()
     if stages > 1:

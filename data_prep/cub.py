@@ -20,10 +20,14 @@ from data_prep.download import CUB_MD5, CUB_URL, fetch_cub
 from data_prep.images import FITS, Fit, crop_box, open_rgb, to_square
 from data_prep.pickles import read_pickle
 from data_prep.writing import Photo, Problem, check_folders, count_workers, relative, write_photos
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 
-__all__ = ["EMBEDDINGS_NAME", "prepare_cub"]
+__all__ = ["EMBEDDINGS_NAME", "KIND", "prepare_cub"]
 
+KIND = "cub"  # the row of stackgan.data.kinds.KINDS
 EMBEDDINGS_NAME = "char-cnn-rnn"
 _EMBEDDINGS_FILE = "char-CNN-RNN-embeddings.pickle"
 _CAPTIONS_HINT = (
@@ -96,7 +100,7 @@ def prepare_cub(
         "terms": "research and education only; cite Wah et al. 2011 (photos) and Reed et al. 2016 (captions)",
     }
     crop = f"square of half side int(0.75 * max(w, h)) about the box centre, clipped to the photo; {FITS[fit]}"
-    with PreparedWriter(out, kind="cub", size=size, crop=crop, source=source, overwrite=overwrite) as writer:
+    with PreparedWriter(out, kind=KIND, size=size, crop=crop, source=source, overwrite=overwrite) as writer:
         for path, reason in catalogue.problems:
             writer.problem(path, reason)
         job = _Job(src, text, catalogue, load_side(size), fit)

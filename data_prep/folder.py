@@ -18,9 +18,14 @@ from pathlib import Path, PurePosixPath
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.images import FITS, Fit, open_rgb, to_square
 from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 
-__all__ = ["prepare_folder"]
+__all__ = ["KIND", "prepare_folder"]
+
+KIND = "folder"  # the row of stackgan.data.kinds.KINDS
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif"})
 NOT_READ = frozenset({".heic", ".heif", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
@@ -93,7 +98,7 @@ def prepare_folder(
     }
     with PreparedWriter(
         out,
-        kind="folder",
+        kind=KIND,
         size=size,
         crop=FITS[fit],
         source=source,

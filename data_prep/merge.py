@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from data_prep.folder import KIND as OWN_PHOTOS
 from data_prep.writing import hash_share
-from stackgan.data.prepared import Kind, PreparedFolder, PreparedWriter
+from stackgan.data.kinds import KINDS
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
 
 __all__ = ["prepare_merged"]
 
@@ -31,7 +34,7 @@ def prepare_merged(
 
     Raises:
         FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, an id stands in two of them,
-            painted birds are among them, or nothing would be left to train with.
+            drawn images are among them, or nothing would be left to train with.
         FileExistsError: `out` exists.
     """
     folders = [PreparedFolder.open(source) for source in sources]
@@ -40,14 +43,16 @@ def prepare_merged(
     if not 0 <= hold_out < 1:
         raise ValueError(f"--hold-out {hold_out}: must be at least 0 and below 1")
     for folder in folders:
-        if folder.kind == "painted":
-            raise ValueError(f"{folder.path}: painted birds have a test split of their own; they cannot be merged")
+        kind = KINDS[folder.kind]
+        if kind.drawn:
+            raise ValueError(f"{folder.path}: {kind.title} have a test split of their own; they cannot be merged")
         if folder.size != folders[0].size:
             raise ValueError(
                 f"{folder.path}: prepared for {folder.size} px, {folders[0].path} for {folders[0].size} px; "
                 "prepare both with the same --size"
             )
-    kind: Kind = "cub" if any(folder.kind == "cub" for folder in folders) else "folder"
+    # The kind whose captions may not be distributed, if there is one, so that no checkpoint shows them as examples.
+    restricted = [folder.kind for folder in folders if KINDS[folder.kind].examples]
     parts = [
         {"identity": folder.identity, "kind": folder.kind, "crop": folder.meta["crop"], **folder.meta["source"]}
         for folder in folders
@@ -55,7 +60,7 @@ def prepare_merged(
     source: dict[str, object] = {"merged": parts, "hold_out": hold_out, "seed": seed}
     with PreparedWriter(
         out,
-        kind=kind,
+        kind=restricted[0] if restricted else OWN_PHOTOS,
         size=folders[0].size,
         crop="; ".join(dict.fromkeys(str(folder.meta["crop"]) for folder in folders)),
         source=source,

@@ -33,12 +33,15 @@ from data_prep.painted_draw import (
 )
 from data_prep.painted_draw import POSES as _TILTS
 from data_prep.painted_draw import SIZES as _SCALES
-from stackgan.data.prepared import PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
     "HELD_OUT",
+    "KIND",
     "PALETTE",
     "POSES",
     "SIZES",
@@ -56,6 +59,7 @@ __all__ = [
     "recoloured",
 ]
 
+KIND = "painted"  # the row of stackgan.data.kinds.KINDS
 BACKGROUNDS: tuple[str, ...] = tuple(BACKGROUND_POSES)
 POSES: tuple[str, ...] = tuple(_TILTS)
 SIZES: tuple[str, ...] = tuple(_SCALES)
@@ -255,7 +259,7 @@ def prepare_painted(
         for start in range(0, n, _CHUNK)
     ]
     with PreparedWriter(
-        Path(out), kind="painted", size=size, crop="drawn at this size", source=source, overwrite=overwrite
+        Path(out), kind=KIND, size=size, crop="drawn at this size", source=source, overwrite=overwrite
     ) as writer:
         for (_, split, *_), chunk in zip(tasks, _paint_all(tasks, min(processes, len(tasks))), strict=True):
             for image, record in chunk:

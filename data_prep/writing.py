@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from stackgan.data.prepared import PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.writer import PreparedWriter
 
 __all__ = ["Photo", "Problem", "check_folders", "count_workers", "hash_share", "relative", "write_photos"]
 

@@ -11,8 +11,8 @@ from torch import nn
 from stackgan.config import CompactConfig, preset
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
-from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageHalf, compact_config, split_words
-from stackgan.text.contrastive import train_tokenizer
+from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
+from stackgan.text.tokenizer import split_words, train_tokenizer
 
 CAPTIONS = (
     "a small red bird with black wings",
@@ -50,8 +50,8 @@ def tiny_encoder(seed: int = 0) -> CompactEncoder:
         for parameter in network.parameters():  # BERT's own start is so small that captions would hardly differ
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.5)
-        half = ImageHalf(settings.dim, settings.image_size)
-    return CompactEncoder(network, projection, tokenizer, sorted(words), config, image_half=half)
+        half = ImageTower(settings.dim, settings.image_size)
+    return CompactEncoder(network, projection, tokenizer, sorted(words), config, image_tower=half)
 
 
 def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True, latent: Sequence[str] = ()) -> StackGANPipeline:

@@ -10,6 +10,7 @@ __all__ = [
     "AUGMENTATIONS",
     "BASE_SIZE",
     "MAX_SEED",
+    "POOLINGS",
     "AugmentConfig",
     "CompactConfig",
     "DiscriminatorConfig",
@@ -25,6 +26,7 @@ __all__ = [
 
 BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
 MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
+POOLINGS = ("auto", "mean", "cls", "eos", "pooler", "last")  # of token states: text/pretrained.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
 
@@ -62,8 +64,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
-        poolings = ("auto", "mean", "cls", "eos", "pooler", "last")
-        check(self.pooling in poolings, "text.pooling", self.pooling, "one of " + ", ".join(poolings))
+        check(self.pooling in POOLINGS, "text.pooling", self.pooling, "one of " + ", ".join(POOLINGS))
         check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
         check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
         check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")

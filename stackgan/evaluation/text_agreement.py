@@ -33,9 +33,10 @@ from tqdm import tqdm
 
 from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import centre_crops
+from stackgan.images.crops import crop_size
+from stackgan.images.pixels import centre_crops, to_pil
 from stackgan.io.files import replace_folder
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.contrastive import train_compact_encoder
@@ -84,7 +85,7 @@ class CompactJudge:
 
     def __init__(self, encoder: CompactEncoder) -> None:
         self.encoder = encoder
-        self.half = encoder.image_half
+        self.half = encoder.image_tower
 
     def captions(self, texts: Sequence[str]) -> Tensor:
         return self.encoder.encode(texts).float().cpu()
@@ -210,7 +211,7 @@ def load_or_train_judge(
 
 
 def _with_image_half(encoder: CompactEncoder) -> CompactEncoder:
-    _ = encoder.image_half  # read now, so that what is missing is said before anything is painted
+    _ = encoder.image_tower  # read now, so that what is missing is said before anything is painted
     return encoder
 
 
@@ -396,7 +397,7 @@ def _vectors(judges: Mapping[str, Judge], chunks: Iterable[Tensor]) -> dict[str,
 
 def _photos(split: PreparedSplit, rows: NDArray[np.int64]) -> Iterator[Tensor]:
     """The middles of photos, as in training, some at a time."""
-    side = split.images.shape[1] * 64 // 76
+    side = crop_size(split.images.shape[1])
     for start in range(0, len(rows), BATCH):
         yield centre_crops(split.images[rows[start : start + BATCH]], side)
 

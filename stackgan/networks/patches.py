@@ -14,8 +14,8 @@ def patch_margin(residuals: int, refine: int = 0) -> int:
     """Border in lower-stage pixels that a crop of a fused stage's image depends on.
 
     A residual block's two 3×3 convolutions reach 2 pixels far. Behind the upsampling three more (of its block and of
-    the head) reach 3 of the finer pixels, and those of ``refine`` further blocks 2 each; bicubic enlargement reaches 2
-    of the coarser.
+    the head) reach 3 of the finer pixels, and those of ``refine`` further blocks 2 each; bicubic enlargement reaches
+    2 of the coarser.
     """
     return 2 * residuals + refine + 2
 

@@ -1,4 +1,4 @@
-"""Five normalizing flows on dequantised handwritten digits, against a full-covariance Gaussian.
+"""Normalizing flows on dequantised handwritten digits, against a full-covariance Gaussian.
 
 A digit k has 64 pixels of 17 levels. With u ~ U[0, 1)⁶⁴ and y = (k + u) / 17, a density p(y) bounds the probability
 of the stored digit (arXiv:1511.01844, section 3.1):
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,17 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from stackgan.latent.distributions import Distribution, FullGaussian
-from stackgan.latent.flows import ActNorm, Bijection, Flow, SplineCoupling, flow, image_flow, reversal, shuffle
+from stackgan.latent.flows import (
+    FAMILIES,
+    ActNorm,
+    Bijection,
+    Flow,
+    SplineCoupling,
+    flow,
+    image_flow,
+    reversal,
+    shuffle,
+)
 from stackgan.networks.schedules import warm_cosine
 from stackgan.study.figures import (
     COLOURS,
@@ -58,23 +67,28 @@ LOGIT_MARGIN = 0.01
 
 @dataclass(frozen=True)
 class Setting:
-    """How one family is built and trained; ``images``: multi-scale with convolutions instead of vectors."""
+    """How one family is built and trained.
 
-    steps: int  # couplings or autoregressive maps, of each level for images
-    hidden: int
-    updates: int
+    ``images``: multi-scale with convolutions instead of vectors. ``permuted_splines``: :func:`spline_flow` instead of
+    the family's own flow.
+    """
+
+    steps: int = 8  # couplings or autoregressive maps, of each level for images
+    hidden: int = 128
+    updates: int = 2500
     images: bool = False
+    permuted_splines: bool = False
     learning_rate: float = 1e-3
     weight_decay: float = 1.0
 
 
-SETTINGS = {
-    "nice": Setting(steps=8, hidden=128, updates=2500),
-    "realnvp": Setting(steps=8, hidden=128, updates=2500),
+_TUNED = {
     "glow": Setting(steps=4, hidden=64, updates=1200, images=True, learning_rate=2e-3, weight_decay=0.1),
-    "maf": Setting(steps=6, hidden=128, updates=2500),
-    "nsf": Setting(steps=6, hidden=96, updates=900),
+    "maf": Setting(steps=6),
+    "nsf": Setting(steps=6, hidden=96, updates=900, permuted_splines=True),
 }
+# Families that maximum likelihood trains at one network pass a batch.
+SETTINGS = {name: _TUNED.get(name, Setting()) for name, row in FAMILIES.items() if row.one_pass_density}
 
 
 def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]:
@@ -278,9 +292,10 @@ def build(family: str, setting: Setting, fit: Digits, seed: int) -> Flow:
         if setting.images:
             shape = (1, height, width)
             maps += [AsImage(height, width), image_flow(family, shape, steps=setting.steps, hidden=setting.hidden)]
+        elif setting.permuted_splines:
+            maps.append(spline_flow(dimensions, steps=setting.steps, hidden=setting.hidden))
         else:
-            make = spline_flow if family == "nsf" else partial(flow, family)
-            maps.append(make(dimensions, steps=setting.steps, hidden=setting.hidden))
+            maps.append(flow(family, dimensions, steps=setting.steps, hidden=setting.hidden))
     return Flow(maps, dimensions)
 
 
@@ -344,11 +359,7 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 _NAMES = {
     "gaussian": "Gaussian",
     "gaussian_logit": "Gaussian of logits",
-    "nice": "NICE",
-    "realnvp": "RealNVP",
-    "glow": "Glow",
-    "maf": "MAF",
-    "nsf": "NSF",
+    **{name: FAMILIES[name].title for name in SETTINGS},
 }
 
 
@@ -365,7 +376,8 @@ def _draw_likelihoods(file: Path, models: dict[str, Any]) -> None:
     values = [models[name]["nats"] for name in _NAMES if name in models]
     floor = 5 * math.floor(min(values) / 5) - 5
     for i, (name, found) in enumerate(models.items()):
-        panel.bar(i, found["nats"] - floor, 0.75, bottom=floor, color=COLOURS[name.removesuffix("_logit")])
+        colour = COLOURS.get(name.removesuffix("_logit"), COLOURS["other"])
+        panel.bar(i, found["nats"] - floor, 0.75, bottom=floor, color=colour)
         panel.errorbar(i, found["nats"], 2 * found["standard_error"], color=INK, capsize=3, lw=1)
         text = f"{found['nats']:.1f} nats\n{found['bits_per_dim']:.3f} bits/dim"
         top = found["nats"] + 2 * found["standard_error"] + 0.5
@@ -377,7 +389,8 @@ def _draw_likelihoods(file: Path, models: dict[str, Any]) -> None:
 
 
 def _draw_samples(file: Path, sheets: dict[str, Tensor], models: dict[str, Any]) -> None:
-    figure, axes = new_figure(2, 4, (11.5, 6.6), "Digits drawn from each density")
+    rows = math.ceil(len(sheets) / 4)
+    figure, axes = new_figure(rows, 4, (11.5, 3.3 * rows), "Digits drawn from each density")
     for panel in axes.flat[len(sheets) :]:
         panel.set_visible(False)
     for panel, (name, pictures) in zip(axes.flat, sheets.items(), strict=False):

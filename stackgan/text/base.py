@@ -1,11 +1,10 @@
-"""What a text encoder is, and what all of them share: batches of tokens, notices, files."""
+"""The interface of text encoders, and what all of them share: mean pooling, batches of like length, files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +23,8 @@ __all__ = [
     "filled_folder",
     "hash_tensors",
     "mean_state",
-    "padded",
     "read_json",
     "read_tensors",
-    "truncation_notice",
-    "word_at",
     "write_json",
     "write_tensors",
 ]
@@ -38,7 +34,7 @@ _CHUNK = 64  # captions a forward pass
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader of the pictures should know about how caption ``index`` was understood."""
+    """A caption, by its ``index``, of which a part has no effect: truncated, or an unknown word."""
 
     index: int
     kind: Literal["truncated", "unknown"]
@@ -50,8 +46,8 @@ class TextEncoder(ABC):
 
     Attributes:
         dim: T, the length of an embedding.
-        identity: names the encoder by content (family, pooling, hash of weights and tokenizer), so that equal
-            identities mean equal embeddings up to rounding; fit for a file name.
+        identity: made of the content (family, pooling, hash of weights and tokenizer), so that equal identities
+            mean equal embeddings up to rounding; may be part of a file name.
     """
 
     dim: int
@@ -66,7 +62,7 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def notices(self, captions: Sequence[str]) -> list[Notice]:
-        """Captions that were cut short and words that were not understood, in the order of the captions."""
+        """Captions that are truncated and words that are unknown, in the order of the captions."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -78,17 +74,9 @@ class TextEncoder(ABC):
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean of token states (B, L, H) over the tokens that are there, (B, H)."""
+    """Mean pooling: token states (B, L, H) averaged over the tokens of the mask (B, L), (B, H)."""
     weights = mask.to(states.dtype).unsqueeze(-1)  # (B, L, 1)
     return (states * weights).sum(1) / weights.sum(1)
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids (B, L) padded on the right, and the mask of what is no padding."""
-    length = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows], dtype=torch.long)
-    mask = torch.arange(length)[None] < torch.tensor([len(row) for row in rows])[:, None]
-    return ids.to(device), mask.to(device)
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -98,24 +86,8 @@ def by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         yield order[start : start + _CHUNK]
 
 
-def word_at(caption: str, position: int) -> str:
-    for match in re.finditer(r"\S+", caption):
-        if match.end() > position:
-            return match.group()
-    return ""
-
-
-def truncation_notice(index: int, caption: str, starts: Sequence[int], kept: int) -> Notice:
-    number = sum(match.start() <= starts[kept] for match in re.finditer(r"\S+", caption))
-    word = word_at(caption, starts[kept])
-    return Notice(
-        index,
-        "truncated",
-        f'kept {kept} of {len(starts)} tokens: the text from word {number}, "{word}", on was dropped',
-    )
-
-
 def hash_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Update a hashlib digest with the names, shapes, types and bytes of the tensors, sorted by name."""
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\0".encode())

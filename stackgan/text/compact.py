@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.images.pixels import from_levels
 from stackgan.text.base import (
     Notice,
     TextEncoder,
@@ -25,13 +26,12 @@ from stackgan.text.base import (
     filled_folder,
     hash_tensors,
     mean_state,
-    padded,
     read_json,
     read_tensors,
-    truncation_notice,
     write_json,
     write_tensors,
 )
+from stackgan.text.tokenizer import PAD_ID, pad_tokens, split_words, truncate, truncation_notice
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,26 +42,25 @@ __all__ = [
     "COMPACT",
     "CaptionTransformer",
     "CompactEncoder",
-    "ImageHalf",
+    "ImageTower",
     "compact_config",
-    "split_words",
 ]
 
-COMPACT = "stackgan_compact"  # the section of its config.json that makes the folder ours
+COMPACT = "stackgan_compact"  # the section of config.json by which a compact encoder's folder is recognised
 _FORMAT = 1  # of a folder that CompactEncoder.save writes
 _TABLE = "embeddings.word_embeddings.weight"
-_PAD, _FIRST_POSITION = 1, 2  # MPNet's own: padding is token 1, positions are counted from 2
-_PLACES, _FEATURES = 16, 32  # of the image half: colours it reads, further features
-_IMAGE_WIDTH = 32  # channels after the image half's first convolution
+_FIRST_POSITION = 2  # MPNet counts positions from 2, its padding token and one more
+_PLACES, _FEATURES = 16, 32  # of the image tower: attended colours, further features
+_IMAGE_WIDTH = 32  # channels after the image tower's first convolution
 
 
 class CaptionTransformer(nn.Module):
     """MPNet's encoder (arXiv:2004.09297) in plain torch, parameters named as in transformers.
 
-    Attention scores carry a learned bias by distance (arXiv:1910.10683), which starts as "look one word back",
-    "one word on", "look around": a colour finds its part from the first step. ``MPNetModel.from_pretrained``
-    reads the same folder to the same token states (a test holds the two together); importing transformers,
-    however, takes longer than making a picture, and a checkpoint should start at once.
+    Attention scores have a learned bias by distance (arXiv:1910.10683), initialised so that heads attend to the token
+    before, the token after, and three on either side: a colour is bound to its part from the first step.
+    ``MPNetModel.from_pretrained`` reads the same folder to the same token states (a test compares the two). It is not
+    used here because importing transformers takes longer than generating an image.
 
     Args:
         config: the fields of an ``MPNetConfig``.
@@ -93,7 +92,7 @@ class CaptionTransformer(nn.Module):
         self.apply(_initialise)
         with torch.no_grad():
             self.embeddings["position_embeddings"].weight.zero_()
-            self.encoder["relative_attention_bias"].weight.copy_(_neighbourly(self.buckets, self.heads))
+            self.encoder["relative_attention_bias"].weight.copy_(_initial_bias(self.buckets, self.heads))
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token states (B, L, H) of token ids (B, L); mask (B, L) is true where there is a token."""
@@ -144,14 +143,14 @@ def _block(width: int, inner: int, epsilon: float) -> nn.ModuleDict:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, which needs far more steps to start binding words
+    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, with which words are bound many steps later
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
 def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
     """T5's bucket of the distance from each token to each, (L, L): exact when near, logarithmic when far."""
-    offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row looks, column is looked at
+    offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row: query token, column: key token
     half = buckets // 2
     exact = half // 2
     distance = offset.abs()
@@ -159,8 +158,8 @@ def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
     return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far.clamp_max(half - 1))
 
 
-def _neighbourly(buckets: int, heads: int) -> Tensor:
-    """The bias (buckets, heads) to start from: one word back, one on, three around, everywhere, in turn."""
+def _initial_bias(buckets: int, heads: int) -> Tensor:
+    """Bias (buckets, heads) to start from: heads attend to one token back, one on, three around, all, in turn."""
     half = buckets // 2
     bias = torch.zeros(buckets, heads)
     for head in range(heads):
@@ -169,18 +168,18 @@ def _neighbourly(buckets: int, heads: int) -> Tensor:
     return bias
 
 
-class ImageHalf(nn.Module):
-    """The image half of the contrast: where it looks is learned by convolutions, what it sees there is raw colour.
+class ImageTower(nn.Module):
+    """The image tower of the dual encoder: attention maps by convolutions, over the pixels' raw colours.
 
-        a = softmax over places of convolutions(x)      (B, K, places)      K places to look at
+        a = softmax over places of convolutions(x)      (B, K, places)      K attention maps
         v = W · [a · x, pooled features]                 normalised, (B, T)
 
-    A vector that is linear in colours puts pink between red and white whatever part is pink, so that a caption's
-    embedding has a sensible place for a part in a colour that no photo had.
+    A vector that is linear in colours puts pink between red and white whatever part is pink, so that embeddings
+    extrapolate to a part in a colour that no photo had.
 
     Args:
         dim: T.
-        size: side in pixels at which it looks; a multiple of 16.
+        size: side in pixels to which images are resized; a multiple of 16.
         width: channels after the first convolution.
     """
 
@@ -220,17 +219,17 @@ class CompactEncoder(TextEncoder):
 
         e = W · mean over tokens of network(caption) + b        standardised over the training captions
 
-    Words that the training captions never held become ``[UNK]`` unless trained pieces make them up, and are
-    reported by :meth:`notices`. One that had a teacher (:mod:`stackgan.text.distillation`) knows the teacher's words
-    as well.
+    Words of no training caption become ``[UNK]`` unless trained pieces make them up, and are reported by
+    :meth:`notices`. An encoder distilled from a teacher (:mod:`stackgan.text.distillation`) has words of the teacher
+    in its vocabulary as well.
 
     Args:
         network: the token states.
         projection: (H -> T), its outputs standardised.
         tokenizer: WordPiece whose vocabulary holds only pieces that occur in the training captions.
-        words: the words it knows: of the training captions, and of its teacher's vocabulary as far as it has that.
-        config: what config.json holds.
-        image_half: the other side of the contrast, if at hand; read from ``folder`` when first asked for.
+        words: known words: those of the training captions, and of the teacher's vocabulary as far as it was taken.
+        config: content of config.json.
+        image_tower: the other tower, if it is in memory; else read from ``folder`` at first use.
     """
 
     def __init__(
@@ -241,7 +240,7 @@ class CompactEncoder(TextEncoder):
         words: Sequence[str],
         config: dict[str, Any],
         *,
-        image_half: ImageHalf | None = None,
+        image_tower: ImageTower | None = None,
         folder: Path | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -251,7 +250,7 @@ class CompactEncoder(TextEncoder):
         self.config = config
         self.dim = projection.out_features
         self.max_tokens = int(config["max_position_embeddings"]) - _FIRST_POSITION
-        self._image_half = image_half.eval().requires_grad_(False) if image_half is not None else None
+        self._image_tower = image_tower.eval().requires_grad_(False) if image_tower is not None else None
         self._folder = folder
 
     @cached_property
@@ -260,7 +259,7 @@ class CompactEncoder(TextEncoder):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether it learned words of a sentence encoder besides those of captions."""
+        """Whether it was distilled from a sentence encoder, so that it has words that no caption holds."""
         return "teacher" in self.config[COMPACT]
 
     @cached_property
@@ -271,10 +270,10 @@ class CompactEncoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
-        rows = [self._ids(caption) for caption in captions]
+        rows = [truncate(self.tokenizer.encode(caption).ids, self.max_tokens) for caption in captions]
         out = torch.empty(len(rows), self.dim, device=self.device)
         for chunk in by_length(rows):
-            ids, mask = padded([rows[i] for i in chunk], _PAD, self.device)
+            ids, mask = (tensor.to(self.device) for tensor in pad_tokens([rows[i] for i in chunk]))
             out[chunk] = self.project(self.network(ids, mask), mask)
         return out
 
@@ -289,11 +288,11 @@ class CompactEncoder(TextEncoder):
             if len(encoding.ids) > self.max_tokens:
                 starts = [start for start, _ in encoding.offsets[1:-1]]
                 found.append(truncation_notice(index, caption, starts, self.max_tokens - 2))
-            for word in dict.fromkeys(self._split(caption)):
+            for word in dict.fromkeys(split_words(self.tokenizer, caption)):
                 if word not in self._known and any(map(str.isalnum, word)):
                     near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)
-                    nobody = ": no training caption has it" + ", nor its English" * self.has_teacher
-                    hint = f': did you mean "{near[0]}"?' if near else nobody
+                    unseen = ": no training caption has it" + ", nor its English" * self.has_teacher
+                    hint = f': did you mean "{near[0]}"?' if near else unseen
                     found.append(Notice(index, "unknown", f'unknown word "{word}"{hint}'))
         return found
 
@@ -301,10 +300,10 @@ class CompactEncoder(TextEncoder):
         with filled_folder(folder) as target:
             write_json(target / "config.json", self.config)
             state = self._state()
-            if self.has_teacher:  # most of the file, and rounded when it was made
+            if self.has_teacher:  # the table is most of the file, and was rounded after training
                 state[_TABLE] = state[_TABLE].half()
             write_tensors(target / "model.safetensors", state)
-            half = {name: tensor.half() for name, tensor in self.image_half.state_dict().items()}
+            half = {name: tensor.half() for name, tensor in self.image_tower.state_dict().items()}
             write_tensors(target / "image.safetensors", half)
             self.tokenizer.save(str(target / "tokenizer.json"), pretty=False)
             tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
@@ -340,32 +339,34 @@ class CompactEncoder(TextEncoder):
         return cls(network, projection, tokenizer, words, config, folder=folder)
 
     @property
-    def image_half(self) -> ImageHalf:
-        """The image side of the contrast, read when first asked for."""
-        if self._image_half is None:
+    def image_tower(self) -> ImageTower:
+        """The image tower, read at first use."""
+        if self._image_tower is None:
             if self._folder is None or not (self._folder / "image.safetensors").is_file():
-                raise FileNotFoundError(f"{self._folder}: holds no image.safetensors, the image half of this encoder")
+                raise FileNotFoundError(
+                    f"{self._folder}: holds no image.safetensors, the image tower of this encoder"
+                )
             section = self.config[COMPACT]["image"]
-            half = ImageHalf(self.dim, int(section["size"]), int(section["width"]))
+            half = ImageTower(self.dim, int(section["size"]), int(section["width"]))
             fill_module(half, read_tensors(self._folder / "image.safetensors"), self._folder)
-            self._image_half = half.eval().requires_grad_(False).to(self.device)
-        return self._image_half
+            self._image_tower = half.eval().requires_grad_(False).to(self.device)
+        return self._image_tower
 
     def encode_images(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
-        """Unit vectors (B, T) of images; their cosine with :meth:`encode`'s rows says how well they agree.
+        """Unit vectors (B, T) of images; their cosine with rows of :meth:`encode` is the agreement of image and text.
 
         Args:
             images: (B, h, w, 3) uint8, or (B, 3, h, w) float in [-1, 1], through which gradients flow.
         """
         values = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
         if values.dtype == torch.uint8:
-            values = values.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
+            values = from_levels(values.to(self.device).permute(0, 3, 1, 2))
         if values.ndim != 4 or values.shape[1] != 3:
             raise ValueError(f"images of shape {tuple(images.shape)}: give (B, h, w, 3) uint8 or (B, 3, h, w) float")
-        return self.image_half(values)
+        return self.image_tower(values)
 
     def to(self, device: torch.device | str) -> CompactEncoder:
-        for module in (self.network, self.projection, self._image_half):
+        for module in (self.network, self.projection, self._image_tower):
             if module is not None:
                 module.to(device)
         return self
@@ -378,19 +379,12 @@ class CompactEncoder(TextEncoder):
         state = {f"projection.{name}": tensor for name, tensor in self.projection.state_dict().items()}
         return {name: tensor.cpu().contiguous() for name, tensor in (self.network.state_dict() | state).items()}
 
-    def _ids(self, caption: str) -> list[int]:
-        ids = self.tokenizer.encode(caption).ids
-        return ids if len(ids) <= self.max_tokens else [*ids[: self.max_tokens - 1], ids[-1]]
-
-    def _split(self, caption: str) -> list[str]:
-        return split_words(self.tokenizer, caption)
-
 
 def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, teacher: str = "") -> dict[str, Any]:
-    """What config.json of a compact encoder holds: an ``MPNetConfig``, and a section of our own.
+    """Content of a compact encoder's config.json: the keys of an ``MPNetConfig``, and a section of our own.
 
     Args:
-        teacher: identity of the sentence encoder it learned from, if any.
+        teacher: identity of the sentence encoder that it is distilled from, if any.
     """
     config: dict[str, Any] = {
         "model_type": "mpnet",
@@ -406,7 +400,7 @@ def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, tea
         "layer_norm_eps": 1e-5,
         "max_position_embeddings": settings.max_tokens + _FIRST_POSITION,
         "relative_attention_num_buckets": 32,
-        "pad_token_id": _PAD,
+        "pad_token_id": PAD_ID,
         "bos_token_id": 2,
         "eos_token_id": 3,
         COMPACT: {
@@ -419,8 +413,3 @@ def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, tea
         config["dtype"] = "float32"  # its table is kept in half precision, the rest is not
         config[COMPACT]["teacher"] = teacher
     return config
-
-
-def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
-    """The words of a caption as the tokenizer sees them: lower case, punctuation apart, not yet in pieces."""
-    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))]

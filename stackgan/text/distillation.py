@@ -1,20 +1,20 @@
-"""Ordinary English for the compact encoder, from a sentence encoder that has read far more than captions.
+"""Distillation of a sentence encoder into the compact encoder: ordinary English, of which captions hold little.
 
 Three things are taken from the teacher (a transformers sentence encoder, frozen):
 
 - words: the useful part of its vocabulary becomes the student's;
-- what a word is: the student's token embeddings are a learned linear map of what the teacher makes of each token,
+- features of words: the student's token embeddings are a learned linear map of the teacher's features of each token,
 
       table[t] = A · f[t] + b        f[t]: the teacher's token embedding and its embedding of the word in a phrase
 
-  one map for all, so that words no caption holds move along with those that some do. After training the map is folded
-  into a plain table;
-- what a sentence is: the student's embeddings are to tell what the teacher's say about captions (distillation,
-  arXiv:1503.02531; of sentence embeddings, arXiv:2004.09813), on captions and on sentences of random words:
+  one map for all, so that words that no caption holds move along with those that captions hold. After training the
+  map is folded into a plain table;
+- sentences: the student's embeddings predict the teacher's (distillation, arXiv:1503.02531; of sentence embeddings,
+  arXiv:2004.09813), of captions and of sentences of random words:
 
       L = 1 - cos(W · e, P · (teacher(text) - m))        m, P: mean and principal axes of the teacher's captions
 
-  Only what captions differ in is asked for: a garden, or this morning, need not be seen in a picture.
+  The axes are those along which captions differ: what no caption mentions, a garden or this morning, is left out.
 """
 
 from __future__ import annotations
@@ -30,26 +30,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS, Paraphraser
-from stackgan.text.compact import split_words
-from stackgan.text.load import load_text_encoder
-from stackgan.text.pretrained import TransformersEncoder
+from stackgan.text.base import read_json
+from stackgan.text.compact import COMPACT
+from stackgan.text.pretrained import TransformersEncoder, find_folder
+from stackgan.text.tokenizer import SPECIAL, split_words, token_ids, tokenizer_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-__all__ = ["EnglishTable", "Teacher", "distillation_loss", "practice_sentences"]
+    from stackgan.config import CompactConfig
+
+__all__ = ["EnglishTable", "Teacher", "TeacherTargets", "distillation_loss", "practice_sentences"]
 
 AXES = 64  # principal axes of the teacher's embeddings of captions that are distilled
-FEATURES = 256  # numbers that a token is described by
-PHRASE = "a {} bird"  # that the teacher reads each word in
+FEATURES = 256  # of a token
+PHRASE = "a {} bird"  # in which the teacher embeds each word
 SEEN = 150  # uses in captions after which a word is learned from pictures alone
-MOVED = 0.7  # s: how far an explained word's description goes towards its meaning
-COMMON = 4000  # of the teacher's words, the most frequent, that need no explanation
+MOVED = 0.7  # s: how far the features of a defined word move towards its meaning
+COMMON = 4000  # the teacher's most frequent words, which need no definition
 KERNEL_POWER = 6  # of the cosine: the higher, the fewer neighbours count
-TEMPER = 0.3  # τ: weight of neighbours that need no explanation
-FEWEST_USES = 2  # of a captions' word that becomes a token of its own
+TEMPER = 0.3  # τ: weight of neighbours that need no definition
+FEWEST_USES = 2  # of a word in captions that becomes a token of its own
 CHUNK = 1024  # texts between two steps of a progress bar
-SPECIALS = 4  # the first tokens are none of the teacher's
+SPECIALS = len(SPECIAL)  # the first tokens, which are none of the teacher's
+SENTENCES = 12000  # whose embeddings by the teacher are predicted
+WRAPPED = 0.5  # share of the reworded captions that are part of a longer sentence
 
 
 class Teacher:
@@ -61,10 +67,10 @@ class Teacher:
     """
 
     def __init__(self, name_or_folder: str, device: torch.device | str = "cpu", progress: bool = False) -> None:
-        encoder = load_text_encoder(name_or_folder)
-        if not isinstance(encoder, TransformersEncoder):
+        folder = find_folder(name_or_folder, None)
+        if COMPACT in read_json(folder / "config.json"):
             raise ValueError(f"compact.teacher is {name_or_folder!r}: give a transformers sentence encoder")
-        self.encoder = encoder.to(device)
+        self.encoder = TransformersEncoder(folder).to(device)
         self.device = torch.device(device)
         self.progress = progress
 
@@ -74,7 +80,7 @@ class Teacher:
 
         order = np.argsort([len(text) for text in texts], kind="stable")  # alike in length, little padding
         out = torch.empty(len(texts), self.encoder.dim)
-        with tqdm(total=len(texts), desc=f"teacher reads {what}", disable=not self.progress) as bar:
+        with tqdm(total=len(texts), desc=f"teacher embeds {what}", disable=not self.progress) as bar:
             for start in range(0, len(texts), CHUNK):
                 rows = order[start : start + CHUNK]
                 with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -92,6 +98,7 @@ class Teacher:
         return list(dict.fromkeys(word for word in stripped if re.fullmatch(r"[a-z]{2,}", word)))
 
     def pieces(self, word: str) -> list[str]:
+        """The tokens that the teacher splits a word into."""
         return self.encoder.tokenizer.tokenize(word)
 
     @torch.no_grad()
@@ -105,14 +112,15 @@ class Teacher:
 
 
 def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
-    """f: (N, FEATURES or fewer) of tokens: what the teacher makes of them, moved to what they mean in captions.
+    """f: features (N, FEATURES or fewer) of tokens by the teacher, moved towards what they mean in captions.
 
-    Sentence encoders put words of one kind together; which colour ebony is they hardly tell. Words that the tables of
-    :mod:`stackgan.captions.lexicon` explain are therefore moved to their meaning m, except those that captions use
-    often. Words that neither explain are moved to what their neighbours among the explained mean, the less the more
-    of their neighbours need no explanation (Nadaraya–Watson regression, the kernel a power of the teacher's cosine):
+    Sentence encoders embed words of one kind close together, but hardly encode which colour ebony is. Words that the
+    tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m, except those that
+    captions use often. Words without a definition are moved to the meanings of their neighbours that have one, the
+    less, the more of their neighbours need none (Nadaraya–Watson regression, the kernel a power of the teacher's
+    cosine):
 
-        f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i explained, j others
+        f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i defined, j others
         c = Σ_i k(t, i) / (Σ_i k(t, i) + τ Σ_j k(t, j))
     """
     own = _teacher_features(teacher, tokens)
@@ -141,7 +149,7 @@ def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], t
 
 
 def _meanings(own: Tensor, row: Mapping[str, int], words: Sequence[str]) -> dict[int, Tensor]:
-    """By row, the weighted mean of the features (N, F) of the words that explain it; the last one counts double."""
+    """By row, the weighted mean of the features (N, F) of the words that define it; the last one counts double."""
     means = {}
     for word in words:
         parts = [row[part] for part in MEANINGS[word].split() if part in row]
@@ -153,7 +161,7 @@ def _meanings(own: Tensor, row: Mapping[str, int], words: Sequence[str]) -> dict
 
 
 def _teacher_features(teacher: Teacher, tokens: Sequence[str]) -> Tensor:
-    """What the teacher makes of tokens (N, F): columns principal axes, zero mean, the whole of unit variance."""
+    """The teacher's features of tokens (N, F): principal components, zero mean, unit variance over all numbers."""
     words = [token.removeprefix("##") for token in tokens]
     blocks = [teacher.token_embeddings(words), teacher.encode([PHRASE.format(word) for word in words], "words")]
     centred = [block - block.mean(0) for block in blocks]
@@ -164,12 +172,12 @@ def _teacher_features(teacher: Teacher, tokens: Sequence[str]) -> Tensor:
 
 
 def english_vocabulary(teacher: Teacher, captions: Sequence[str], tokenizer: Tokenizer, size: int) -> list[str]:
-    """Tokens that the student is to know: captions' words, the paraphrases', and of the teacher's the first
-    (for most the most frequent) and those nearest to captions' words, half and half.
+    """The student's vocabulary: words of the captions and of the synonym lexicon, then words of the teacher, half of
+    them its first (in most vocabularies the most frequent), half those nearest to words of captions.
 
     Args:
-        tokenizer: that says what a word is.
-        size: of the vocabulary; what captions and paraphrases use is in it in any case.
+        tokenizer: splits captions into words.
+        size: of the vocabulary; words of captions and of the lexicon are in it whatever the size.
     """
     uses = Counter(word for caption in captions for word in split_words(tokenizer, caption))
     own = [word for word in sorted(uses, key=lambda word: (-uses[word], word)) if uses[word] >= FEWEST_USES]
@@ -195,10 +203,10 @@ def english_vocabulary(teacher: Teacher, captions: Sequence[str], tokenizer: Tok
 
 
 class EnglishTable(nn.Module):
-    """Token embeddings as one linear map of what the teacher knows about the tokens.
+    """Token embeddings as one linear map of the teacher's features of the tokens.
 
     Args:
-        features: (V, F), of the tokens after the special ones zero rows.
+        features: (V, F); zero rows for the special tokens, which come first.
         width: H.
     """
 
@@ -216,7 +224,7 @@ class EnglishTable(nn.Module):
         return F.embedding(places, self._rows(used))
 
     def table(self) -> Tensor:
-        """All embeddings, (V, H): what an ordinary table would hold."""
+        """All embeddings (V, H), as a plain table."""
         return self._rows(torch.arange(len(self.features), device=self.features.device))
 
     def _rows(self, ids: Tensor) -> Tensor:
@@ -228,7 +236,7 @@ class EnglishTable(nn.Module):
 def practice_sentences(
     captions: Sequence[str], words: Sequence[str], paraphraser: Paraphraser, count: int, seed: int
 ) -> list[str]:
-    """Sentences to distil: captions, captions with some words replaced by random ones, things one would say.
+    """Sentences to distil: captions, reworded captions, captions with some words replaced by random ones.
 
     Args:
         words: the vocabulary; none that is held out is used.
@@ -261,3 +269,63 @@ def caption_axes(vectors: Tensor) -> tuple[Tensor, Tensor]:
 def distillation_loss(given: Tensor, wanted: Tensor) -> Tensor:
     """Mean of 1 - cosine between rows (B, K)."""
     return (1 - F.cosine_similarity(given.float(), wanted.float(), dim=1)).mean()
+
+
+class TeacherTargets:
+    """What the compact encoder learns from a teacher beside the contrast with photos.
+
+    Attributes:
+        teacher: identity of the sentence encoder.
+        tokenizer: with the student's vocabulary (:func:`english_vocabulary`).
+        features: (V, F) of its tokens (:func:`describe`), zero rows for the special ones.
+        wanted: (N, K), embeddings of the practice sentences by the teacher, along :func:`caption_axes`.
+
+    Args:
+        captions: of the training split.
+        captions_tokenizer: trained on them.
+    """
+
+    def __init__(
+        self,
+        captions: Sequence[str],
+        captions_tokenizer: Tokenizer,
+        settings: CompactConfig,
+        *,
+        seed: int,
+        progress: bool,
+        device: torch.device | str,
+    ) -> None:
+        teacher = Teacher(settings.teacher, device, progress)
+        self.teacher = teacher.encoder.identity
+        self.captions = list(dict.fromkeys(captions))
+        pieces = english_vocabulary(teacher, captions, captions_tokenizer, settings.vocabulary)
+        self.tokenizer = tokenizer_of(pieces)
+        described = describe(teacher, pieces, captions, captions_tokenizer)
+        self.features = torch.cat((torch.zeros(SPECIALS, described.shape[1]), described))
+        self.paraphraser = Paraphraser()
+        self.sentences = practice_sentences(self.captions, pieces, self.paraphraser, SENTENCES, seed)
+        vectors = teacher.encode(self.sentences)
+        mean, axes = caption_axes(vectors[::4])
+        self.wanted = (vectors - mean) @ axes.T
+        self.longest = settings.max_tokens
+        self.rng = np.random.default_rng([seed, 0xE6])
+
+    def draw(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets for P captions, by their row among the distinct ones.
+
+        Returns:
+            Token ids (4P, L) of the captions reworded, of the same in plain words, of captions of another meaning,
+            and of P practice sentences; which rows have another meaning (P,); the teacher's embeddings of the
+            sentences (P, K).
+        """
+        reworded, plain, other = [], [], []
+        for caption in (self.captions[row] for row in rows):
+            one, two, three = self.paraphraser.draw(caption, self.rng) or (caption, caption, None)
+            reworded.append(self.paraphraser.wrap(one, self.rng) if self.rng.random() < WRAPPED else one)
+            plain.append(two)
+            other.append(three)
+        chosen = self.rng.integers(len(self.sentences), size=len(rows))
+        texts = [*reworded, *plain, *(text or "" for text in other), *(self.sentences[i] for i in chosen)]
+        ids = token_ids(self.tokenizer, texts, self.longest)
+        has = torch.tensor([text is not None for text in other])
+        return ids, has, self.wanted[torch.from_numpy(chosen)]

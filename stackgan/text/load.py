@@ -1,40 +1,102 @@
-"""Captions in, embeddings out: (B, T) float32, the same for a caption whatever else is in its batch.
+"""Text encoders by name, and the embeddings of captions: (B, T) float32, the same for a caption in any batch.
 
-Three sources, one interface:
+``ENCODERS`` is the table of config key ``text.encoder``. To add an encoder, write a class with the interface of
+:class:`~stackgan.text.base.TextEncoder` in a file of its own, and a row.
 
-- ``TransformersEncoder``: any transformers text encoder, by hub name or folder, its token states pooled;
-- ``CompactEncoder``: the small encoder trained with a run by image–caption contrast (``contrastive.py``)
-  and shipped inside its checkpoint;
-- ``PrecomputedEmbeddings``: arrays that came with the data set; no text is read at all.
-
-``caption_embeddings`` computes a split's embeddings once and keeps them there under the encoder's identity.
+``caption_embeddings`` computes a split's embeddings once and stores them there under the encoder's identity.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stackgan.config import POOLINGS
 from stackgan.text.base import TextEncoder, read_json
 from stackgan.text.compact import COMPACT, CompactEncoder
 from stackgan.text.precomputed import PrecomputedEmbeddings
 from stackgan.text.pretrained import TransformersEncoder, find_folder
 
 if TYPE_CHECKING:
+    from stackgan.config import Config
     from stackgan.data.prepared import PreparedSplit
 
 __all__ = [
-    "POOLINGS",
+    "ENCODERS",
+    "EncoderKind",
     "caption_embeddings",
+    "encoder_kind",
     "load_text_encoder",
+    "new_text_encoder",
+    "stored_embeddings",
 ]
 
-POOLINGS = ("auto", "mean", "cls", "eos", "pooler", "last")
+
+def _train_compact(argument: str, split: PreparedSplit, config: Config) -> TextEncoder:
+    from stackgan.text.contrastive import train_compact_encoder  # here, so that generating imports no training code
+
+    return train_compact_encoder(split, config.compact, seed=config.train.seed, progress=True)
+
+
+def _load_compact(folder: Path, pooling: str) -> TextEncoder:
+    if pooling not in ("auto", "mean"):
+        raise ValueError(f"{folder}: a compact encoder pools by mean, text.pooling is {pooling!r}: use auto")
+    return CompactEncoder.load(folder)
+
+
+def _read_pretrained(argument: str, split: PreparedSplit, config: Config) -> TextEncoder:
+    return load_text_encoder(argument, config.text.pooling)
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """How text encoders of one kind are made and read.
+
+    Attributes:
+        create: (what follows the colon in text.encoder, training split, configuration) -> the encoder of a new run;
+            None trains without text.
+        load: (folder, pooling) -> the encoder that its ``save`` wrote there. None for kinds that are not saved beside
+            a run, since they have no weights.
+        section: key of the saved folder's config.json by which the kind is recognised.
+        image_tower: the encoder embeds images too, which loss.contrast needs.
+    """
+
+    create: Callable[[str, PreparedSplit, Config], TextEncoder | None]
+    load: Callable[[Path, str], TextEncoder] | None = None
+    section: str = ""
+    image_tower: bool = False
+
+
+ANY_OTHER = "*"  # a hub name or folder
+ENCODERS: dict[str, EncoderKind] = {
+    "compact": EncoderKind(_train_compact, _load_compact, section=COMPACT, image_tower=True),
+    "none": EncoderKind(lambda argument, split, config: None),
+    "precomputed": EncoderKind(lambda argument, split, config: PrecomputedEmbeddings(argument)),
+    ANY_OTHER: EncoderKind(_read_pretrained, TransformersEncoder),
+}
+
+
+def encoder_kind(setting: str) -> tuple[EncoderKind, str]:
+    """The row of a value of text.encoder, and its argument: what follows the colon, or a model's name or folder.
+
+    >>> encoder_kind("precomputed:char-cnn-rnn")[1], encoder_kind("owner/model")[1], encoder_kind("compact")[1]
+    ('char-cnn-rnn', 'owner/model', '')
+    """
+    name, _, argument = setting.partition(":")
+    return (ENCODERS[name], argument) if name in ENCODERS else (ENCODERS[ANY_OTHER], setting)
+
+
+def new_text_encoder(split: PreparedSplit, config: Config) -> TextEncoder | None:
+    """The text encoder of a new run, trained on the split or loaded; None for text.encoder=none."""
+    kind, argument = encoder_kind(config.text.encoder)
+    return kind.create(argument, split, config)
 
 
 def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str | None = None) -> TextEncoder:
@@ -54,45 +116,52 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
     """
     if pooling not in POOLINGS:
         raise ValueError(f"text.pooling is {pooling!r}: it must be one of {', '.join(POOLINGS)}")
-    if name_or_folder in ("compact", "none", ""):
+    kind, _, name = name_or_folder.partition(":")
+    if kind == "precomputed":
+        return PrecomputedEmbeddings(name)
+    if name_or_folder in ("", *ENCODERS):
         raise ValueError(
             f"text encoder {name_or_folder!r} names no model: give a folder or a hub name "
             "(a trained compact encoder lies in its checkpoint's folder text)"
         )
-    kind, _, name = name_or_folder.partition(":")
-    if kind == "precomputed":
-        return PrecomputedEmbeddings(name)
     folder = find_folder(name_or_folder, revision)
-    config = read_json(folder / "config.json")
-    if COMPACT in config:
-        if pooling not in ("auto", "mean"):
-            raise ValueError(f"{folder}: a compact encoder pools by mean, text.pooling is {pooling!r}: use auto")
-        return CompactEncoder.load(folder)
-    return TransformersEncoder(folder, pooling)
+    config: dict[str, Any] = read_json(folder / "config.json")
+    load = next((row.load for row in ENCODERS.values() if row.section in config), ENCODERS[ANY_OTHER].load)
+    assert load is not None  # of a kind that has a section
+    return load(folder, pooling)
+
+
+def stored_embeddings(split: PreparedSplit, setting: str) -> NDArray[np.float32]:
+    """All embeddings (captions, T) of the split for text.encoder=precomputed:NAME.
+
+    Raises:
+        FileNotFoundError: the split holds none of that name.
+    """
+    return split.embeddings(encoder_kind(setting)[1])
 
 
 def caption_embeddings(
     split: PreparedSplit,
     encoder: TextEncoder,
     *,
-    told: tuple[str, Sequence[str]] | None = None,
+    texts: tuple[str, Sequence[str]] | None = None,
     progress: bool = True,
     batch: int = 512,
 ) -> NDArray[np.float32]:
-    """Embeddings of all captions of a split, (captions, T): read from its cache, or computed and kept there.
+    """Embeddings of all captions of a split, (captions, T): read from its cache, or computed and stored there.
 
     Equal captions are encoded once. The cache is keyed by the encoder's identity.
 
     Args:
-        told: other texts in place of the captions, one for each, with a name: the cache is keyed by them as well.
+        texts: a name, and a text in place of each caption; they are part of the cache's key.
 
     Raises:
         FileNotFoundError: precomputed embeddings that the split does not hold.
         ValueError: stored embeddings whose length is not the encoder's.
     """
-    what, captions = told or ("", split.captions)
+    what, captions = texts or ("", split.captions)
     name = encoder.identity
-    if told:
+    if texts:
         name += f"-{what}-{hashlib.sha256(chr(10).join(captions).encode()).hexdigest()[:12]}"
     if isinstance(encoder, PrecomputedEmbeddings):
         encoder.dim = int(split.embeddings(name).shape[1])
@@ -106,7 +175,7 @@ def caption_embeddings(
         return stored
     from tqdm import tqdm
 
-    distinct = sorted(dict.fromkeys(captions), key=len)  # alike in length, little padding
+    distinct = sorted(dict.fromkeys(captions), key=len)  # like lengths together: little padding
     row_of = {caption: row for row, caption in enumerate(distinct)}
     rows = np.empty((len(distinct), encoder.dim), np.float32)
     title = " ".join(["embedding", *what.split(), split.name, "captions"])
@@ -118,7 +187,7 @@ def caption_embeddings(
     array = rows[[row_of[caption] for caption in captions]]
     try:
         split.store_embeddings(name, array)
-    except OSError as error:  # a prepared folder somebody else owns is no reason not to train
+    except OSError as error:  # such as a prepared folder that another user owns
         warnings.warn(
             f"{split.path}: cannot keep the embeddings there ({error}); computed anew next time", stacklevel=2
         )

@@ -1,4 +1,4 @@
-"""Embeddings that came with the data set; no text is read at all."""
+"""Embeddings that came with the data set: captions are not encoded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["PrecomputedEmbeddings"]
 
 
 class PrecomputedEmbeddings(TextEncoder):
-    """Embeddings that came with the data set, stored in the prepared folder under a name; reads no text.
+    """Embeddings that came with the data set, stored in the prepared folder under a name.
 
-    ``dim`` is known once :func:`stackgan.text.load.caption_embeddings` has read a split.
+    ``dim`` is 0 until :func:`stackgan.text.load.caption_embeddings` has read a split.
     """
 
     def __init__(self, name: str, dim: int = 0) -> None:

@@ -24,14 +24,12 @@ from stackgan.text.base import (
     filled_folder,
     hash_tensors,
     mean_state,
-    padded,
     read_json,
     read_tensors,
-    truncation_notice,
-    word_at,
     write_json,
     write_tensors,
 )
+from stackgan.text.tokenizer import pad_tokens, truncation_notice, word_at
 
 __all__ = [
     "TransformersEncoder",
@@ -40,7 +38,7 @@ __all__ = [
 
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
 
-# How each family was trained to be read; families not named here are pooled by mean.
+# The pooling each family was trained with; families not named here are pooled by mean.
 _POOLING_BY_FAMILY = {
     "clip": "eos",
     "clip_text_model": "eos",
@@ -64,7 +62,7 @@ class TransformersEncoder(TextEncoder):
     """Any transformers text encoder in a local folder, its token states pooled to one vector.
 
     A sentence-transformers folder is read with its own pooling, dense layers and normalisation unless a
-    pooling is named; an encoder–decoder gives its encoder; a CLIP checkpoint gives its text half.
+    pooling is named; an encoder–decoder gives its encoder; a CLIP checkpoint gives its text tower.
 
     Args:
         folder: config.json, safetensors weights, tokenizer files.
@@ -116,7 +114,7 @@ class TransformersEncoder(TextEncoder):
         pad = self.tokenizer.pad_token_id or 0
         out: Tensor | None = None
         for chunk in by_length(rows):
-            ids, mask = padded([rows[i] for i in chunk], pad, self.device)
+            ids, mask = (tensor.to(self.device) for tensor in pad_tokens([rows[i] for i in chunk], pad))
             vectors = self._pool(ids, mask).float()
             for layer in self.dense:
                 vectors = layer(vectors)
@@ -133,7 +131,7 @@ class TransformersEncoder(TextEncoder):
         unknown = self.tokenizer.unk_token_id
         special = self.tokenizer.num_special_tokens_to_add()
         for index, caption in enumerate(captions):
-            # A length given and not reached: asking for all tokens would otherwise be warned about.
+            # A length that no caption reaches: without one, transformers warns about long captions.
             tokens = self.tokenizer(
                 caption,
                 add_special_tokens=False,
@@ -213,7 +211,7 @@ class TransformersEncoder(TextEncoder):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a sentence-transformers folder does after its transformer."""
+    """The modules of a sentence-transformers folder after its transformer."""
 
     pooling: str | None = None
     dense: tuple[Path, ...] = ()
@@ -292,7 +290,7 @@ class _Dense(nn.Module):
 
 
 def _load_model(folder: Path, family: str, pooling: str) -> Any:
-    """The text half of the model in a folder, float32, frozen; every weight comes from the file."""
+    """The text encoder of the model in a folder, float32, frozen; every weight comes from the file."""
     import transformers
 
     if not any(folder.glob("*.safetensors")):
@@ -317,7 +315,7 @@ def _load_model(folder: Path, family: str, pooling: str) -> Any:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except Exception as error:  # broken files surface as many kinds
+        except Exception as error:  # damaged files raise many types
             raise ValueError(f"{folder}: cannot be read as a text encoder: {_first_line(error)}") from None
     missing = [name for name in info["missing_keys"] if not (name.startswith("pooler.") and pooling != "pooler")]
     if missing or info.get("mismatched_keys"):
@@ -338,7 +336,7 @@ def _load_tokenizer(folder: Path) -> Any:
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, use_fast=True, trust_remote_code=False, local_files_only=True
             )
-        except Exception as error:  # broken files surface as many kinds
+        except Exception as error:  # damaged files raise many types
             raise ValueError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from None
     if not tokenizer.is_fast:
         raise ValueError(
@@ -352,6 +350,7 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 
 def find_folder(name: str, revision: str | None) -> Path:
+    """The folder of a text encoder: a local one, or a hub model's, fetched unless it is in the local cache."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -368,7 +367,7 @@ def find_folder(name: str, revision: str | None) -> Path:
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
             ignore_patterns=["onnx/*", "openvino/*"],
         )
-    except Exception as error:  # no network, no such model, no valid name: all the same to the user
+    except Exception as error:  # no network, no such model or no valid name
         raise FileNotFoundError(
             f"text encoder {name!r}: no such folder here, and it could not be fetched ({_first_line(error)}); "
             f"give a local folder, or fetch it once where there is a network: hf download {name}"
@@ -378,7 +377,7 @@ def find_folder(name: str, revision: str | None) -> Path:
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No bars and no reports of unused weights: a CLIP's image half is left out on purpose."""
+    """No bars and no reports of unused weights: a CLIP's image tower is left out on purpose."""
     from transformers.utils import logging as reports
 
     level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()

@@ -16,14 +16,16 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import publish
 from stackgan.config import Config
+from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
-from stackgan.data.sampler import centre_crops
 from stackgan.evaluation.features import load_features
 from stackgan.evaluation.quick import quick_figures
 from stackgan.images.grid import caption_sheet
+from stackgan.images.pixels import centre_crops, to_pil
 from stackgan.model import StackGAN
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
+from stackgan.text.load import stored_embeddings
 from stackgan.training.diagnostics import Health
 from stackgan.training.state import Progress, Run
 from stackgan.training.warm_start import Start
@@ -32,16 +34,6 @@ __all__ = ["Evaluator", "Log", "Publisher", "SampleSheet"]
 
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
-
-# Written for this program; shown as examples by checkpoints trained on data whose captions are not ours to ship.
-BIRD_EXAMPLES = (
-    "a small red bird with black wings",
-    "this bird is blue with a white belly and a short pointed beak",
-    "a yellow bird with grey wings and a black crown",
-    "a large black bird with a long hooked beak",
-    "a brown bird with a speckled breast and a small bill",
-    "the bird has a white body, an orange bill and grey wings",
-)
 
 
 class SampleSheet:
@@ -63,8 +55,7 @@ class SampleSheet:
             if encoder is not None:
                 self.embeddings = encoder.encode(self.captions)
             else:
-                stored = split.embeddings(config.text.encoder.partition(":")[2])
-                self.embeddings = torch.from_numpy(np.array(stored[places]))
+                self.embeddings = torch.from_numpy(np.array(stored_embeddings(split, config.text.encoder)[places]))
 
     def __call__(self, run: Run) -> Path:
         seeds = range(SAMPLE_SEEDS)
@@ -209,8 +200,8 @@ class Publisher:
     def _examples(self, config: Config) -> list[str]:
         if not config.text.conditional or self.encoder is None:
             return []
-        if self.prepared.kind == "cub":
-            return list(BIRD_EXAMPLES)
+        if examples := KINDS[self.prepared.kind].examples:
+            return list(examples)
         split = self.prepared.splits.get("test") or self.prepared.splits["train"]
         return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
 

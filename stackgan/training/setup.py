@@ -22,8 +22,7 @@ from stackgan.io.files import write_atomic
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
-from stackgan.text.contrastive import train_compact_encoder
-from stackgan.text.load import caption_embeddings, load_text_encoder
+from stackgan.text.load import caption_embeddings, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.state import Run
 from stackgan.training.warm_start import Start, copy_text_encoder
 
@@ -112,10 +111,10 @@ def _begin(run: Run, state_file: Path, start: Start | None, embeddings: NDArray[
 
 def check_data(prepared: PreparedFolder, config: Config) -> None:
     check_choices(config)
-    if config.loss.contrast and config.text.encoder != "compact":
+    if config.loss.contrast and not encoder_kind(config.text.encoder)[0].image_tower:
         raise ValueError(
             f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the compact "
-            "encoder has an image half to read pictures with; use text.encoder=compact or loss.contrast=0"
+            "encoder has an image tower; use text.encoder=compact or loss.contrast=0"
         )
     if prepared.size != config.tree.sizes[-1]:
         stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
@@ -130,30 +129,23 @@ def prepare_text(
 ) -> tuple[TextEncoder | None, NDArray[np.float32] | None, Config]:
     """The run's text encoder (trained now, loaded, or None), all training embeddings, and text.dim filled in."""
     name = config.text.encoder
-    encoder: TextEncoder | None = None
-    if name == "none":
-        return None, None, config
-    if name.startswith("precomputed:"):
-        embeddings: NDArray[np.float32] = split.embeddings(name.partition(":")[2])
+    folder, saved = run_folder / "text", encoder_kind(name)[0].load is not None
+    if saved and folder.is_dir():
+        encoder: TextEncoder | None = load_text_encoder(str(folder), config.text.pooling)
     else:
-        folder = run_folder / "text"
-        if folder.is_dir():
-            encoder = load_text_encoder(str(folder), config.text.pooling)
-        else:
-            if name == "compact":
-                encoder = train_compact_encoder(split, config.compact, seed=config.train.seed, progress=True)
-            else:
-                encoder = load_text_encoder(name, config.text.pooling)
-            partial = run_folder / "text.partial"
-            encoder.save(partial)
-            partial.replace(folder)
-        if device is not None:
-            encoder.to(device)
-        embeddings = caption_embeddings(split, encoder)
+        encoder = new_text_encoder(split, config)
+        if encoder is None:
+            return None, None, config
+        if saved:
+            encoder.save(folder)
+    assert encoder is not None
+    if device is not None:
+        encoder.to(device)
+    embeddings = caption_embeddings(split, encoder)
     dim = int(embeddings.shape[1])
     if config.text.dim not in (0, dim):
         raise ValueError(f"text.dim is {config.text.dim}, but {name} gives {dim} dimensions: leave it at 0")
-    return encoder, embeddings, replace(config, text=replace(config.text, dim=dim))
+    return encoder if saved else None, embeddings, replace(config, text=replace(config.text, dim=dim))
 
 
 def _swapped_embeddings(
@@ -163,7 +155,7 @@ def _swapped_embeddings(
     if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
         return None
     pairs = zip(split.captions, swapped_captions(split.captions, seed=0), strict=True)
-    return caption_embeddings(split, encoder, told=("swapped", [other or caption for caption, other in pairs]))
+    return caption_embeddings(split, encoder, texts=("swapped", [other or caption for caption, other in pairs]))
 
 
 def _reworded(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> Reworded | None:
@@ -171,7 +163,7 @@ def _reworded(split: PreparedSplit, encoder: TextEncoder | None, config: Config)
     if encoder is None or not config.text.reword:
         return None
     told = reworded_captions(split.captions, seed=0)
-    embeddings = caption_embeddings(split, encoder, told=("reworded", [rewording.text for rewording in told]))
+    embeddings = caption_embeddings(split, encoder, texts=("reworded", [rewording.text for rewording in told]))
     return Reworded(embeddings, [rewording.words for rewording in told], config.text.reword)
 
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.config import BASE_SIZE
-from stackgan.data.sampler import Batch, to_stages
+from stackgan.data.sampler import Batch
+from stackgan.images.pixels import to_stages
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import Style, infer_style
 from stackgan.networks.patches import PatchPlaces, patch_margin

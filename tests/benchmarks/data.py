@@ -28,7 +28,9 @@ import torch
 from PIL import Image
 
 from data_prep.images import crop_box, open_rgb, to_square
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
 from tests.benchmarks.harness import Contestant, print_table, print_versions, race
 
 CUB = Path(__file__).resolve().parents[3] / "shared" / "cub" / "birds"
@@ -106,7 +108,8 @@ def make_published(files: list[Boxed], size: int, stages: bool) -> Callable[[], 
 
 def make_ours(folder: Path, size: int, stages: bool) -> Callable[[], object]:
     """The sampler, and on demand the floats that the training step makes of its batches."""
-    from stackgan.data.sampler import Sampler, to_stages
+    from stackgan.data.sampler import Sampler
+    from stackgan.images.pixels import to_stages
 
     split = PreparedFolder.open(folder).splits["train"]
     sampler = Sampler(split, None, size=size, batch_size=BATCH, seed=0)

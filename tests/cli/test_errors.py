@@ -11,7 +11,9 @@ import pytest
 
 from stackgan.checkpoint import FORMAT
 from stackgan.cli.main import main, parse_seeds
-from stackgan.data.prepared import PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
 Refused = Callable[..., str]

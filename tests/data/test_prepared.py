@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 
 SIDE = load_side(64)
 
@@ -171,7 +174,8 @@ def test_out_that_is_no_prepared_folder_is_left_alone(tmp_path: Path) -> None:
 def test_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import resource, sys, numpy as np\n"
-        "from stackgan.data.prepared import PreparedWriter, Record\n"
+        "from stackgan.data.writer import PreparedWriter\n"
+        "from stackgan.data.format import Record\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
         "    with PreparedWriter(sys.argv[1], kind='cub', size=64, crop='', source={}) as w:\n"

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from stackgan.cli.main import main
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
 
 
 def photo(file: Path, size: tuple[int, int] = (90, 90), colour: object = (200, 30, 30), mode: str = "RGB") -> Path:

@@ -7,7 +7,9 @@ import pytest
 
 from data_prep.merge import prepare_merged
 from stackgan.cli.main import main
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
 
 
 def _folder(path: Path, ids: str, *, size: int = 64, test: str = "", kind: str = "folder") -> Path:

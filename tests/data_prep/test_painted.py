@@ -25,7 +25,8 @@ from data_prep.painted import (
     random_painting,
 )
 from data_prep.painted_draw import BACKGROUND_POSES, BEAK_SHAPES, CROWN_SHAPES, SIZES, TAIL_SHAPES
-from stackgan.data.prepared import PreparedFolder, load_side
+from stackgan.data.prepared import PreparedFolder
+from stackgan.images.crops import load_side
 
 PARTS = ("crown", "breast", "wing")
 DARK, RED = Part("black", (30, 30, 30)), Part("red", (230, 30, 30))

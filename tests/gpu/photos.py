@@ -25,7 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 
 CAPTIONS = "captions.jsonl"
 

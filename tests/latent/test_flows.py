@@ -15,6 +15,7 @@ from stackgan.latent.flows import (
     AffineCoupling,
     Bijection,
     Flow,
+    FlowFamily,
     Inverted,
     InvertibleLinear,
     MaskedAutoregressive,
@@ -22,9 +23,10 @@ from stackgan.latent.flows import (
     Scaling,
     SplineCoupling,
     Squeeze,
-    _fixed_shuffle,
+    Step,
     flow,
     image_flow,
+    mixing_shuffle,
     rational_quadratic_spline,
     reversal,
     shuffle,
@@ -223,7 +225,7 @@ def test_couplings_in_a_row_map_other_channels(channels: int) -> None:
     """A shuffle that left the kept half where it is would waste the next coupling."""
     kept = channels // 2
     for step in range(20):
-        order = _fixed_shuffle(channels, step).order
+        order = mixing_shuffle(channels, step).order
         assert sorted(order.tolist()) == list(range(channels))
         assert 2 * int((order[:kept] < kept).sum()) <= kept
 
@@ -300,3 +302,45 @@ def test_a_trained_flow_learns_what_a_gaussian_cannot() -> None:
 def test_bad_arguments_are_named(make_it: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_it()
+
+
+PARAMETERS = {
+    "nice": "maps.0.net.net.0.bias maps.0.net.net.0.weight maps.0.net.net.2.bias maps.0.net.net.2.weight "
+    "maps.0.net.net.4.bias maps.0.net.net.4.weight maps.1.back maps.1.order maps.2.log_scale",
+    "realnvp": "maps.0.net.net.0.bias maps.0.net.net.0.weight maps.0.net.net.2.bias maps.0.net.net.2.weight "
+    "maps.0.net.net.4.bias maps.0.net.net.4.weight maps.1.back maps.1.order maps.2.log_scale",
+    "glow": "maps.0.initialised maps.0.log_scale maps.0.shift maps.1.log_scale maps.1.lower maps.1.permutation "
+    "maps.1.signs maps.1.upper maps.2.net.net.0.bias maps.2.net.net.0.weight maps.2.net.net.2.bias "
+    "maps.2.net.net.2.weight maps.2.net.net.4.bias maps.2.net.net.4.weight",
+    "maf": "maps.0.initialised maps.0.log_scale maps.0.shift maps.1.context.weight maps.1.first.bias "
+    "maps.1.first.mask maps.1.first.weight maps.1.last.bias maps.1.last.mask maps.1.last.weight maps.1.second.bias "
+    "maps.1.second.mask maps.1.second.weight maps.2.back maps.2.order",
+    "iaf": "maps.0.initialised maps.0.log_scale maps.0.shift maps.1.inner.context.weight maps.1.inner.first.bias "
+    "maps.1.inner.first.mask maps.1.inner.first.weight maps.1.inner.last.bias maps.1.inner.last.mask "
+    "maps.1.inner.last.weight maps.1.inner.second.bias maps.1.inner.second.mask maps.1.inner.second.weight "
+    "maps.2.back maps.2.order",
+    "nsf": "maps.0.initialised maps.0.log_scale maps.0.shift maps.1.log_scale maps.1.lower maps.1.permutation "
+    "maps.1.signs maps.1.upper maps.2.net.net.0.bias maps.2.net.net.0.weight maps.2.net.net.2.bias "
+    "maps.2.net.net.2.weight maps.2.net.net.4.bias maps.2.net.net.4.weight",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameter_names_are_those_of_saved_checkpoints(family: str) -> None:
+    """A renamed attribute would make checkpoints with a flow prior unreadable."""
+    assert sorted(flow(family, 4, 2, steps=1, hidden=8).state_dict()) == PARAMETERS[family].split()
+
+
+def test_a_family_is_one_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row alone makes a family that flows of vectors and of images are built of, and that messages list."""
+
+    def step(s: Step) -> list[Bijection]:
+        return [AffineCoupling(s.channels, s.context, s.hidden, images=s.images), shuffle(s.channels)]
+
+    monkeypatch.setitem(FAMILIES, "test", FlowFamily("Test", step, scaled=True))
+    x, c = torch.randn(4, 5), torch.randn(4, CONTEXT)
+    vectors = flow("test", 5, CONTEXT, steps=2)
+    assert vectors.given(c).sample().shape == x.shape and isinstance(vectors.maps[-1], Scaling)
+    assert image_flow("test", (2, 4, 4), CONTEXT).given(c).sample().shape == (4, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"unknown flow family 'nosuch': choose from .*, test$"):
+        flow("nosuch", 5)

@@ -15,11 +15,15 @@ import transformers
 from torch.nn import functional as F
 
 from stackgan.config import CompactConfig
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 from stackgan.text.base import read_tensors, write_tensors
-from stackgan.text.compact import COMPACT, CaptionTransformer, CompactEncoder, ImageHalf, compact_config
-from stackgan.text.contrastive import _Batches, contrastive_loss, train_compact_encoder, train_tokenizer
+from stackgan.text.compact import COMPACT, CaptionTransformer, CompactEncoder, ImageTower, compact_config
+from stackgan.text.contrastive import _Batches, contrastive_loss, train_compact_encoder
 from stackgan.text.load import load_text_encoder
+from stackgan.text.tokenizer import train_tokenizer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 190, 50), "blue": (40, 60, 220), "yellow": (230, 220, 40)}
 SETTINGS = CompactConfig(
@@ -194,7 +198,7 @@ def test_tokenizer_is_decided_by_the_captions(split: PreparedSplit) -> None:
 
 def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
     program = (
-        "import json, sys; from stackgan.text.contrastive import train_tokenizer; "
+        "import json, sys; from stackgan.text.tokenizer import train_tokenizer; "
         "sys.stdout.write(train_tokenizer(json.load(sys.stdin), 200).to_str())"
     )
     elsewhere = subprocess.run(
@@ -246,7 +250,7 @@ def test_save_and_load_agree(encoder: CompactEncoder, saved: Path) -> None:
 def test_transformers_reads_the_same_folder(encoder: CompactEncoder, saved: Path) -> None:
     model = transformers.MPNetModel.from_pretrained(saved, add_pooling_layer=False).eval()
     tokens = transformers.AutoTokenizer.from_pretrained(saved)(["A red roof and a blue wall"], return_tensors="pt")
-    assert tokens["input_ids"][0].tolist() == encoder._ids("A red roof and a blue wall")
+    assert tokens["input_ids"][0].tolist() == encoder.tokenizer.encode("A red roof and a blue wall").ids
     with torch.no_grad():
         states = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).last_hidden_state
         torch.testing.assert_close(
@@ -262,8 +266,8 @@ def test_the_default_size_is_a_few_megabytes(encoder: CompactEncoder, tmp_path: 
     config = compact_config(settings, 300, 0.1)
     network = CaptionTransformer(config)
     projection = torch.nn.Linear(settings.width, settings.dim)
-    half = ImageHalf(settings.dim, settings.image_size)
-    big = CompactEncoder(network, projection, encoder.tokenizer, encoder.words, config, image_half=half)
+    half = ImageTower(settings.dim, settings.image_size)
+    big = CompactEncoder(network, projection, encoder.tokenizer, encoder.words, config, image_tower=half)
     big.save(tmp_path / "text")
     assert sum(path.stat().st_size for path in (tmp_path / "text").iterdir()) < 4e6
 

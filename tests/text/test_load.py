@@ -13,7 +13,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record, load_side
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
+from stackgan.images.crops import load_side
 from stackgan.text.base import Notice, TextEncoder, read_tensors, write_tensors
 from stackgan.text.compact import CaptionTransformer, CompactEncoder
 from stackgan.text.load import caption_embeddings, load_text_encoder

@@ -15,7 +15,8 @@ from PIL import Image
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config, preset
-from stackgan.data.prepared import PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.writer import PreparedWriter
 from stackgan.latent.flows import FAMILIES
 from stackgan.model import has_posterior
 from stackgan.pipeline import StackGANPipeline

@@ -1,0 +1,194 @@
+"""The format of prepared folders: version, names, records as JSON lines, arrays as .npy files.
+
+```
+OUT/dataset.json               format version, kind, sizes, crop rule, source, counts, digests, problems
+OUT/<split>/images.npy         (N, L, L, 3) uint8, L = load_side(size); a real .npy file, read memory-mapped
+OUT/<split>/captions.jsonl     one object a line: id, captions, species, parameters; line i belongs to image i
+OUT/<split>/embeddings/*.npy   (captions of the split, T) float32, one file an encoder
+```
+`data_prep/README.md` describes it key by key. :mod:`stackgan.data.writer` writes it, :mod:`stackgan.data.prepared`
+reads it. These files need NumPy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stackgan.data.kinds import KINDS
+from stackgan.images.crops import load_side
+
+__all__ = [
+    "FORMAT_VERSION",
+    "SPLIT_NAME",
+    "Record",
+    "as_embeddings",
+    "check_meta",
+    "embeddings_file",
+    "npy_header",
+    "open_images",
+    "open_npy",
+    "read_records",
+    "record_to_line",
+    "write_npy",
+]
+
+FORMAT_VERSION = 1
+SPLIT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+HEADER_BYTES = 128  # fixed, so that the number of images can be filled in after the last one is written
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image's line in captions.jsonl: its name, its captions and what else is known of it."""
+
+    id: str
+    captions: tuple[str, ...]
+    species: str | None = None
+    parameters: dict[str, object] | None = None
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def record_to_line(record: Record) -> bytes:
+    """The record as a line of captions.jsonl, line break included; raises ValueError for what JSON has no form of."""
+    entry: dict[str, object] = {"id": record.id, "captions": list(record.captions)}
+    if record.species is not None:
+        entry["species"] = record.species
+    if record.parameters is not None:
+        entry["parameters"] = record.parameters
+    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
+    """The records of a captions.jsonl, checked against the digest and the counts in dataset.json (``facts``)."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; prepare the folder again")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != facts["captions_sha256"]:
+        raise ValueError(f"{file}: changed or truncated since it was written (digest differs); prepare again")
+    lines = data.split(b"\n")[:-1]  # not splitlines(): a caption may hold U+2028 and the like
+    if len(lines) != facts["images"]:
+        raise ValueError(f"{file}: {len(lines)} lines for {facts['images']} images; prepare the folder again")
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            yield Record(entry["id"], tuple(entry["captions"]), entry.get("species"), entry.get("parameters"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}, line {number}: not a record ({error!r}); prepare again") from None
+
+
+def check_meta(file: Path, meta: object) -> None:
+    """Raise a ValueError that names the file and the key unless ``meta`` is a dataset.json of this version."""
+    if not isinstance(meta, dict) or "format_version" not in meta:
+        raise ValueError(f"{file}: no 'format_version', so not a prepared folder; make one: `stackgan prepare`")
+    if meta["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{file}: format version {meta['format_version']!r}, this program reads {FORMAT_VERSION}; prepare again"
+        )
+    expected: dict[str, type] = {"kind": str, "size": int, "load_side": int, "crop": str, "source": dict}
+    expected |= {"splits": dict, "problems": list}
+    for key, kind in expected.items():
+        found = meta.get(key)
+        if not isinstance(found, kind) or isinstance(found, bool):
+            raise ValueError(f"{file}: key {key!r} is {found!r}, expected {kind.__name__}; prepare again")
+    if meta["kind"] not in KINDS:
+        raise ValueError(f"{file}: kind {meta['kind']!r} is none of {', '.join(KINDS)}; prepare again")
+    size, side = meta["size"], meta["load_side"]
+    if side != load_side(size):
+        raise ValueError(f"{file}: load_side {side} does not belong to size {size}; prepare again")
+    if not meta["splits"]:
+        raise ValueError(f"{file}: 'splits' is empty; prepare again")
+    for name, facts in meta["splits"].items():
+        if not SPLIT_NAME.fullmatch(name):
+            raise ValueError(f"{file}: split name {name!r} is not allowed; prepare again")
+        for key in ("images", "captions", "pixels_sha256", "captions_sha256"):
+            kind = str if key.endswith("sha256") else int
+            if not isinstance(facts, dict) or not isinstance(facts.get(key), kind):
+                raise ValueError(f"{file}: splits.{name}.{key} is not a {kind.__name__}; prepare again")
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """A .npy 1.0 header of fixed length, so that the same array is the same bytes under every NumPy."""
+    fields = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    length = HEADER_BYTES - 10
+    if len(fields) >= length:
+        raise ValueError(f"array of shape {shape} does not fit a header of {HEADER_BYTES} bytes")
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + fields.ljust(length - 1) + b"\n"
+
+
+def write_npy(file: Path, array: NDArray[Any]) -> str:
+    """Write a C-ordered array as .npy; returns the sha256 of its bytes after the header."""
+    digest = hashlib.sha256()
+    with file.open("wb") as stream:
+        stream.write(npy_header(array.shape, array.dtype))
+        for start in range(0, array.shape[0], 4096):
+            part = np.ascontiguousarray(array[start : start + 4096]).tobytes()
+            digest.update(part)
+            stream.write(part)
+    return digest.hexdigest()
+
+
+def open_npy(file: Path) -> np.memmap[Any, Any]:
+    """A whole .npy file, memory-mapped and read-only."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; prepare the folder again")
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{file}: not a whole .npy array ({error}); prepare the folder again") from None
+    if not isinstance(array, np.memmap):
+        raise ValueError(f"{file}: not a .npy array; prepare the folder again")
+    return array
+
+
+def open_images(file: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """An images.npy of ``count`` images, (count, side, side, 3) uint8, memory-mapped; its size is compared first."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; prepare the folder again")
+    expected = HEADER_BYTES + count * side * side * 3
+    actual = file.stat().st_size
+    if actual != expected:
+        raise ValueError(
+            f"{file}: {actual} bytes, expected {expected} for {count} images of side {side}; prepare again"
+        )
+    array = open_npy(file)
+    if array.dtype != np.uint8 or array.shape != (count, side, side, 3):
+        expected_shape = (count, side, side, 3)
+        raise ValueError(f"{file}: {array.dtype} {array.shape}, expected uint8 {expected_shape}; prepare again")
+    return array
+
+
+def as_embeddings(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Embeddings (captions, T) as float32; other shapes, types and values that are not finite raise ValueError."""
+    values = np.asarray(array)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
+        found = f"{values.dtype} of shape {values.shape}"
+        raise ValueError(f"embeddings {name!r}: {found}, expected floats of shape (captions, T)")
+    values = values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ValueError(f"embeddings {name!r}: not all values are finite numbers")
+    return values
+
+
+def embeddings_file(name: str) -> str:
+    """File name of an encoder's embeddings: its name with `/`, `:` and the like percent-encoded."""
+    quoted = urllib.parse.quote(name, safe="@+=, ")
+    if quoted.startswith("."):  # names that begin with a dot are those of temporary files
+        quoted = "%2E" + quoted[1:]
+    if not quoted or len(quoted) > 200:
+        raise ValueError(f"embeddings name {name!r}: empty, or more than 200 letters as a file name")
+    return f"{quoted}.npy"

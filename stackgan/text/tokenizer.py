@@ -1,0 +1,134 @@
+"""The compact encoder's tokenizer: lower-casing WordPiece, trained on captions; truncation and padding of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stackgan.text.base import Notice
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = [
+    "PAD_ID",
+    "SPECIAL",
+    "UNKNOWN_ID",
+    "pad_tokens",
+    "split_words",
+    "token_ids",
+    "tokenizer_of",
+    "train_tokenizer",
+    "truncate",
+    "truncation_notice",
+    "word_at",
+]
+
+PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+SPECIAL = (UNK, PAD, CLS, SEP)  # the first tokens, in this order
+UNKNOWN_ID, PAD_ID = SPECIAL.index(UNK), SPECIAL.index(PAD)  # 0 and 1; MPNet pads with 1 as well
+
+
+def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Lower-casing WordPiece trained on the captions; deterministic.
+
+    Pieces that no caption uses are removed again: their embeddings would stay untrained. A word that only they could
+    make up is then unknown, and reported as such.
+    """
+    from tokenizers.models import WordPiece
+    from tokenizers.trainers import WordPieceTrainer
+
+    first = _lower_casing(WordPiece(unk_token=UNK))
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+    )
+    first.train_from_iterator(sorted(captions), trainer)
+    used = Counter(token for encoding in first.encode_batch(list(captions)) for token in encoding.tokens)
+    pieces = sorted((token for token in used if token not in SPECIAL), key=lambda token: (-used[token], token))
+    return tokenizer_of(pieces)
+
+
+def tokenizer_of(pieces: Sequence[str]) -> Tokenizer:
+    """Lower-casing WordPiece of these pieces, after the special ones."""
+    from tokenizers.models import WordPiece
+    from tokenizers.processors import TemplateProcessing
+
+    vocab = {token: index for index, token in enumerate([*SPECIAL, *pieces])}
+    tokenizer = _lower_casing(WordPiece(vocab, unk_token=UNK))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{CLS} $A {SEP}", special_tokens=[(CLS, vocab[CLS]), (SEP, vocab[SEP])]
+    )
+    return tokenizer
+
+
+def _lower_casing(model: Any) -> Tokenizer:
+    from tokenizers import Tokenizer
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
+
+
+def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
+    """The words of a caption before they are split into pieces: lower case, punctuation apart."""
+    return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))]
+
+
+# --- truncation and padding ---------------------------------------------------------------------------------
+
+
+def truncate(ids: Sequence[int], longest: int) -> Sequence[int]:
+    """At most ``longest`` token ids: the first of them and the last, which is [SEP].
+
+    >>> truncate([2, 7, 8, 9, 3], 4)
+    [2, 7, 8, 3]
+    """
+    return ids if len(ids) <= longest else [*ids[: longest - 1], ids[-1]]
+
+
+def pad_tokens(rows: Sequence[Sequence[int]], pad: int = PAD_ID) -> tuple[Tensor, Tensor]:
+    """Token ids (B, L), padded on the right, and the mask (B, L) that is true where there is a token.
+
+    >>> pad_tokens([[2, 3], [2, 7, 3]])[0].tolist()
+    [[2, 3, 1], [2, 7, 3]]
+    """
+    length = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows], dtype=torch.long)
+    return ids, torch.arange(length)[None] < torch.tensor([len(row) for row in rows])[:, None]
+
+
+def token_ids(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Tensor:
+    """Token ids (N, L) of the texts, truncated to ``longest`` and padded."""
+    return pad_tokens([truncate(encoding.ids, longest) for encoding in tokenizer.encode_batch(list(texts))])[0]
+
+
+def word_at(caption: str, position: int) -> str:
+    """The word of a caption that a character position lies in; the next one for a space; empty after the last."""
+    for match in re.finditer(r"\S+", caption):
+        if match.end() > position:
+            return match.group()
+    return ""
+
+
+def truncation_notice(index: int, caption: str, starts: Sequence[int], kept: int) -> Notice:
+    """What is said of a caption of which only the first ``kept`` tokens are used.
+
+    Args:
+        starts: first character of each token, special ones aside.
+    """
+    number = sum(match.start() <= starts[kept] for match in re.finditer(r"\S+", caption))
+    word = word_at(caption, starts[kept])
+    return Notice(
+        index,
+        "truncated",
+        f'kept {kept} of {len(starts)} tokens: the text from word {number}, "{word}", on was dropped',
+    )
