@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.data.prepared import PreparedSplit
 from stackgan.data.sampler import centre_crops
+from stackgan.images.diversity import averaged_down, mean_difference
 from stackgan.latent.posterior import ACTIVE, kl_to_prior
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["diversity", "posterior_figures", "real_pictures", "seconds_to_sample", "text_free"]
-
-COARSE = 16  # px at which pictures are compared: pose, place and background, no texture
 
 
 @torch.inference_mode()
@@ -33,10 +31,9 @@ def diversity(
         truncation: of all pictures.
     """
     painted = (pipe.paint(e.expand(seeds, -1), range(seeds), truncation)[-1] for e in embeddings)
-    pictures = torch.stack([_coarse(images) for images in painted])
-    between = torch.stack([(pictures - pictures.roll(shift, 1)).abs().mean() for shift in range(1, seeds)]).mean()
-    coarse = _coarse(real).to(pictures.device)
-    others = torch.stack([(coarse - coarse.roll(shift, 0)).abs().mean() for shift in (1, 2, 3)]).mean()
+    pictures = torch.stack([averaged_down(images) for images in painted])
+    between = mean_difference(pictures, range(1, seeds), dim=1)
+    others = mean_difference(averaged_down(real).to(pictures.device), (1, 2, 3))
     return float(between / others)
 
 
@@ -89,13 +86,9 @@ def text_free(
     """Pictures (B, 3, s, s) without text, one a seed; ``plain`` draws c from N(0, I) in place of p(c)."""
     z_noise, c_noise = (truncation * noise for noise in pipe.noise(seeds))
     c = c_noise if plain else pipe.model.codes(len(c_noise)).sample(noise=c_noise)
-    return pipe.generator(pipe.model.prior(c).sample(noise=z_noise), c, [len(pipe.sizes) - 1])[-1]
+    return pipe.decode(c, z_noise, [len(pipe.sizes) - 1])[-1]
 
 
 def real_pictures(split: PreparedSplit, count: int, side: int) -> Tensor:
     """The middles of the split's first pictures, (count, 3, side, side) in [−1, 1]."""
     return centre_crops(split.images[:count], side)
-
-
-def _coarse(images: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(images.float(), COARSE)
