@@ -21,11 +21,13 @@ import torch
 from data_prep.painted import prepare_painted
 from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
-from stackgan.evaluation.colour_agreement import full_caption_rows
+from stackgan.evaluation.caption_choice import full_caption_rows
 from stackgan.evaluation.features import load_features
-from stackgan.evaluation.image_sets import Photos, embeddings_of, painted_captions
-from stackgan.evaluation.latents import diversity, posterior_figures, real_pictures
+from stackgan.evaluation.image_sets import Photos, images_of_captions, real_images
+from stackgan.evaluation.image_source import ImageSource, embeddings_of
 from stackgan.evaluation.metrics import kernel_distance
+from stackgan.evaluation.sections.diversity import diversity
+from stackgan.evaluation.sections.reconstruction import posterior_figures
 from stackgan.pipeline import StackGANPipeline
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
@@ -86,7 +88,7 @@ def run(
     modules = [*MODELS, *families]
     test = prepared.splits["test"]
     rows = full_caption_rows(test, count)[0].tolist()
-    real = real_pictures(test, max(count, PHOTOS_LEAST), 64)
+    real = real_images(test, max(count, PHOTOS_LEAST), 64)
     network = load_features(features) if features is not None else None
     truth = Photos(test, 64).features(network).features[: len(real)] if network is not None else None
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
@@ -98,10 +100,11 @@ def run(
             if found is None:
                 e = embeddings_of(pipe, test, rows[:DIVERSITY_CAPTIONS])
                 assert e is not None
-                found = {"diversity": diversity(pipe, e, real)}
+                source = ImageSource(pipe)
+                found = {"diversity": diversity(source, e, real)}
                 if network is not None and truth is not None:
-                    painted = painted_captions(pipe, test, rows, 0, None).features(network)
-                    found["distance"] = kernel_distance(painted.features, truth).value
+                    generated = images_of_captions(source, test, rows, 0, None).features(network)
+                    found["distance"] = kernel_distance(generated.features, truth).value
                 if pipe.model.posterior is not None:
                     found |= posterior_figures(pipe, test)
                 keep_figures(cache, pipe.fingerprint, found)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from stackgan.captions.lexicon import HELD_OUT, Paraphraser
 from stackgan.data.prepared import PreparedSplit
-from stackgan.evaluation.synonyms import synonym_accuracy
 from stackgan.text import distillation
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.contrastive import train_compact_encoder, train_tokenizer
@@ -25,6 +24,7 @@ from stackgan.text.distillation import (
     practice_sentences,
 )
 from stackgan.text.load import load_text_encoder
+from tests.synonyms import synonym_accuracy
 from tests.text.test_contrastive import SETTINGS, make_split
 
 COLOURS = ("red", "green", "blue", "yellow")
