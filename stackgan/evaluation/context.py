@@ -20,7 +20,7 @@ from stackgan.evaluation.features import FeatureNetwork, FeatureSet, load_featur
 from stackgan.evaluation.findings import NotMeasured
 from stackgan.evaluation.image_sets import GeneratedImages, Photos, images_of_captions, images_without_text
 from stackgan.evaluation.image_source import ImageSource, embeddings_of
-from stackgan.evaluation.image_text_scorers import ImageTextScorer, choose_scorers
+from stackgan.evaluation.image_text_scorers import ClipScorer, ImageTextScorer, choose_scorers
 from stackgan.evaluation.inception import load_inception
 from stackgan.evaluation.settings import EvaluationSettings
 from stackgan.pipeline import StackGANPipeline, chosen_device
@@ -155,12 +155,17 @@ class Context:
         return load_or_train_attribute_classifier(folder / "attribute-classifier.safetensors")
 
     @cached_property
+    def clip(self) -> ClipScorer | None:
+        name = self.settings.clip
+        return ClipScorer(name, self.pipe.device) if name is not None and self.pipe.conditional else None
+
+    @cached_property
     def scorers(self) -> Mapping[str, ImageTextScorer]:
         """Image–text scorers by name; none without text, or without a scorer and a split to train one on."""
         given = self.settings.scorer
         if not self.pipe.conditional or (given is None and "train" not in self.prepared.splits):
             return {}
-        return choose_scorers(self.pipe, self.prepared, scorer=given, clip=self.settings.clip)
+        return choose_scorers(self.pipe, self.prepared, scorer=given, clip=self.clip)
 
 
 def open_context(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettings) -> Context:

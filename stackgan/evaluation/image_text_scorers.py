@@ -136,17 +136,21 @@ def _pooled(features: Any) -> Tensor:
 
 
 def choose_scorers(
-    pipe: StackGANPipeline, prepared: PreparedFolder, *, scorer: Path | None = None, clip: str | None = None
+    pipe: StackGANPipeline,
+    prepared: PreparedFolder,
+    *,
+    scorer: Path | None = None,
+    clip: ClipScorer | None = None,
 ) -> dict[str, ImageTextScorer]:
-    """The scorers by name: ``own`` where the checkpoint's encoder has an image tower, ``independent``
-    (:func:`load_or_train_dual_encoder`), ``clip`` where one is given."""
+    """The scorers by name: ``own`` where the checkpoint's encoder has an image tower, ``independent`` always
+    (:func:`load_or_train_dual_encoder`, of the folder ``scorer`` if that is given), ``clip`` where one is given."""
     found: dict[str, ImageTextScorer] = {}
     own = _own(pipe.text_encoder)
     if own is not None:
         found["own"] = own
     found["independent"] = CompactScorer(load_or_train_dual_encoder(prepared, scorer, device=pipe.device))
     if clip is not None:
-        found["clip"] = ClipScorer(clip, pipe.device)
+        found["clip"] = clip
     return found
 
 

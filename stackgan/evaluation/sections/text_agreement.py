@@ -38,8 +38,10 @@ KINDS = {"random": "distractors of any species", "same_species": "distractors of
 
 
 def check(context: Context) -> None:
-    """Load or train the scorers: what is missing is reported before anything is generated."""
-    _ = context.scorers
+    """Load the scorers that are given, so that missing ones are reported before anything is generated or trained."""
+    _ = context.clip
+    if context.settings.scorer is not None:
+        _ = context.scorers
 
 
 def section(context: Context) -> Findings:
