@@ -316,8 +316,11 @@ class StackGANPipeline:
             c = self.model.no_code(len(seeds))
         else:
             c = self.model.condition(embeddings.to(self.device)).sample(noise=truncation * c_noise)
-        z = self.model.prior(c).sample(noise=truncation * z_noise)
-        return self.generator(z, c, stages)
+        return self.decode(c, truncation * z_noise, stages)
+
+    def decode(self, c: Tensor, z_noise: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
+        """One batch: codes (B, C) and base noise of z (B, Z) -> images of ``stages``, as :meth:`paint` gives them."""
+        return self.generator(self.model.prior(c).sample(noise=z_noise), c, stages)
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Base noise of z (B, Z) and of c (B, C), row i from a generator of its own seeded with seed i."""
@@ -446,9 +449,8 @@ class StackGANPipeline:
         """Codes (B, C) and base noise (B, Z) -> pictures."""
         stages: list[list[Image.Image]] = [[] for _ in self.sizes]
         for start in range(0, len(c), batch_size):
-            part = c[start : start + batch_size]
-            z = self.model.prior(part).sample(noise=noise[start : start + batch_size])
-            for stage, images in zip(stages, self.generator(z, part), strict=True):
+            part = slice(start, start + batch_size)
+            for stage, images in zip(stages, self.decode(c[part], noise[part]), strict=True):
                 stage.extend(to_pil(images))
         notices = self.text_encoder.notices(texts) if texts and self.text_encoder else []
         return PipelineOutput(stages, list(seeds), notices)

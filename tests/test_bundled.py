@@ -10,13 +10,15 @@ from safetensors.torch import load_file
 import app
 from stackgan.checkpoint import load_published
 from stackgan.cli import main as cli
-from stackgan.evaluation.colour_words import BASIC, colour_word_figures
+from stackgan.evaluation.colour_measure import COLOUR_ORDER
+from stackgan.evaluation.image_source import ImageSource
+from stackgan.evaluation.sections.colour_words import colour_word_figures
 from stackgan.pipeline import StackGANPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(file.parent for file in (ROOT / "checkpoints").glob("*/config.json"))
 MIB = 2**20
-OTHERS = dict(zip(BASIC, (*BASIC[3:], *BASIC[:3]), strict=True))
+OTHERS = dict(zip(COLOUR_ORDER, (*COLOUR_ORDER[3:], *COLOUR_ORDER[:3]), strict=True))
 CAPTIONS = [
     caption
     for colour, other in OTHERS.items()
@@ -69,7 +71,7 @@ def test_a_colour_word_moves_the_picture_to_its_colour(folder: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert pipe.text_encoder is not None
     taught = CAPTIONS if not pipe.text_encoder.notices(["a crimson bird"]) else None  # shades, where they are known
-    figures, _ = colour_word_figures(pipe, CAPTIONS, count=110, seed=0, training_captions=taught)
+    figures, _ = colour_word_figures(ImageSource(pipe), CAPTIONS, count=110, seed=0, training_captions=taught)
     print({name: (found["moved"], found["shuffled_control"]) for name, found in figures.items()})
     assert figures["words"]["moved"] >= 0.75 and figures["words"]["shuffled_control"] <= 0.6
     if taught is not None:

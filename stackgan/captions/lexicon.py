@@ -9,10 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["BASIC_COLOURS", "HELD_OUT", "MEANINGS", "Paraphraser", "basic_colours", "replaced"]
+__all__ = [
+    "BASIC_COLOURS",
+    "HELD_OUT",
+    "MEANINGS",
+    "SHADES",
+    "SPELLINGS",
+    "Paraphraser",
+    "basic_colours",
+    "before_word",
+    "colours_in",
+    "colours_named",
+    "replaced",
+]
 
 BASIC_COLOURS = (
     "red", "orange", "yellow", "green", "blue", "black", "white", "grey", "brown", "pink", "purple",
@@ -114,6 +127,26 @@ MEANINGS: Mapping[str, str] = {
     for meaning, words in table.items()
     for word in words.split()
 }
+
+# Words of the tables above that the colour-word test puts in place of a basic colour, six for each.
+_SHADE_WORDS = (
+    "crimson scarlet ruby vermilion carmine garnet tangerine apricot amber pumpkin carrot marigold golden lemon "
+    "mustard saffron buttery lemony emerald jade olive verdant shamrock malachite azure cobalt sapphire cerulean "
+    "ultramarine navy lilac mauve plum amethyst aubergine mulberry rose fuchsia magenta carnation peony bubblegum "
+    "chestnut chocolate mahogany umber walnut hazel ebony onyx obsidian inky sable coal ivory pearl snowy alabaster "
+    "chalk pearly charcoal slate pewter ashen leaden silver"
+)
+SHADES: Mapping[str, tuple[str, ...]] = {
+    colour: tuple(word for word in _SHADE_WORDS.split() if MEANINGS[word].split()[-1] == colour)
+    for colour in BASIC_COLOURS
+}
+
+# How captions spell the basic colours, as words of their own and at the beginning of parts of compounds ("bluish").
+SPELLINGS: Mapping[str, str] = {name: name for name in BASIC_COLOURS} | {"gray": "grey", "violet": "purple"}
+_STEMS = {name: (name,) for name in BASIC_COLOURS} | {
+    "grey": ("grey", "gray"), "purple": ("purpl", "violet", "lavender", "lilac", "mauve"), "blue": ("blu",),
+    "white": ("whit",), "orange": ("orang",), "yellow": ("yellow", "golden"),
+}  # fmt: skip
 
 # Which words exclude each other: a caption with one in place of another says something else.
 _KINDS = (
@@ -240,3 +273,24 @@ def before_word(before: str, word: str) -> str:
     """
     right = r"\1n\2" if word[:1].lower() in "aeiou" else r"\1\2"
     return re.sub(r"\b([aA])n?(\s+)$", right, before)
+
+
+@lru_cache(maxsize=65536)
+def colours_in(token: str) -> frozenset[str]:
+    """Basic colours that a word names: itself, "bluish", "blue-gray".
+
+    >>> sorted(colours_in("yellowish-white")), sorted(colours_in("wing"))
+    (['white', 'yellow'], [])
+    """
+    parts = re.split(r"[-']", token.lower())
+    return frozenset(c for c, stems in _STEMS.items() if any(part.startswith(stems) for part in parts))
+
+
+def colours_named(caption: str) -> list[str]:
+    """Basic colours that a caption names, each once, in its order.
+
+    >>> colours_named("a grayish bird with a black and white crown and white wings")
+    ['grey', 'black', 'white']
+    """
+    tokens = re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", caption)
+    return list(dict.fromkeys(colour for token in tokens for colour in sorted(colours_in(token))))

@@ -182,10 +182,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--flip-reference", action="store_true", help="mirror images of the photos are reference photos too"
     )
     command.add_argument(
+        "--scorer",
         "--judge",
         type=Path,
         metavar="FOLDER",
-        help="a compact encoder trained apart, that pictures find their captions with (default: one is trained)",
+        help="a compact dual encoder trained apart, for R-precision (default: one is trained and kept)",
     )
     command.add_argument("--clip", metavar="FOLDER", help="a CLIP model, its hub name too, for the CLIP score")
     command.add_argument(
@@ -199,7 +200,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=1.0,
         help="of the pictures measured (default: 1, the model's own, whatever the checkpoint recommends)",
     )
-    command.add_argument("--unlike", type=Path, help="text file of sentences that are no captions, one a line")
+    command.add_argument(
+        "--out-of-domain",
+        "--unlike",
+        type=Path,
+        metavar="FILE",
+        help="text file of sentences that are no captions, one a line: how well log p(c) detects them",
+    )
     command.add_argument("--device", help="cpu, cuda (default: cuda where there is one)")
     command.set_defaults(run=_evaluate)
 
@@ -427,24 +434,23 @@ def _walk(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from stackgan.evaluation.evaluate import evaluate
+    from stackgan.evaluation.settings import EvaluationSettings
 
-    return evaluate(
-        args.checkpoint,
-        args.data,
-        out=args.out,
+    settings = EvaluationSettings(
         split=args.split,
         count=args.num,
         seed=args.seed,
+        truncation=args.truncation,
         features=args.features,
         inception=args.inception,
         flip_reference=args.flip_reference,
-        unlike=args.unlike,
-        judge=args.judge,
+        scorer=args.scorer,
         clip=args.clip,
+        out_of_domain=args.out_of_domain,
         hide_captions=args.hide_captions,
-        truncation=args.truncation,
         device=args.device,
     )
+    return evaluate(args.checkpoint, args.data, args.out, settings)
 
 
 # What each study can be told beside --out and --seed.

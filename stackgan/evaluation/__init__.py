@@ -1,1 +1,1 @@
-"""Measurements of a checkpoint, and the report."""
+"""Measurements of a checkpoint: :mod:`evaluate` runs the table of sections over a context and writes the report."""

@@ -1,8 +1,8 @@
-"""A reader of painted birds: from a 64 px picture to the colours of crown, breast and wing, and to the scene.
+"""The attribute classifier of painted birds: 64 px image -> colours of crown, breast and wing, and the scene.
 
-Painted birds come with their truth, so a small network trained on freshly drawn ones (all colours on all parts,
-held-out combinations included) can tell what colours a generated bird has, how it stands and where. How well it
-reads real painted birds is measured each time and stated with whatever it is used for.
+The attributes of painted birds are known, so a small network can be trained on freshly drawn ones (all colours on all
+parts, held-out combinations included) to classify generated birds. Its accuracy on drawn birds is measured each time
+and stated beside the figures it gives.
 """
 
 from __future__ import annotations
@@ -16,14 +16,23 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, Painting, draw, random_painting
+from stackgan.evaluation.cache import keep
 from stackgan.images.pixels import from_arrays
 
-__all__ = ["PARTS", "SCENE", "PaintedReader", "Reading", "load_or_train_reader", "train_reader", "true_reading"]
+__all__ = [
+    "PARTS",
+    "SCENE",
+    "AttributeClassifier",
+    "Attributes",
+    "load_or_train_attribute_classifier",
+    "train_attribute_classifier",
+    "true_attributes",
+]
 
 PARTS = ("crown", "breast", "wing")
 SCENE: dict[str, tuple[str, ...]] = {
@@ -33,19 +42,19 @@ SCENE: dict[str, tuple[str, ...]] = {
     "size": SIZES,
 }
 SIDE = 64
-VERSION = "2"  # of architecture and training: a cached reader of another version is trained again
+VERSION = "2"  # of architecture and training: a cached network of another version is trained again
 TILT, SCALE, SCALE_STEP = 20.0, 0.22, 0.025  # units in which the network gives degrees and lengths
-_CLASSES = {**dict.fromkeys(PARTS, COLOURS), **SCENE}
+_CLASSES: dict[str, tuple[str, ...]] = {**dict.fromkeys(PARTS, COLOURS), **SCENE}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What birds look like.
+class Attributes:
+    """Attributes of N birds, true or predicted.
 
     Attributes:
         names: of each of :data:`PARTS` the colours, of each key of :data:`SCENE` the values, (N,) strings.
         tilt: of the body, in degrees, head end up (N,).
-        scale: half the body's length, a share of the side of the picture as drawn (N,).
+        scale: half the body's length, a share of the side of the image as drawn (N,).
     """
 
     names: dict[str, NDArray[np.str_]]
@@ -58,19 +67,19 @@ class Reading:
         return np.stack([self.names[part] for part in PARTS], 1)
 
     @staticmethod
-    def join(parts: Sequence[Reading]) -> Reading:
-        """The birds of several readings, one after the other."""
+    def join(parts: Sequence[Attributes]) -> Attributes:
+        """All birds of ``parts``, one after the other."""
         names = {name: np.concatenate([part.names[name] for part in parts]) for name in parts[0].names}
         measures = ([part.tilt for part in parts], [part.scale for part in parts])
-        return Reading(names, *map(np.concatenate, measures))
+        return Attributes(names, *map(np.concatenate, measures))
 
-    def rolled(self, places: int) -> Reading:
-        """The same birds in another order, every one ``places`` on."""
+    def rolled(self, places: int) -> Attributes:
+        """The same birds in another order, each ``places`` further on."""
         names = {name: np.roll(values, places) for name, values in self.names.items()}
-        return Reading(names, np.roll(self.tilt, places), np.roll(self.scale, places))
+        return Attributes(names, np.roll(self.tilt, places), np.roll(self.scale, places))
 
-    def scene_like(self, other: Reading) -> dict[str, float]:
-        """Shares of equal backgrounds, directions, poses and sizes, and mean differences of tilt and scale.
+    def scene_agreement(self, other: Attributes) -> dict[str, float]:
+        """Shares of birds with equal background, direction, pose and size, and mean differences of tilt and scale.
 
         ``tilt`` in degrees, ``scale`` as a share of the other's.
         """
@@ -79,17 +88,17 @@ class Reading:
         return {**same, "tilt": tilt, "scale": float(np.abs(self.scale / other.scale - 1).mean())}
 
 
-def true_reading(paintings: Sequence[Painting]) -> Reading:
-    """The truth about birds, from what they were drawn with."""
+def true_attributes(paintings: Sequence[Painting]) -> Attributes:
+    """The attributes that birds were drawn with."""
     names = {part: np.array([getattr(p, part).colour for p in paintings]) for part in PARTS}
     names |= {name: np.array([getattr(p, name) for p in paintings]) for name in SCENE}
-    return Reading(names, np.array([p.tilt for p in paintings]), np.array([p.scale for p in paintings]))
+    return Attributes(names, np.array([p.tilt for p in paintings]), np.array([p.scale for p in paintings]))
 
 
-class PaintedReader(nn.Module):
-    """Pictures (B, 3, 64, 64) in [−1, 1] -> logits of every name of :class:`Reading`, then tilt and scale.
+class AttributeClassifier(nn.Module):
+    """Images (B, 3, 64, 64) in [−1, 1] -> logits of every name of :class:`Attributes`, then tilt and scale.
 
-    >>> PaintedReader(width=4)(torch.zeros(2, 3, 64, 64)).shape
+    >>> AttributeClassifier(width=4)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 50])
     """
 
@@ -105,18 +114,18 @@ class PaintedReader(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[1:] != (3, SIDE, SIDE):
-            raise ValueError(f"images {tuple(images.shape)}: the reader takes (B, 3, {SIDE}, {SIDE})")
+            raise ValueError(f"images {tuple(images.shape)}: the attribute classifier takes (B, 3, {SIDE}, {SIDE})")
         return self.head(self.trunk(images))
 
     @torch.inference_mode()
-    def read(self, images: Tensor, batch_size: int = 256) -> Reading:
-        """Pictures (N, 3, 64, 64) in [−1, 1] -> what birds they show."""
+    def predict(self, images: Tensor, batch_size: int = 256) -> Attributes:
+        """Images (N, 3, 64, 64) in [−1, 1] -> the attributes of the birds in them."""
         self.eval()
         out = torch.cat([self(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]).cpu().double()
         logits, measures = _split(out)
         names = {name: np.array(_CLASSES[name])[part.argmax(1).numpy()] for name, part in logits.items()}
         tilt, scale = (measures * torch.tensor([TILT, SCALE_STEP])).T.numpy()
-        return Reading(names, tilt, scale + SCALE)
+        return Attributes(names, tilt, scale + SCALE)
 
 
 def _split(out: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -129,10 +138,10 @@ def _draw_labelled(count: int, seed: int) -> tuple[NDArray[np.uint8], dict[str, 
     """Freshly drawn birds (count, 76, 76, 3), half of them with held-out combinations, and what they are."""
     images = np.empty((count, 76, 76, 3), np.uint8)
     paintings = []
-    for i in tqdm(range(count), desc="drawing birds for the reader", unit="bird", leave=False):
+    for i in tqdm(range(count), desc="drawing birds for the attribute classifier", unit="bird", leave=False):
         paintings.append(random_painting(np.random.default_rng((seed, 77, i)), held_out=bool(i % 2)))
         images[i] = draw(paintings[-1], 76)
-    truth = true_reading(paintings)
+    truth = true_attributes(paintings)
     labels = {
         name: torch.tensor([values.index(word) for word in truth.names[name]]) for name, values in _CLASSES.items()
     }
@@ -147,26 +156,28 @@ def _loss(out: Tensor, labels: dict[str, Tensor], measures: Tensor) -> Tensor:
 
 
 def _distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise and, for half the batch, blur: generated pictures are softer than drawn ones."""
+    """Noise and, for half the batch, blur: generated images are softer than drawn ones."""
     half = len(images) // 2
     soft = F.interpolate(F.avg_pool2d(images[:half], 2), scale_factor=2.0, mode="bilinear", align_corners=False)
     images = torch.cat((soft, images[half:]))
     return images + 0.05 * torch.randn(images.shape, generator=generator)
 
 
-def train_reader(count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size: int = 64) -> PaintedReader:
-    """Draw ``count`` birds and train a reader on random 64 px crops of them."""
+def train_attribute_classifier(
+    count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size: int = 64
+) -> AttributeClassifier:
+    """Draw ``count`` birds and train the classifier on random 64 px crops of them."""
     images, labels, measures = _draw_labelled(count, seed)
     draws = np.random.default_rng((seed, 78))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        reader = PaintedReader().to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=1e-3)
+        network = AttributeClassifier().to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
         steps = epochs * (count // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order = np.concatenate([draws.permutation(count)[: count // batch_size * batch_size] for _ in range(epochs)])
-        for step in tqdm(range(steps), desc="training the reader", unit="step", leave=False):
+        for step in tqdm(range(steps), desc="training the attribute classifier", unit="step", leave=False):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             crops = np.empty((batch_size, SIDE, SIDE, 3), np.uint8)
             flips = draws.random(batch_size) < 0.5
@@ -176,26 +187,28 @@ def train_reader(count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size
             named = {name: labels[name][chosen] for name in labels}
             named["facing"] = named["facing"] ^ torch.from_numpy(flips)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                out = reader(batch)
+                out = network(batch)
             loss = _loss(out.float(), named, measures[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-    return reader.eval()
+    return network.eval()
 
 
-def load_or_train_reader(cache: Path, **training: int) -> PaintedReader:
-    """The reader stored at ``cache`` (safetensors), else a new one, trained and stored there."""
-    reader = PaintedReader()
-    if cache.is_file():
-        with safe_open(cache, framework="pt") as file:
-            if (file.metadata() or {}).get("version") == VERSION:
-                reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-                return reader.eval()
-    reader = train_reader(**training)
-    partial = cache.with_suffix(".partial")
-    weights = {name: tensor.contiguous() for name, tensor in reader.state_dict().items()}
-    save_file(weights, partial, metadata={"version": VERSION})
-    partial.replace(cache)
-    return reader
+def load_or_train_attribute_classifier(file: Path, **training: int) -> AttributeClassifier:
+    """The classifier stored as ``file`` (safetensors), else a new one, trained and stored there.
+
+    Args:
+        training: arguments of :func:`train_attribute_classifier`.
+    """
+    if file.is_file():
+        with safe_open(file, framework="pt") as stored:
+            if (stored.metadata() or {}).get("version") == VERSION:
+                network = AttributeClassifier()
+                network.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+                return network.eval()
+    network = train_attribute_classifier(**training)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    keep(file, save(weights, metadata={"version": VERSION}))
+    return network

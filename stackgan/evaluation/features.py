@@ -1,8 +1,7 @@
-"""Feature networks for distances between pictures.
+"""Feature networks: images to the vectors between which distances of image sets are measured.
 
-Three kinds, all called the same way: the built-in :class:`Pyramid`, which needs no weights; a network in a folder
-that the user gives; and Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called FID
-and KID.
+Three kinds with one interface: the built-in :class:`Pyramid`, which has no weights; a network in a folder that the
+user gives; and Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called FID and KID.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stackgan.images.pixels import from_levels, to_levels
+from stackgan.images.pixels import from_levels
 
-__all__ = ["Described", "Features", "Pyramid", "load_features", "pyramid_features"]
+__all__ = ["FeatureNetwork", "FeatureSet", "Pyramid", "load_features", "pyramid_features"]
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class Described:
-    """What a network sees in N pictures: features (N, D), and log-probabilities of its classes (N, K), if any."""
+class FeatureSet:
+    """What a feature network gives for N images: features (N, D), and log-probabilities (N, K) if it has classes."""
 
     features: Tensor
     log_probs: Tensor | None = None
@@ -35,23 +34,23 @@ class Described:
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, rows: slice | Tensor) -> Described:
-        return Described(self.features[rows], None if self.log_probs is None else self.log_probs[rows])
+    def __getitem__(self, rows: slice | Tensor) -> FeatureSet:
+        return FeatureSet(self.features[rows], None if self.log_probs is None else self.log_probs[rows])
 
     @staticmethod
-    def join(parts: list[Described]) -> Described:
+    def join(parts: list[FeatureSet]) -> FeatureSet:
         probs = [part.log_probs for part in parts if part.log_probs is not None]
-        return Described(torch.cat([part.features for part in parts]), torch.cat(probs) if probs else None)
+        return FeatureSet(torch.cat([part.features for part in parts]), torch.cat(probs) if probs else None)
 
 
-class Features:
-    """A feature network.
+class FeatureNetwork:
+    """A network, what it is called in reports, and what its cached features are named after.
 
     Args:
-        net: uint8 pictures (B, 3, H, W) -> features (B, D), or (features, probabilities of classes or None).
+        net: uint8 images (B, 3, H, W) -> features (B, D), or (features, class probabilities or None).
         name: under which distances are reported.
-        identity: changes whenever the features could: name and digest of code and weights. Caches go by it.
-        preprocessing: what the network does to pictures first, in words.
+        identity: changes whenever the features could: name and digest of code and weights. Names cached features.
+        preprocessing: what the network does to images first, in words.
         inception: whether these are the features by which FID is defined; ``net``'s second output are then logits.
     """
 
@@ -70,28 +69,24 @@ class Features:
         self.inception, self.device = inception, torch.device(device)
 
     @torch.inference_mode()
-    def describe(self, levels: Tensor) -> Described:
-        """uint8 pictures (N, 3, H, W) -> what the network sees in them, on the CPU."""
+    def extract(self, levels: Tensor) -> FeatureSet:
+        """uint8 images (N, 3, H, W) -> their features, on the CPU."""
         found = []
         for part in levels.split(BATCH):
             out = self.net(part.to(self.device))
             features, classes = out if isinstance(out, tuple) else (out, None)
             if classes is not None:
                 classes = classes.float().log_softmax(1) if self.inception else classes.float().clamp_min(1e-12).log()
-            found.append(Described(features.float().cpu(), None if classes is None else classes.cpu()))
-        return Described.join(found)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Pictures (N, 3, H, W) in [−1, 1] -> features (N, D)."""
-        return self.describe(to_levels(images)).features
+            found.append(FeatureSet(features.float().cpu(), None if classes is None else classes.cpu()))
+        return FeatureSet.join(found)
 
 
 class Pyramid(nn.Module):
-    """Features without any learned weight: uint8 pictures (B, 3, H, W) -> (B, 336).
+    """Features without learned weights, of a Laplacian pyramid: uint8 images (B, 3, H, W) -> (B, 336).
 
-    The picture at 8 × 8, and of three finer bands of its Laplacian pyramid (Burt and Adelson 1983) the root mean
-    square in 4 × 4 cells, each colour by itself: what is where in which colour, and how much fine, middle and coarse
-    detail there is. Knows nothing of birds; tells blur, noise, wrong colours and missing variety.
+    The image at 8 × 8, and of three finer bands of its Laplacian pyramid (Burt and Adelson 1983) the root mean square
+    in 4 × 4 cells, each colour channel separately: the layout of colours, and the amount of fine, middle and coarse
+    detail. Distances respond to blur, noise, wrong colours and missing variety; nothing in them is specific to birds.
     """
 
     SIDE, BANDS, CELLS = 64, 3, 4
@@ -110,17 +105,17 @@ class Pyramid(nn.Module):
         return torch.cat((x.flatten(1), *parts), 1)
 
 
-def pyramid_features(device: torch.device | str = "cpu") -> Features:
-    """:class:`Pyramid`: always there, nothing to fetch."""
+def pyramid_features(device: torch.device | str = "cpu") -> FeatureNetwork:
+    """:class:`Pyramid`, which is always available: nothing is downloaded."""
     words = "resized to 64 px, bilinear with antialiasing; levels scaled to [−1, 1]"
-    return Features(Pyramid(), "pyramid", identity="pyramid-1", preprocessing=words, device=device)
+    return FeatureNetwork(Pyramid(), "pyramid", identity="pyramid-1", preprocessing=words, device=device)
 
 
-def load_features(folder: Path, device: torch.device | str = "cpu") -> Features:
-    """The network in a folder: ``feature_net.py`` with a class ``FeatureNet(path of the weights)``, and one
-    ``.safetensors``. The file is Python code and is run: give only folders that you trust.
+def load_features(folder: Path, device: torch.device | str = "cpu") -> FeatureNetwork:
+    """The feature network in a folder: ``feature_net.py`` with a class ``FeatureNet``, and one ``.safetensors``.
 
-    A ``preprocessing`` text of that class is taken into reports.
+    ``FeatureNet(path of the weights)`` takes uint8 images. The file is Python code and is run: give only folders that
+    you trust. Where the class has a text ``preprocessing``, reports quote it.
 
     Raises:
         FileNotFoundError: no such folder or file. ValueError: no class, several weights.
@@ -142,5 +137,5 @@ def load_features(folder: Path, device: torch.device | str = "cpu") -> Features:
     with weights[0].open("rb") as stream:
         digest.update(hashlib.file_digest(stream, "sha256").digest())
     name = weights[0].stem
-    words = str(getattr(net, "preprocessing", "8-bit pictures as they are; the network resizes them itself"))
-    return Features(net, name, identity=f"{name}-{digest.hexdigest()[:12]}", preprocessing=words, device=device)
+    words = str(getattr(net, "preprocessing", "8-bit images as they are; the network resizes them itself"))
+    return FeatureNetwork(net, name, identity=f"{name}-{digest.hexdigest()[:12]}", preprocessing=words, device=device)

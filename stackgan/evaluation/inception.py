@@ -14,27 +14,27 @@ from urllib.error import URLError
 
 import torch
 
-from stackgan.evaluation.features import Described, Features
+from stackgan.evaluation.features import FeatureNetwork, FeatureSet
 
 __all__ = ["fidelity_figures", "load_inception", "weights_file"]
 
 DIGEST = "6726825d"  # sha256 of the weights begins so, as their name says
 LAYERS = ("2048", "logits_unbiased")  # features of FID, KID, precision and recall; of the Inception score
 PREPROCESSING = (
-    "8-bit pictures at the model's own size, resized to 299 px by torch-fidelity as TensorFlow 1 did (bilinear, "
+    "8-bit images at the model's own size, resized to 299 px by torch-fidelity as TensorFlow 1 did (bilinear, "
     "no antialiasing), (level − 128) / 128"
 )
 
 
-def load_inception(source: str, device: torch.device | str = "cpu") -> Features:
+def load_inception(source: str, device: torch.device | str = "cpu") -> FeatureNetwork:
     """torch-fidelity's Inception-v3.
 
     Args:
-        source: ``auto``: the weights that torch has fetched before, else fetched now; otherwise their file.
+        source: ``auto``: the weights in torch's cache, downloaded first if need be; otherwise their file.
 
     Raises:
         ValueError: torch-fidelity is not installed; a file that is not those weights.
-        FileNotFoundError: no such file, or no network to fetch it from; says what to fetch and where to put it.
+        FileNotFoundError: no such file, or the download failed; says what to fetch and where to put it.
     """
     fidelity = _library("feature_extractor_inceptionv3")
     file = weights_file() if source == "auto" else Path(source)
@@ -48,26 +48,26 @@ def load_inception(source: str, device: torch.device | str = "cpu") -> Features:
         raise ValueError(
             f"{file}: not the Inception weights of FID (sha256 {digest[:8]}…, expected {DIGEST}…); {_how_to_get()}"
         )
-    torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity would run whatever a pickle says
+    torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity unpickles without this check
     net = fidelity.FeatureExtractorInceptionV3(
         "inception-v3-compat", list(LAYERS), feature_extractor_weights_path=str(file)
     )
     name = "Inception-v3, torch-fidelity"
     identity = f"inception-{digest[:12]}"
-    return Features(net, name, identity=identity, preprocessing=PREPROCESSING, inception=True, device=device)
+    return FeatureNetwork(net, name, identity=identity, preprocessing=PREPROCESSING, inception=True, device=device)
 
 
 def weights_file() -> Path:
-    """Where torch keeps the fetched weights."""
+    """Where torch keeps the downloaded weights."""
     url: str = _library("feature_extractor_inceptionv3").URL_INCEPTION_V3
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def fidelity_figures(generated: Described, real: Described) -> dict[str, Any]:
+def fidelity_figures(generated: FeatureSet, real: FeatureSet) -> dict[str, Any]:
     """FID, KID and Inception score from features, by torch-fidelity's own functions.
 
-    KID: 100 subsets of 1,000, or of as many as the smaller set has, the spread over them; Inception score: 10 parts
-    of the shuffled pictures, absent for fewer than 10.
+    KID: 100 subsets of 1,000, or of as many as the smaller set has, with their standard deviation; Inception score:
+    10 parts of the shuffled images, absent for fewer than 10.
     """
     fid, kid, isc = _library("metric_fid"), _library("metric_kid"), _library("metric_isc")
     statistics = [fid.fid_features_to_statistics(side.features) for side in (generated, real)]

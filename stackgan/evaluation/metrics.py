@@ -1,8 +1,8 @@
-"""Distances between sets of feature vectors, and scores of them. Pure: features in, numbers out.
+"""Distances between sets of feature vectors, and scores of them: pure functions from features to numbers.
 
-Everything is worked out in double precision on the device the features are on; pairwise distances go through in
-blocks of rows, so that memory stays linear in the number of features. ``tests/evaluation/test_metrics.py`` holds each
-against cases with a known answer and against torch-fidelity's value on the same features.
+Everything is computed in double precision on the device of the features; pairwise distances in blocks of rows, so
+that memory stays linear in the number of features. ``tests/evaluation/test_metrics.py`` compares each with cases of a
+known answer and with torch-fidelity's value on the same features.
 """
 
 from collections.abc import Iterator
@@ -103,11 +103,11 @@ def kernel_distance(
 def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
     """exp E KL(p(y | x) ‖ p(y)) over the classes of a network (Inception score, arXiv:1606.03498, section 4).
 
-    From 1 (all pictures alike, or none recognised) to the number of classes. The mean over ``splits`` parts, part i
-    made of every ``splits``-th row from i on, with its standard error.
+    From 1 (all images alike, or no class more probable than others) to the number of classes. The mean over
+    ``splits`` parts, part i made of every ``splits``-th row from i on, with its standard error.
 
     Args:
-        log_probs: (N, K) log-probabilities; logits will do, rows are normalised.
+        log_probs: (N, K) log-probabilities, or logits: rows are normalised.
 
     Raises:
         ValueError: fewer rows than parts.
@@ -121,7 +121,7 @@ def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
     scores = []
     for part in (log_p[i::splits] for i in range(splits)):
         marginal = part.exp().mean(0, keepdim=True).log()
-        divergence = (part.exp() * (part - marginal)).nan_to_num(nan=0.0)  # 0 · (−∞ − −∞): a class of no picture
+        divergence = (part.exp() * (part - marginal)).nan_to_num(nan=0.0)  # 0 · (−∞ − −∞): a class of no image
         scores.append(divergence.sum(1).mean().exp())
     stacked = torch.stack(scores)
     return Estimate(float(stacked.mean()), float(stacked.std() / splits**0.5))
@@ -147,7 +147,7 @@ def density_coverage(generated: Tensor, real: Tensor, neighbours: int = 5) -> tu
     """How many real balls hold a generated row, and the share of them that hold any (arXiv:2002.09797, eq. 7, 8).
 
     Density is in units of ``neighbours`` and is near 1, also above, for equal distributions; coverage is at most 1.
-    Less swayed by outliers than :func:`precision_recall`, whose balls they share.
+    Less sensitive to outliers than :func:`precision_recall`, which uses the same balls.
 
     Raises:
         ValueError: ``neighbours`` or fewer rows, another D.
@@ -184,7 +184,7 @@ def realism(generated: Tensor, real: Tensor, neighbours: int = 3) -> Tensor:
 
 
 def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean distance (N,) of each row of ``x`` (N, D) to its nearest row of ``y`` (M, D), and which that is.
+    """Euclidean distance (N,) of each row of ``x`` (N, D) to its nearest row of ``y`` (M, D), and that row's index.
 
     >>> nearest(torch.tensor([[0.0], [5.0]]), torch.tensor([[4.0], [1.0]]))
     (tensor([1., 1.]), tensor([1, 0]))
@@ -192,11 +192,11 @@ def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     _check(x, y, 1)
     centre = y.mean(0)
     found = torch.cat([block.argmin(1) for _, block in _blocks((x - centre).float(), (y - centre).float())])
-    return (x - y[found]).double().norm(dim=1).to(x.dtype), found  # anew: the blocks' distances cancel close to 0
+    return (x - y[found]).double().norm(dim=1).to(x.dtype), found  # again: cdist loses digits close to 0
 
 
 def area_under_curve(above: Tensor, below: Tensor) -> float:
-    """The chance that a random value of ``above`` exceeds one of ``below``, ties counted half (area under ROC).
+    """The probability that a random value of ``above`` exceeds one of ``below``, ties counted half (area under ROC).
 
     >>> area_under_curve(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 3.0]))
     0.875

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_prep.painted import KIND as PAINTED
 from data_prep.painted import prepare_painted
 from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
-from stackgan.evaluation.colour_agreement import full_caption_rows
+from stackgan.evaluation.caption_choice import full_caption_rows
 from stackgan.evaluation.features import load_features
-from stackgan.evaluation.image_sets import Photos, embeddings_of, painted_captions
-from stackgan.evaluation.latents import diversity, posterior_figures, real_pictures
+from stackgan.evaluation.image_sets import Photos, images_of_captions, real_images
+from stackgan.evaluation.image_source import ImageSource, embeddings_of
 from stackgan.evaluation.metrics import kernel_distance
-from stackgan.latent.flows import FAMILIES
+from stackgan.evaluation.sections.diversity import diversity
+from stackgan.evaluation.sections.reconstruction import posterior_figures
 from stackgan.pipeline import StackGANPipeline
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
@@ -36,10 +36,11 @@ from stackgan.training.fit_prior import fit_prior
 __all__ = ["run"]
 
 MODELS = ("gaussian", "vae")
+FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")
 STEPS = 1500  # of fitting a flow
-# Families whose density takes one network pass a dimension, such as IAF: a shallower flow, fewer steps.
-SLOW_DENSITY_OVERRIDES = ["latent.steps=2"]
-SLOW_DENSITY_STEPS = 300
+# A density of IAF costs one network pass a dimension: a shallower flow, fewer steps.
+OVERRIDES = {"iaf": ["latent.steps=2"]}
+FEWER_STEPS = {"iaf": 300}
 BIRDS = (16_000, 2_000)  # painted for training and testing where no data are given
 DIVERSITY_CAPTIONS = 40
 PHOTOS_LEAST = 1000  # real pictures that distances are taken to, where there are as many
@@ -56,7 +57,7 @@ def run(
     seeds: int = 3,
     count: int = 1000,
     overrides: tuple[str, ...] = (),
-    families: tuple[str, ...] = tuple(FAMILIES),
+    families: tuple[str, ...] = FAMILIES,
     steps: int = STEPS,
 ) -> dict[str, Any]:
     """Train, fit, measure; writes ``numbers.json``, ``latents.png`` and the models into ``out``.
@@ -76,7 +77,7 @@ def run(
         raise ValueError(f"seeds is {seeds}: a spread needs 2 or more")
     folder = data if data is not None else _paint(out / "painted")
     prepared = PreparedFolder.open(folder)
-    if prepared.kind != PAINTED:
+    if prepared.kind != "painted":
         raise ValueError(f"{folder}: holds {prepared.kind} pictures; this study needs painted birds")
     chosen = list(range(seed, seed + seeds))
     for number in chosen:
@@ -87,7 +88,7 @@ def run(
     modules = [*MODELS, *families]
     test = prepared.splits["test"]
     rows = full_caption_rows(test, count)[0].tolist()
-    real = real_pictures(test, max(count, PHOTOS_LEAST), 64)
+    real = real_images(test, max(count, PHOTOS_LEAST), 64)
     network = load_features(features) if features is not None else None
     truth = Photos(test, 64).features(network).features[: len(real)] if network is not None else None
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
@@ -99,10 +100,11 @@ def run(
             if found is None:
                 e = embeddings_of(pipe, test, rows[:DIVERSITY_CAPTIONS])
                 assert e is not None
-                found = {"diversity": diversity(pipe, e, real)}
+                source = ImageSource(pipe)
+                found = {"diversity": diversity(source, e, real)}
                 if network is not None and truth is not None:
-                    painted = painted_captions(pipe, test, rows, 0, None).features(network)
-                    found["distance"] = kernel_distance(painted.features, truth).value
+                    generated = images_of_captions(source, test, rows, 0, None).features(network)
+                    found["distance"] = kernel_distance(generated.features, truth).value
                 if pipe.model.posterior is not None:
                     found |= posterior_figures(pipe, test)
                 keep_figures(cache, pipe.fingerprint, found)
@@ -151,16 +153,14 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
     if target.is_dir():
         return
     print(f"fitting {target.name}")
-    keys = [f"latent.family={family}", "latent.c=gaussian"]
-    if not FAMILIES[family].one_pass_density:
-        keys, steps = keys + SLOW_DENSITY_OVERRIDES, min(steps, SLOW_DENSITY_STEPS)
+    keys = [f"latent.family={family}", "latent.c=gaussian", *OVERRIDES.get(family, [])]
     with contextlib.redirect_stdout(io.StringIO()):
         fit_prior(
             out / f"vae-{seed}" / "checkpoint",
             data,
             target,
             keys,
-            steps=steps,
+            steps=min(steps, FEWER_STEPS.get(family, steps)),
             seed=seed,
         )
 
@@ -212,7 +212,7 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     title = f"Painted birds, {numbers['images']:,} pictures seen: distance of what the prior paints to held-out birds"
     panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")
     for place, (module, found) in enumerate(numbers["modules"].items()):
-        colour = COLOURS.get(module, COLOURS["other"])
+        colour = COLOURS[module]
         panel.bar(place, found["distance"]["mean"], 0.6, color=colour, alpha=0.35)
         each = [figures["distance"] for figures in numbers["each_seed"][module]]
         panel.scatter([place] * len(each), each, s=26, color=colour, zorder=3)

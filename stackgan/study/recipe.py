@@ -16,8 +16,10 @@ from typing import Any
 from stackgan.checkpoint import load_published, load_state
 from stackgan.config import Config, preset
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.evaluation.features import Features, load_features
-from stackgan.evaluation.image_sets import Photos, caption_rows, painted_captions
+from stackgan.evaluation.caption_choice import caption_rows
+from stackgan.evaluation.features import FeatureNetwork, load_features
+from stackgan.evaluation.image_sets import Photos, images_of_captions
+from stackgan.evaluation.image_source import ImageSource
 from stackgan.evaluation.metrics import kernel_distance
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
@@ -139,7 +141,7 @@ def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
         copy_folder(folder / "text", shared)
 
 
-def _measure(folder: Path, test: PreparedSplit, network: Features, count: int) -> dict[str, float]:
+def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: int) -> dict[str, float]:
     """Kernel distances of the average and of the live generator, the better of the two, and the pictures seen."""
     pipe = StackGANPipeline.from_pretrained(folder / "checkpoint")
     cache = folder / "figures.json"
@@ -153,8 +155,8 @@ def _measure(folder: Path, test: PreparedSplit, network: Features, count: int) -
     truth = Photos(test, pipe.sizes[-1]).features(network).features
     figures = {"images": float(published.facts["trained"]["images"])}
     for name, painter in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
-        painted = painted_captions(painter, test, rows, 0, None).features(network)
-        figures[name] = kernel_distance(painted.features, truth).value
+        generated = images_of_captions(ImageSource(painter), test, rows, 0, None).features(network)
+        figures[name] = kernel_distance(generated.features, truth).value
     figures["distance"] = min(figures["average"], figures["live"])
     keep_figures(cache, pipe.fingerprint, figures)
     return figures

@@ -10,7 +10,8 @@ import torch
 
 from stackgan.checkpoint import publish
 from stackgan.data.prepared import PreparedFolder
-from stackgan.evaluation.image_sets import embeddings_of, spread_rows
+from stackgan.evaluation.caption_choice import spread_rows
+from stackgan.evaluation.image_source import embeddings_of
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.training.batchnorm import standing_statistics

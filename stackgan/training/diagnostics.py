@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Mapping
 from math import isfinite, log
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from stackgan.images.diversity import averaged_down, mean_difference
 
 __all__ = ["Health", "variety"]
 
@@ -25,17 +26,18 @@ ADVICE = {
 }
 
 
-def variety(fakes: Tensor, real: Tensor, side: int = 16) -> Tensor:
-    """How much pictures of a batch differ from each other, as a share of how much the real ones do.
+def variety(fakes: Tensor, real: Tensor) -> Tensor:
+    """How much the images of a batch differ from each other, as a share of how much the real ones do.
 
-    Mean absolute difference to the picture half a batch further, averaged down to ``side`` px; (B, 3, s, s), B > 1.
+    Mean absolute difference to the image half a batch further (:mod:`stackgan.images.diversity`).
+
+    Args:
+        fakes, real: (B, 3, s, s), B at least 2.
     """
-
-    def spread(images: Tensor) -> Tensor:
-        small = F.adaptive_avg_pool2d(images.detach().float(), side)
-        return (small - small.roll(max(len(small) // 2, 1), 0)).abs().mean()
-
-    return spread(fakes) / spread(real).clamp(min=1e-6)
+    own, reference = (
+        mean_difference(averaged_down(images.detach()), (max(len(images) // 2, 1),)) for images in (fakes, real)
+    )
+    return own / reference.clamp(min=1e-6)
 
 
 class Health:

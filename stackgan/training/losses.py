@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stackgan.images.diversity import averaged_down, mean_difference
+
 __all__ = [
     "ADVERSARIAL",
     "bce",
@@ -153,12 +155,12 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
     return F.mse_loss(mean, wanted_mean) + 5.0 * F.mse_loss(covariance, wanted_covariance)
 
 
-def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float, side: int = 16) -> Tensor:
+def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor:
     """How far two pictures of one caption fall short of differing as real pictures do: max(0, log(share · r / d)).
 
-    d = mean |one − two|, r = mean distance of real pictures to others of the batch, all averaged down to ``side`` px,
-    where pose, place and background show and texture does not. MSGAN's ratio of distances (arXiv:1903.05628, eq. 3)
-    with a scale and an end: what is varied enough is left alone.
+    d = mean |one − two|, r = mean distance of real pictures to others of the batch, all averaged down
+    (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3) with a scale and an end:
+    what is varied enough is left alone.
 
     Args:
         one, two: (B, 3, s, s) painted from the same codes and different styles.
@@ -169,8 +171,8 @@ def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float, side: int
     >>> float(mode_seeking(a, b, torch.cat((a, b)), share=0.5))
     0.0
     """
-    one, two, real = (F.adaptive_avg_pool2d(images.float(), side) for images in (one, two, real))
-    wanted = share * (real - real.roll(len(real) // 2, 0)).abs().mean()
+    one, two, real = (averaged_down(images) for images in (one, two, real))
+    wanted = share * mean_difference(real, (len(real) // 2,))
     return F.relu(torch.log((wanted + 1e-6) / ((one - two).abs().mean() + 1e-6)))
 
 

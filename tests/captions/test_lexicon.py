@@ -5,7 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from stackgan.captions.lexicon import BASIC_COLOURS, HELD_OUT, MEANINGS, Paraphraser, basic_colours, replaced
+from stackgan.captions.lexicon import (
+    BASIC_COLOURS,
+    HELD_OUT,
+    MEANINGS,
+    SHADES,
+    Paraphraser,
+    basic_colours,
+    colours_in,
+    replaced,
+)
 
 CAPTION = "A small red bird with a dark blue belly and an orange beak."
 
@@ -23,6 +32,13 @@ def test_tables_hold_together() -> None:
     # Nothing is explained by words that need explaining, and no basic colour is called a synonym of another.
     assert not {part for meaning in MEANINGS.values() for part in meaning.split()} & set(MEANINGS)
     assert all(word == word.lower() and word.isascii() for word in MEANINGS)
+
+
+def test_every_basic_colour_has_six_shades_of_its_meaning() -> None:
+    assert set(SHADES) == set(BASIC_COLOURS) and {len(words) for words in SHADES.values()} == {6}
+    for colour, words in SHADES.items():
+        assert all(MEANINGS[word].split()[-1] == colour and colours_in(word) <= {colour} for word in words)
+    assert SHADES["red"] == ("crimson", "scarlet", "ruby", "vermilion", "carmine", "garnet")
 
 
 def test_one_word_is_said_otherwise() -> None:

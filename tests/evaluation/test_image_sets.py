@@ -1,7 +1,8 @@
-"""Sets of pictures in shards: what was stopped goes on, nothing is made twice, nothing stale is taken."""
+"""Sets of images in shards: stopped work continues, nothing is made twice, nothing stale is used."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,20 @@ import torch
 from torch import Tensor
 
 import stackgan.evaluation.image_sets as image_sets
-from data_prep.painted import prepare_painted
-from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.evaluation.features import Features, Pyramid, pyramid_features
-from stackgan.evaluation.image_sets import (
-    Painted,
-    Photos,
-    caption_rows,
-    clear_others,
-    embeddings_of,
-    painted_captions,
-    spread_rows,
+from data_prep.painted import (
+    prepare_painted,
 )
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.evaluation.cache import evaluation_cache
+from stackgan.evaluation.caption_choice import caption_rows
+from stackgan.evaluation.features import FeatureNetwork
+from stackgan.evaluation.image_sets import (
+    GeneratedImages,
+    Photos,
+    clear_others,
+    images_of_captions,
+)
+from stackgan.evaluation.image_source import ImageSource, embeddings_of
 from tests.tiny import tiny_pipeline
 
 
@@ -42,7 +45,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 
 
 class Painter:
-    """Pictures whose levels tell their place; counts what it paints, stops at ``stop_at``."""
+    """Images whose levels give their place; remembers which it generated, stops at ``stop_at``."""
 
     def __init__(self, stop_at: int = 10**9) -> None:
         self.painted: list[int] = []
@@ -55,25 +58,25 @@ class Painter:
         levels = torch.arange(start, stop).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
         return levels / 127.5 - 1
 
-    def set(self, count: int, folder: Path | None, model: str = "a") -> Painted:
-        return Painted("test", count, 4, self, lambda start, stop: [model, start, stop], folder)
+    def set(self, count: int, folder: Path | None, model: str = "a") -> GeneratedImages:
+        return GeneratedImages("test", count, 4, self, lambda start, stop: [model, start, stop], folder)
 
 
-def network(name: str = "mean", calls: list[int] | None = None) -> Features:
+def network(name: str = "mean", calls: list[int] | None = None) -> FeatureNetwork:
     def net(levels: Tensor) -> Tensor:
         if calls is not None:
             calls.append(len(levels))
         return levels.float().mean((2, 3)) if name == "mean" else levels.float().flatten(1)[:, :5]
 
-    return Features(net, name, identity=f"{name}-1", preprocessing="none")
+    return FeatureNetwork(net, name, identity=f"{name}-1", preprocessing="none")
 
 
 def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        Painter(stop_at=16).set(30, tmp_path).paint_all()
+        Painter(stop_at=16).set(30, tmp_path).generate_all()
     again = Painter()
     pictures = again.set(30, tmp_path)
-    pictures.paint_all()
+    pictures.generate_all()
     assert again.painted == list(range(16, 30))  # the first two shards were there
     assert pictures.rows([29, 0, 17])[:, 0, 0, 0].tolist() == [29, 0, 17]
     whole = torch.cat([pictures.shard(*span) for span in pictures.spans()])
@@ -81,12 +84,12 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     assert again.painted == list(range(16, 30))  # and nothing is painted for looking at them
 
     more = Painter().set(40, tmp_path)  # a larger number of the same pictures
-    more.paint_all()
-    assert more.paint.painted == list(range(24, 40))  # type: ignore[attr-defined]
+    more.generate_all()
+    assert more.generate.painted == list(range(24, 40))  # type: ignore[attr-defined]
 
 
 def test_damaged_and_foreign_shards_are_painted_again(tmp_path: Path) -> None:
-    Painter().set(16, tmp_path).paint_all()
+    Painter().set(16, tmp_path).generate_all()
     first, second = sorted(tmp_path.glob("*.npy"))
     first.write_bytes(first.read_bytes()[:50])
     np.save(second, np.zeros((8, 2, 2, 3), np.uint8))
@@ -94,7 +97,7 @@ def test_damaged_and_foreign_shards_are_painted_again(tmp_path: Path) -> None:
     assert again.set(16, tmp_path).rows([3, 12])[:, 0, 0, 0].tolist() == [3, 12]
     assert again.painted == list(range(16))
     other = Painter()
-    other.set(16, tmp_path, model="b").paint_all()  # another checkpoint, the same folder
+    other.set(16, tmp_path, model="b").generate_all()  # another checkpoint, the same folder
     assert other.painted == list(range(16)) and len(list(tmp_path.glob("*.npy"))) == 4
 
 
@@ -122,7 +125,7 @@ def test_stale_shards_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     left = {file.name for file in tmp_path.iterdir()}
     assert "my-notes.npy" in left and len(left) == 5
     again = Painter()
-    again.set(16, tmp_path, model="new").paint_all()
+    again.set(16, tmp_path, model="new").generate_all()
     assert not again.painted
 
 
@@ -137,7 +140,8 @@ def test_photos_are_the_middles_and_their_features_stay_in_the_prepared_folder(s
     plain, mirrored = photos.features(net).features, photos.features(net, mirrored=True).features
     assert torch.allclose(plain, mirrored, atol=1e-3) and calls == [8, 3, 8, 3]  # means do not know left from right
     Photos(split, 64).features(net)
-    assert calls == [8, 3, 8, 3] and len(list((split.path / "features").glob("mean-1-*.safetensors"))) == 4
+    kept = evaluation_cache(split.path.parent) / "features" / "test"
+    assert calls == [8, 3, 8, 3] and len(list(kept.glob("mean-1-*.safetensors"))) == 4
     Photos(split, 32).features(net)  # another crop is other pictures
     assert len(calls) == 6
 
@@ -149,27 +153,17 @@ def test_pixels_are_means_of_areas(split: PreparedSplit) -> None:
     assert np.allclose(small[4].view(3, 32, 32).permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
 
-def test_caption_rows_take_turns_and_start_again(split: PreparedSplit) -> None:
-    rows = caption_rows(split, 11 * 2)
-    photo = np.searchsorted(split.offsets, rows, side="right") - 1
-    assert photo.tolist() == [*range(11)] * 2 and len(set(rows.tolist())) == 22
-    total = len(split.captions)
-    many = caption_rows(split, total + 5)
-    assert sorted(many[:total].tolist()) == list(range(total)) and (many[total:] == many[:5]).all()
-    assert spread_rows(3, 10).tolist() == [0, 1, 2]
-
-
 def test_painted_captions_are_what_the_pipeline_paints(split: PreparedSplit, tmp_path: Path) -> None:
     pipe = tiny_pipeline(stages=1)
     rows = caption_rows(split, 10).tolist()
-    pictures = painted_captions(pipe, split, rows, seed=5, folder=tmp_path)
+    pictures = images_of_captions(ImageSource(pipe), split, rows, seed=5, folder=tmp_path)
     expected = pipe([split.captions[row] for row in rows], seeds=range(5, 15)).images
     found = pictures.rows(range(10))
     worst = max(np.abs(a.astype(int) - np.asarray(b).astype(int)).max() for a, b in zip(found, expected, strict=True))
     assert worst <= 1  # batches of another size round differently
-    keys = {pictures.key(0, 8), painted_captions(pipe, split, rows, 6, None).key(0, 8)}
+    keys = {pictures.key(0, 8), images_of_captions(ImageSource(pipe), split, rows, 6, None).key(0, 8)}
     pipe.fingerprint = "another"
-    assert len(keys | {painted_captions(pipe, split, rows, 5, None).key(0, 8)}) == 3
+    assert len(keys | {images_of_captions(ImageSource(pipe), split, rows, 5, None).key(0, 8)}) == 3
 
 
 def test_precomputed_embeddings_come_from_the_split(split: PreparedSplit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,27 +171,10 @@ def test_precomputed_embeddings_come_from_the_split(split: PreparedSplit, monkey
     assert pipe.text_encoder is not None
     stored = np.random.default_rng(0).normal(size=(len(split.captions), pipe.text_encoder.dim)).astype(np.float32)
     split.store_embeddings("mine", stored)
-    import dataclasses
 
     text: Any = dataclasses.replace(pipe.config.text, encoder="precomputed:mine")
     pipe.config = dataclasses.replace(pipe.config, text=text)
     pipe.text_encoder = None
     e = embeddings_of(pipe, split, [3, 0])
     assert e is not None and np.array_equal(e.numpy(), stored[[3, 0]])
-    assert painted_captions(pipe, split, [3, 0], 0, None).rows([1]).shape == (1, 64, 64, 3)
-
-
-def test_pyramid_sees_colours_blur_and_nothing_of_mirrored_detail() -> None:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (2, 3, 64, 64), generator=generator).to(torch.uint8)
-    net = Pyramid()
-    grey = net(torch.full((1, 3, 64, 64), 127.5).to(torch.uint8))
-    assert grey.shape == (1, 336) and grey.abs().max() < 0.01
-    sharp = net(noise)
-    blurred = net(torch.nn.functional.avg_pool2d(noise.float(), 2).repeat_interleave(2, 2).repeat_interleave(2, 3))
-    assert torch.allclose(sharp[:, :192], blurred[:, :192], atol=0.02)  # the same at 8 × 8
-    assert (blurred[:, 192:240] < 0.6 * sharp[:, 192:240]).all()  # far less of the finest band
-    red = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
-    red[:, 0] = 255
-    assert net(red)[0, :64].min() > 0.99 and net(red)[0, 64:192].max() < -0.99
-    assert pyramid_features().describe(torch.zeros(3, 3, 128, 128, dtype=torch.uint8)).features.shape == (3, 336)
+    assert images_of_captions(ImageSource(pipe), split, [3, 0], 0, None).rows([1]).shape == (1, 64, 64, 3)

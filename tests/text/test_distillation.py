@@ -12,10 +12,9 @@ from torch.nn import functional as F
 
 from stackgan.captions.lexicon import HELD_OUT, Paraphraser
 from stackgan.data.prepared import PreparedSplit
-from stackgan.evaluation.synonyms import synonym_accuracy
 from stackgan.text import distillation
 from stackgan.text.compact import CompactEncoder
-from stackgan.text.contrastive import train_compact_encoder
+from stackgan.text.contrastive import train_compact_encoder, train_tokenizer
 from stackgan.text.distillation import (
     EnglishTable,
     Teacher,
@@ -25,7 +24,7 @@ from stackgan.text.distillation import (
     practice_sentences,
 )
 from stackgan.text.load import load_text_encoder
-from stackgan.text.tokenizer import train_tokenizer
+from tests.synonyms import synonym_accuracy
 from tests.text.test_contrastive import SETTINGS, make_split
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -63,7 +62,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 @pytest.fixture(scope="module")
 def encoder(split: PreparedSplit, teacher_folder: Path) -> CompactEncoder:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stackgan.text.distillation.SENTENCES", 200)
+        patch.setattr("stackgan.text.contrastive.SENTENCES", 200)
         return train_compact_encoder(split, replace(TAUGHT, teacher=str(teacher_folder)), seed=0, progress=False)
 
 

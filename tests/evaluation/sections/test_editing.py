@@ -1,9 +1,8 @@
-"""The measure of editing, on editors with a known answer; the truth about painted birds; changed colour words."""
+"""Editing: on editors with a known answer; the truth about painted birds; changed colour words."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,20 +22,17 @@ from data_prep.painted import (
     recoloured,
 )
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.evaluation.attribute_classifier import PARTS, Reading, true_reading
-from stackgan.evaluation.editing import editing, recolourings
+from stackgan.evaluation.attribute_classifier import (
+    PARTS,
+    Attributes,
+    true_attributes,
+)
+from stackgan.evaluation.sections.editing import editing, recolourings
 from stackgan.pipeline import PipelineOutput
 
 
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    folder = tmp_path_factory.mktemp("edit") / "painted"
-    prepare_painted(folder, count=2, seed=3, test_count=66, workers=1)
-    return PreparedFolder.open(folder).splits["test"]
-
-
 class Editor:
-    """Stands in for a pipeline and for a reader that is never wrong: remembers which birds it painted."""
+    """In place of a pipeline and of a perfect attribute classifier: remembers which birds it generated."""
 
     sizes = (64,)
 
@@ -68,9 +64,9 @@ class Editor:
             images.append(Image.fromarray(picture))
         return PipelineOutput([images], [], [])
 
-    def read(self, images: Tensor) -> Reading:
+    def predict(self, images: Tensor) -> Attributes:
         levels = ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-        return true_reading([self.painted[level.tobytes()] for level in levels])
+        return true_attributes([self.painted[level.tobytes()] for level in levels])
 
 
 def test_editors_with_a_known_answer(split: PreparedSplit) -> None:
@@ -124,9 +120,8 @@ def test_the_truth_survives_the_folder(split: PreparedSplit) -> None:
             painting_of(broken)
 
 
-def test_readings_are_compared(split: PreparedSplit, tmp_path: Path) -> None:
-    truth = true_reading([painting_of(record.parameters) for record in split.records])
-    assert truth.colours.shape == (66, 3) and truth.rolled(66).scene_like(truth)["tilt"] == 0
-    leaning = dataclasses.replace(truth, tilt=truth.tilt + 3, scale=truth.scale * 1.1)
-    found = leaning.scene_like(truth)
-    assert found["tilt"] == pytest.approx(3) and found["scale"] == pytest.approx(0.1) and found["pose"] == 1
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
+    folder = tmp_path_factory.mktemp("edit") / "painted"
+    prepare_painted(folder, count=2, seed=3, test_count=66, workers=1)
+    return PreparedFolder.open(folder).splits["test"]

@@ -1,0 +1,65 @@
+"""Where measured images come from: a pipeline at one truncation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stackgan.data.prepared import PreparedSplit
+from stackgan.pipeline import StackGANPipeline
+from stackgan.text.precomputed import PrecomputedEmbeddings
+
+__all__ = ["ImageSource", "embeddings_of"]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A pipeline with the truncation of all images that are generated with it.
+
+    Attributes:
+        truncation: factor of the noise of z and c, 0 to 2.
+    """
+
+    pipe: StackGANPipeline
+    truncation: float = 1.0
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> embeddings (B, T)."""
+        return self.pipe.encode(captions)
+
+    def images(self, embeddings: Tensor | None, seeds: Sequence[int]) -> Tensor:
+        """One batch of the finest stage: embeddings (B, T), None without text, B seeds -> (B, 3, s, s) in [−1, 1]."""
+        return self.pipe.paint(embeddings, seeds, self.truncation, self._finest)[-1]
+
+    @torch.inference_mode()
+    def without_text(self, seeds: Sequence[int], *, standard_normal: bool = False) -> Tensor:
+        """The same without text, c ~ p(c), or with ``standard_normal`` c ~ N(0, I)."""
+        z_noise, c_noise = (self.truncation * noise for noise in self.pipe.noise(seeds))
+        c = c_noise if standard_normal else self.pipe.model.codes(len(c_noise)).sample(noise=c_noise)
+        return self.pipe.decode(c, z_noise, self._finest)[-1]
+
+    @property
+    def _finest(self) -> list[int]:
+        return [len(self.pipe.sizes) - 1]
+
+
+def embeddings_of(pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[int]) -> Tensor | None:
+    """Embeddings (B, T) of the captions ``rows`` of the split; None for a checkpoint without text.
+
+    A checkpoint that was trained on precomputed embeddings takes those that the split holds under that name.
+
+    Raises:
+        FileNotFoundError: the split holds none of that name.
+    """
+    if not pipe.conditional:
+        return None
+    name = pipe.config.text.encoder.removeprefix("precomputed:")
+    if name != pipe.config.text.encoder and (
+        pipe.text_encoder is None or isinstance(pipe.text_encoder, PrecomputedEmbeddings)
+    ):
+        return torch.from_numpy(np.array(split.embeddings(name)[np.asarray(rows)]))
+    return pipe.encode([split.captions[row] for row in rows])

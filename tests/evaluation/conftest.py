@@ -1,0 +1,48 @@
+"""Painted birds and untrained networks for tests of the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_prep.painted import (
+    prepare_painted,
+)
+from stackgan.evaluation.attribute_classifier import (
+    AttributeClassifier,
+)
+from stackgan.evaluation.image_text_scorers import (
+    CompactScorer,
+)
+from stackgan.pipeline import StackGANPipeline
+from stackgan.text.compact import CompactEncoder
+from tests.tiny import save_tiny_features
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    prepare_painted(folder, count=40, seed=2, test_count=60, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_features(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture
+def untrained_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained: a random attribute classifier, and the checkpoint's own encoder as the only scorer."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        untrained = AttributeClassifier()
+    monkeypatch.setattr("stackgan.evaluation.context.load_or_train_attribute_classifier", lambda file: untrained)
+    monkeypatch.setattr("stackgan.evaluation.context.choose_scorers", _own_scorer)
+
+
+def _own_scorer(pipe: StackGANPipeline, *_: Any, **__: Any) -> dict[str, Any]:
+    return {"own": CompactScorer(pipe.text_encoder)} if isinstance(pipe.text_encoder, CompactEncoder) else {}

@@ -1,0 +1,79 @@
+"""Feature networks: identities, outputs, and the built-in pyramid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.painted import (
+    prepare_painted,
+)
+from stackgan.data.prepared import PreparedFolder
+from stackgan.evaluation.features import FeatureNetwork, Pyramid, load_features, pyramid_features
+from stackgan.evaluation.image_sets import (
+    Photos,
+)
+from stackgan.evaluation.metrics import kernel_distance
+from tests.tiny import save_tiny_features
+
+
+def test_feature_networks_are_known_by_code_and_weights(network: Path, tmp_path: Path) -> None:
+    first = load_features(network)
+    other = save_tiny_features(tmp_path)
+    assert load_features(other).identity == first.identity and first.name == "tiny"
+    (other / "tiny.safetensors").write_bytes(b"other")
+    assert load_features(other).identity != first.identity
+    (other / "more.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds 2 \.safetensors"):
+        load_features(other)
+
+
+def test_probabilities_and_logits_become_log_probabilities() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0]])
+    as_probabilities = FeatureNetwork(
+        lambda x: (x.flatten(1), logits.softmax(1)), "a", identity="a", preprocessing=""
+    )
+    as_logits = FeatureNetwork(lambda x: (x.flatten(1), logits), "b", identity="b", preprocessing="", inception=True)
+    levels = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    pair = [network.extract(levels).log_probs for network in (as_probabilities, as_logits)]
+    assert pair[0] is not None and pair[1] is not None
+    assert torch.allclose(pair[0], logits.log_softmax(1), atol=1e-5) and torch.allclose(pair[0], pair[1], atol=1e-5)
+
+
+def test_pyramid_sees_colours_blur_and_nothing_of_mirrored_detail() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (2, 3, 64, 64), generator=generator).to(torch.uint8)
+    net = Pyramid()
+    grey = net(torch.full((1, 3, 64, 64), 127.5).to(torch.uint8))
+    assert grey.shape == (1, 336) and grey.abs().max() < 0.01
+    sharp = net(noise)
+    blurred = net(torch.nn.functional.avg_pool2d(noise.float(), 2).repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert torch.allclose(sharp[:, :192], blurred[:, :192], atol=0.02)  # the same at 8 × 8
+    assert (blurred[:, 192:240] < 0.6 * sharp[:, 192:240]).all()  # far less of the finest band
+    red = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    red[:, 0] = 255
+    assert net(red)[0, :64].min() > 0.99 and net(red)[0, 64:192].max() < -0.99
+    assert pyramid_features().extract(torch.zeros(3, 3, 128, 128, dtype=torch.uint8)).features.shape == (3, 336)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    prepare_painted(folder, count=120, seed=4, test_count=240, workers=1)
+    return PreparedFolder.open(folder)
+
+
+def test_pyramid_distance_falls_for_better_pictures(prepared: PreparedFolder) -> None:
+    """Real birds, birds blurred, one bird over and over, noise: in the order that anyone would put them."""
+
+    network = pyramid_features()
+    reference = Photos(prepared.splits["test"], 64, cached=False).features(network).features
+    real = torch.from_numpy(Photos(prepared.splits["train"], 64, cached=False).rows(range(120))).permute(0, 3, 1, 2)
+    blurred = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(real.float(), 4), (64, 64)).byte()
+    noise = torch.randint(0, 256, real.shape, generator=torch.Generator().manual_seed(0)).byte()
+    sets = (real, real[:1].expand(120, -1, -1, -1), noise)
+    values = [kernel_distance(network.extract(levels).features, reference).value for levels in sets]
+    assert values == sorted(values) and abs(values[0]) < 0.02
+    assert kernel_distance(network.extract(blurred).features, reference).value > 5 * abs(values[0])
