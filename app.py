@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
+from stackgan.app.static_files import read_static
 from stackgan.images import png
 from stackgan.version import __version__
 
@@ -65,9 +66,6 @@ CHIPS_SHOWN = 5  # example captions to press
 FIRST_SEED = 1
 EXAMPLE_PHOTOS, EXAMPLE_BIRDS = 3, 7  # how many birds are drawn to try the photo tab with, and from which seed
 KEEP_SECONDS = 24 * 3600  # how long a painted file can be downloaded
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
-os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 
 @dataclass(frozen=True)
@@ -341,145 +339,14 @@ def _present_opening(painting: Painting | None, conditional: bool) -> dict[str, 
     return _present(painting, "Some to start with", "Press Paint for new ones.")
 
 
-# Handlebars. Texts from outside (captions, notices) go through _html_text, hence the triple braces.
-GALLERY = """
-<section class="results" aria-live="{{#if value.zip}}polite{{else}}off{{/if}}">
-{{#if value.empty}}
-  <p class="empty">Your pictures will appear here.</p>
-{{else}}
-  <header>
-    <div><h2>{{value.title}}</h2><p>{{value.detail}}</p></div>
-    {{#if value.zip}}
-    <a class="pill save-all" href="{{value.zip.file.url}}" download="{{value.zip.name}}">Save all (ZIP)</a>
-    {{else}}
-    <button class="pill save-all">Save all (ZIP)</button>
-    {{/if}}
-  </header>
-  {{#each value.notices}}<p class="notice">{{{this}}}</p>{{/each}}
-  <ul class="cards">
-  {{#each value.pictures}}
-    <li class="card">
-      <button class="open" data-picture="{{@index}}"
-              aria-label="Enlarge: {{{label_html}}}{{#if seed}}, seed {{seed}}{{/if}}">
-        <img src="{{final.file.url}}" alt="{{{label_html}}}" width="{{final.size}}" height="{{final.size}}">
-      </button>
-      {{#if tree}}
-      <div class="stages">
-      {{#each stages}}
-        <button data-picture="{{@../index}}" data-stage="{{@index}}" aria-label="Stage of {{size}} pixels">
-          <img src="{{file.url}}" alt="" width="{{size}}" height="{{size}}"><span>{{size}} px</span>
-        </button>
-      {{/each}}
-      </div>
-      {{/if}}
-      {{#if caption}}<p class="caption" title="{{{caption_html}}}">{{{caption_html}}}</p>{{/if}}
-      <div class="row">
-        {{#if seed}}<span class="seed">seed {{seed}}</span>{{/if}}
-        {{#if reuse}}
-        <button class="link" data-reuse="{{@index}}" title="Paint with this seed again">reuse</button>
-        {{/if}}
-        <a class="link save" href="{{final.file.url}}" download="{{final.name}}">save</a>
-      </div>
-    </li>
-  {{/each}}
-  </ul>
-  <dialog aria-label="Picture">
-    <form method="dialog"><button class="close" aria-label="Close">&times;</button></form>
-    <img class="large" alt="">
-    <p class="caption"></p>
-    <div class="sizes"></div>
-    <div class="row"><span class="seed"></span><a class="pill save" download>Save PNG</a></div>
-  </dialog>
-{{/if}}
-</section>
-"""
-
-WALK = """
-<section class="results" aria-live="polite">
-{{#if value.empty}}
-  <p class="empty">The walk will appear here.</p>
-{{else}}
-  <img class="film" src="{{value.film.url}}" alt="The walk as a film">
-  <img class="strip" src="{{value.strip.url}}" alt="The walk as a strip">
-  <div class="row">
-    <a class="link save" href="{{value.film.url}}" download="walk.gif">save film</a>
-    <a class="link save" href="{{value.strip.url}}" download="walk.png">save strip</a>
-  </div>
-{{/if}}
-</section>
-"""
-
-GALLERY_JS = """
-const show = (picture, stage) => {
-  const dialog = element.querySelector('dialog');
-  const shown = picture.stages[stage];
-  const image = dialog.querySelector('img.large');
-  image.src = shown.file.url;
-  const seed = picture.seed === '' ? '' : 'seed ' + picture.seed;
-  image.alt = [picture.label, seed].filter(Boolean).join(', ');
-  dialog.querySelector('.caption').textContent = picture.caption;
-  dialog.querySelector('.seed').textContent = [seed, shown.size + ' px'].filter(Boolean).join(' · ');
-  const link = dialog.querySelector('a.save');
-  link.href = shown.file.url;
-  link.download = shown.name;
-  const sizes = dialog.querySelector('.sizes');
-  sizes.replaceChildren();
-  if (picture.tree) {
-    picture.stages.forEach((each, index) => {
-      const button = document.createElement('button');
-      button.textContent = each.size + ' px';
-      button.setAttribute('aria-pressed', String(index === stage));
-      button.addEventListener('click', () => show(picture, index));
-      sizes.append(button);
-    });
-  }
-  if (!dialog.open) dialog.showModal();
-};
-element.addEventListener('click', (event) => {
-  const open = event.target.closest('[data-picture]');
-  const reuse = event.target.closest('[data-reuse]');
-  const save = event.target.closest('button.save-all');
-  if (open) {
-    const picture = props.value.pictures[open.dataset.picture];
-    show(picture, open.dataset.stage === undefined ? picture.stages.length - 1 : Number(open.dataset.stage));
-  } else if (reuse) {
-    const picture = props.value.pictures[reuse.dataset.reuse];
-    trigger('reuse', {caption: picture.caption, seed: Number(picture.seed)});
-  } else if (save) {
-    const {pictures, truncation} = props.value;
-    const [{caption, seed}] = pictures;
-    trigger('save', {caption, count: pictures.length, seed: Number(seed), truncation});
-  } else if (event.target.tagName === 'DIALOG') {
-    event.target.close();
-  }
-});
-"""
-
-# Gradio's own input event is a key press: it misses what is pasted, deleted, undone or typed on a phone.
-TYPING_JS = """
-document.addEventListener('input', (event) => {
-  const ticked = document.querySelector('#live input')?.checked;
-  if (ticked && event.target.matches('#caption textarea') && event.target.value.trim()) {
-    setTimeout(() => trigger('typed'));  // when Gradio knows the text, too
-  }
-});
-"""
-
-CHIPS = """
-<div class="chips"><span>Try</span>
-{{#each value}}<button class="chip" type="button">{{{this}}}</button>{{/each}}
-</div>
-"""
-
-CHIPS_JS = """
-element.addEventListener('click', (event) => {
-  const chip = event.target.closest('.chip');
-  if (chip) trigger('choose', {caption: chip.textContent});
-});
-"""
-
-SAVE_JS = "() => requestAnimationFrame(() => document.querySelector('#gallery a.save-all')?.click())"
-DICE_JS = "() => Math.floor(Math.random() * 1000000)"
+GALLERY = read_static("gallery.handlebars")
+WALK = read_static("interpolation.handlebars")
+GALLERY_JS = read_static("gallery.js")
+TYPING_JS = read_static("typing.js")
+CHIPS = read_static("examples.handlebars")
+CHIPS_JS = read_static("examples.js")
+SAVE_JS = read_static("save_all.js")
+DICE_JS = read_static("roll_seed.js")
 
 KEEP_HINT = (
     '<p class="hint">The same seed with the same words gives the same picture. '
@@ -907,188 +774,7 @@ def theme() -> "gr.themes.Base":
     )
 
 
-CSS = """
-.gradio-container { padding: 0 !important; }
-.gradio-container .main {
-  width: 100%; max-width: 1180px !important; margin: 0 auto;
-  padding: 20px clamp(16px, 3vw, 28px) 44px !important;
-}
-.gradio-container .html-container { padding: 0; }
-.gradio-container .form { background: none; border: 0; box-shadow: none; gap: 14px; }
-.hint { margin: 0; font-size: 0.84rem; line-height: 1.4; color: var(--body-text-color-subdued); }
-.heading h1 {
-  margin: 6px 0 4px; font: 600 2rem/1.15 Georgia, "Times New Roman", serif; letter-spacing: -0.01em;
-}
-.heading p { margin: 0; color: var(--body-text-color-subdued); }
-.heading span { white-space: nowrap; }
-
-/* the question across the top, settings on the left, pictures on the right; one below the other on a phone */
-#studio {
-  display: grid; gap: 26px 32px; align-items: start;
-  grid-template-columns: minmax(0, 270px) minmax(0, 1fr);
-  grid-template-areas: "ask ask" "settings output";
-}
-#studio > .column { min-width: 0 !important; }
-.results img.film { display: block; width: min(320px, 100%); border-radius: 12px; }
-.results img.strip { display: block; width: 100%; margin: 12px 0; border-radius: 8px; }
-.pair > .column { min-width: min(320px, 100%) !important; }
-#ask { grid-area: ask; display: grid; gap: 14px; align-items: start; }
-#ask.words { grid-template: "caption paint" "examples live" / minmax(0, 1fr) 170px; }
-#ask.wordless { grid-template-columns: minmax(0, 270px); }
-#ask.words > :has(#caption), #ask.words > #caption { grid-area: caption; }
-#ask.words #paint { grid-area: paint; }
-#live { grid-area: live; padding: 0; }
-#examples { grid-area: examples; }
-#output { grid-area: output; }
-#settings {
-  grid-area: settings; gap: 10px; padding: 18px; border-radius: 14px;
-  background: var(--input-background-fill); border: 1px solid var(--border-color-primary);
-}
-@media (min-width: 841px) { #live label { min-height: 36px; } } /* as the chips beside it */
-@media (max-width: 840px) {
-  .heading h1 { font-size: 1.6rem; }
-  .heading span { display: none; }
-  #studio { grid-template-columns: minmax(0, 1fr); grid-template-areas: "ask" "output" "settings"; }
-  #ask.words, #ask.wordless { gap: 10px; }
-  #ask.words { grid-template: "caption caption" "paint live" "examples examples" / minmax(0, 1fr) auto; }
-  #ask.wordless { grid-template-columns: minmax(0, 1fr); }
-  #live { align-self: center; }
-  #live label { min-height: 44px; }
-}
-
-#seed, #count, #truncation, #keep { padding: 0; }
-#seeds, #truncation { margin-top: 12px; }
-#keep label { min-height: 32px; }
-#caption textarea {
-  min-height: 52px; padding: 13px 16px; font-size: 1.1rem; line-height: 1.45; border-radius: 12px;
-  border: 1px solid var(--border-color-primary);
-}
-#caption textarea:focus { border-color: var(--color-accent); }
-#paint { min-height: 52px; font-size: 1.1rem; font-weight: 600; border-radius: 12px; }
-#seeds { flex-wrap: nowrap; gap: 10px; align-items: flex-end; }
-#seed input { min-height: 44px; font-size: 16px; } /* smaller, and an iPhone zooms in on it */
-#truncation input[type="number"], #count input[type="number"] { width: 56px; }
-#dice { flex: none; min-height: 44px; padding: 0 16px; }
-#dice::before {
-  content: ""; width: 20px; height: 20px; margin-right: 8px; border-radius: 5px;
-  background-color: currentcolor;
-  background-image:
-    radial-gradient(circle at 5px 5px, var(--dot) 1.8px, transparent 2.3px),
-    radial-gradient(circle at 15px 5px, var(--dot) 1.8px, transparent 2.3px),
-    radial-gradient(circle at 10px 10px, var(--dot) 1.8px, transparent 2.3px),
-    radial-gradient(circle at 5px 15px, var(--dot) 1.8px, transparent 2.3px),
-    radial-gradient(circle at 15px 15px, var(--dot) 1.8px, transparent 2.3px);
-  --dot: var(--input-background-fill);
-}
-
-.chips { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
-.chips > span { color: var(--body-text-color-subdued); font-size: 0.9rem; flex: none; }
-.chip {
-  min-height: 36px; padding: 7px 13px; border-radius: 18px; cursor: pointer;
-  text-align: left; font-size: 0.86rem; line-height: 1.3; color: var(--body-text-color);
-  border: 1px solid var(--border-color-primary); background: var(--input-background-fill);
-}
-.chip:hover, .results .pill:hover { border-color: var(--color-accent); }
-@media (max-width: 840px) { /* one row to swipe through, so that the pictures stay in sight */
-  .chips { flex-wrap: nowrap; overflow-x: auto; scrollbar-width: none; }
-  .chips { margin: 0 -16px; padding: 2px 16px 6px; }
-  .chip { flex: none; max-width: 76%; min-height: 44px; }
-}
-
-#gallery .meta-text { padding: 2px 8px; border-radius: 8px; background: var(--body-background-fill); }
-.results > header {
-  display: flex; justify-content: space-between; align-items: center; gap: 12px; margin-bottom: 14px;
-}
-.results h2 { margin: 0; font: 600 1.25rem/1.3 Georgia, "Times New Roman", serif; }
-.results header p { margin: 2px 0 0; color: var(--body-text-color-subdued); font-size: 0.92rem; }
-.results .pill {
-  flex: none; display: inline-flex; align-items: center;
-  min-height: 44px; padding: 0 18px; border-radius: 22px;
-  color: var(--body-text-color); text-decoration: none; font-size: 0.92rem; font-weight: 500;
-  border: 1px solid var(--border-color-primary); background: var(--input-background-fill);
-}
-.results .notice {
-  margin: 0 0 12px; padding: 10px 14px; border-radius: 10px; font-size: 0.94rem; overflow-wrap: anywhere;
-  background: #fdf0d5; color: #6b4a10; border: 1px solid #f0d9a8;
-}
-.dark .results .notice { background: #3a2f18; color: #f3dba8; border-color: #5a4820; }
-.results .empty {
-  margin: 0; padding: 96px 20px; border-radius: 14px;
-  text-align: center; color: var(--body-text-color-subdued);
-  border: 1px dashed var(--border-color-primary);
-}
-.results .cards {
-  list-style: none; margin: 0; padding: 0; display: grid; gap: 16px;
-  grid-template-columns: repeat(auto-fill, minmax(168px, 1fr));
-}
-.results .card {
-  display: flex; flex-direction: column; min-width: 0; margin: 0; padding: 8px 8px 4px; border-radius: 14px;
-  background: var(--input-background-fill); border: 1px solid var(--border-color-primary);
-  box-shadow: 0 1px 3px rgb(60 40 10 / 7%);
-}
-.results .open { display: block; width: 100%; padding: 0; border: 0; background: none; cursor: zoom-in; }
-.results .open img { display: block; width: 100%; height: auto; aspect-ratio: 1; border-radius: 8px; }
-.results .card .caption {
-  margin: 8px 4px 0; font-size: 0.86rem; line-height: 1.35; overflow-wrap: anywhere; overflow: hidden;
-  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
-}
-.results .row { display: flex; align-items: center; gap: 2px; margin: auto 4px 0; font-size: 0.84rem; }
-.results .seed {
-  flex: 1; color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; white-space: nowrap;
-}
-.results .link {
-  display: inline-flex; align-items: center; min-height: 40px; padding: 0 6px; cursor: pointer; border: 0;
-  background: none; color: var(--link-text-color); text-decoration: none; font-size: inherit;
-}
-.results .link:hover { text-decoration: underline; }
-.results .stages { display: flex; gap: 6px; margin-top: 6px; }
-.results .stages button {
-  flex: 1; min-width: 0; padding: 0; border: 0; background: none; cursor: zoom-in; text-align: center;
-}
-.results .stages img { display: block; width: 100%; height: auto; border-radius: 6px; }
-.results .stages span { font-size: 0.74rem; line-height: 1.5; color: var(--body-text-color-subdued); }
-@media (max-width: 480px) {
-  .results .cards { gap: 10px; grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .results .card .row { flex-wrap: wrap; justify-content: space-between; padding-top: 6px; }
-  .results .card .seed { flex-basis: 100%; }
-  .results .card .link { min-height: 44px; padding: 0 10px 0 0; }
-  .results .card .save { padding: 0 0 0 10px; }
-}
-.results dialog {
-  margin: auto; padding: 18px; border: 0; border-radius: 18px; width: min(92vw, 560px); max-height: 94vh;
-  background: var(--input-background-fill); color: var(--body-text-color);
-  box-shadow: 0 20px 60px rgb(0 0 0 / 35%);
-}
-.results dialog::backdrop { background: rgb(25 22 18 / 65%); }
-.results dialog .large {
-  display: block; width: 100%; height: auto; max-height: 68vh; object-fit: contain; border-radius: 10px;
-}
-.results dialog .caption { margin: 12px 0 0; line-height: 1.4; overflow-wrap: anywhere; }
-.results dialog .caption:empty { display: none; }
-.results dialog .row { margin: 12px 0 0; font-size: 0.95rem; }
-.results dialog .close {
-  float: right; width: 44px; height: 44px; margin: -10px -10px 4px 8px; border: 0; border-radius: 22px;
-  background: none; color: inherit; font-size: 1.6rem; line-height: 1; cursor: pointer;
-}
-.results dialog .sizes { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
-.results dialog .sizes:empty { display: none; }
-.results dialog .sizes button {
-  min-height: 44px; padding: 0 16px; border-radius: 22px; cursor: pointer; color: inherit; background: none;
-  border: 1px solid var(--border-color-primary);
-}
-.results dialog .sizes button[aria-pressed="true"] {
-  border-color: var(--color-accent); color: var(--color-accent);
-}
-.results :focus-visible, .chip:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
-
-#about {
-  margin-top: 8px; border: 1px solid var(--border-color-primary) !important; border-radius: 14px;
-  overflow-wrap: anywhere;
-}
-#about code { white-space: normal; overflow-wrap: anywhere; }
-#about table { display: block; width: fit-content; max-width: 100%; border: 0; overflow-x: auto; }
-#about :is(td, th) { border-color: var(--border-color-primary); padding: 6px 12px; }
-"""
+CSS = read_static("page.css")
 
 
 # --- starting it --------------------------------------------------------------------------------------------
