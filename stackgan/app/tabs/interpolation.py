@@ -40,8 +40,8 @@ def build(pipe: StackGANPipeline) -> None:
 
     def on_walk(start: str, first: float | None, end: str, last: float | None, frames: float) -> Any:
         def work() -> Any:
-            film, row = interpolation_files(pipe, (start, end), (first, last), int(frames))
-            return {"film": gr.FileData(path=film).model_dump(), "strip": gr.FileData(path=row).model_dump()}
+            animation, row = interpolation_files(pipe, (start, end), (first, last), int(frames))
+            return {"film": gr.FileData(path=animation).model_dump(), "strip": gr.FileData(path=row).model_dump()}
 
         return reporting_errors(work, gr.skip())
 
@@ -69,10 +69,10 @@ def interpolation_files(
     """
     images = interpolate(pipe, captions, seeds, frames)
     with tempfile.TemporaryDirectory() as folder:
-        film = Path(folder) / "walk.gif"
-        save_film(images, film)
+        animation = Path(folder) / "walk.gif"
+        save_film(images, animation)
         served = get_upload_folder()
         return (
-            save_bytes_to_cache(film.read_bytes(), "walk.gif", served),
+            save_bytes_to_cache(animation.read_bytes(), "walk.gif", served),
             save_bytes_to_cache(png.png_bytes(strip(images), {}), "walk.png", served),
         )
