@@ -62,7 +62,7 @@ def main() -> None:
             [sys.executable, "-c", LISTED, *generate], cwd=ROOT, check=True, capture_output=True, text=True
         )
         print("\nimported by generate: " + ", ".join(json.loads(done.stdout.splitlines()[-1])))
-    print_table("The app, painted-64, its usual four pictures", ("", "ms"), _app(args.rounds))
+    print_table("The app, birds-64, its usual four pictures", ("", "ms"), _app(args.rounds))
 
 
 def _spread(values: list[float]) -> tuple[str, str]:

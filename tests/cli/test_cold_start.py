@@ -51,16 +51,18 @@ def test_generate_imports_what_it_paints_with_alone(tmp_path: Path) -> None:
 APP = """
 import json, sys
 import httpx
-import app
 
+from stackgan.app import painting
+from stackgan.app.page import build
+from stackgan.app.server import warm_up
 from stackgan.pipeline import StackGANPipeline
 
 folder, port = sys.argv[1:]
-page = app.build(pipe := StackGANPipeline.from_pretrained(folder))
+page = build(pipe := StackGANPipeline.from_pretrained(folder))
 page.launch(server_name="127.0.0.1", server_port=int(port), quiet=True, prevent_thread_lock=True, ssr_mode=False)
-painted, real = [], app.paint
-app.paint = lambda *given: painted.append(given[1:]) or real(*given)
-app._warm_up(page, pipe)
+painted, real = [], painting.generate
+painting.generate = lambda *given: painted.append(given[1:]) or real(*given)
+warm_up(page, pipe)
 warm = set(sys.modules)
 with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as client:
     data = {"data": [*(["a red bird"] if pipe.conditional else []), 2, 5, 1.0, True]}

@@ -1,0 +1,124 @@
+"""The gallery: a grid of generated images with captions, seeds and downloads.
+
+Its value is a dictionary for the template ``gallery.handlebars``; the API of the page returns the same.
+"""
+
+import base64
+import io
+import json
+import zipfile
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from stackgan.app.components import html, html_text
+from stackgan.app.painting import GeneratedImage, GenerationResult, png_bytes
+from stackgan.app.static_files import read_static
+
+__all__ = ["EMPTY", "gallery", "gallery_value", "opening_value", "result_value"]
+
+EMPTY = {"empty": True}
+
+
+def gallery(value: dict[str, Any], elem_id: str, script: str = "") -> gr.HTML:
+    """The component; ``script`` is JavaScript to run when it is loaded, after the gallery's own."""
+    return html(
+        value,
+        html_template=read_static("gallery.handlebars"),
+        js_on_load=read_static("gallery.js") + script,
+        elem_id=elem_id,
+    )
+
+
+def gallery_value(result: GenerationResult, title: str, detail: str, live: bool = False) -> dict[str, Any]:
+    """A result for the template: texts, and files that Gradio serves and deletes later.
+
+    With ``live`` no files are written: images are data URLs, and a ZIP is made when it is asked for.
+    """
+    files = None if live else _Files()
+    pictures = []
+    for number, image in enumerate(result.images, 1):
+        stages = []
+        for stage, pixels in enumerate(image.stages):
+            suffix = f"_{pixels.width}px" if len(image.stages) > 1 else ""
+            name = f"{image.name}{suffix}.png"
+            content = png_bytes(image, stage, result.truncation, result.checkpoint)
+            file = files.add(name, content) if files is not None else {"url": _data_url(content)}
+            stages.append({"size": pixels.width, "name": name, "file": file})
+            if files is not None:
+                files.zip(f"{number:02d}_{name}", content, image, pixels.width)
+        pictures.append(_card(image, stages, result.reusable))
+    archive = f"{result.images[0].name}_{len(pictures)}-pictures.zip"
+    return {
+        "title": title,
+        "detail": detail,
+        # a caption that is being typed ends in half a word: no warnings about that
+        "notices": [] if live else [html_text(warning) for warning in result.warnings],
+        "pictures": pictures,
+        "truncation": result.truncation,
+        "zip": files.finish(archive) if files is not None else None,
+    }
+
+
+def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]:
+    """:func:`gallery_value` with the count, the time and the seeds as title and detail."""
+    seeds = [image.seed for image in result.images]
+    took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
+    title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
+    title = "While you type" if live else title  # nothing in it that changes with every letter
+    which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
+    return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
+
+
+def opening_value(examples: GenerationResult | None, conditional: bool) -> dict[str, Any]:
+    """What the gallery shows when the page opens."""
+    if examples is None:
+        return EMPTY
+    if conditional:
+        return gallery_value(examples, "Painted from examples", "Press one above, or write your own caption.")
+    return gallery_value(examples, "Some to start with", "Press Paint for new ones.")
+
+
+def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -> dict[str, Any]:
+    label = image.caption or "Picture"
+    return {
+        "caption": image.caption,
+        "label": label,
+        "caption_html": html_text(image.caption),
+        "label_html": html_text(label),
+        # as text: Handlebars takes the number 0 for false
+        "seed": str(image.seed) if image.seed is not None else "",
+        "reuse": reusable and image.seed is not None,
+        "final": stages[-1],
+        "stages": stages,
+        "tree": len(stages) > 1,
+    }
+
+
+def _data_url(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+class _Files:
+    """Files in the folder that Gradio serves, and a ZIP of them with a manifest."""
+
+    def __init__(self) -> None:
+        self.folder = get_upload_folder()
+        self.content = io.BytesIO()
+        self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs do not get smaller
+        self.manifest = ""
+
+    def add(self, name: str, content: bytes) -> dict[str, Any]:
+        return gr.FileData(path=save_bytes_to_cache(content, name, self.folder)).model_dump()
+
+    def zip(self, name: str, content: bytes, image: GeneratedImage, size: int) -> None:
+        self.archive.writestr(zipfile.ZipInfo(name), content)  # no time stamp: same images, same bytes
+        line = {"file": name, "caption": image.caption, "seed": image.seed, "size": size}
+        self.manifest += json.dumps(line, ensure_ascii=False) + "\n"
+
+    def finish(self, name: str) -> dict[str, Any]:
+        self.archive.writestr(zipfile.ZipInfo("manifest.jsonl"), self.manifest)
+        self.archive.close()
+        return {"name": name, "file": self.add(name, self.content.getvalue())}

@@ -1,0 +1,290 @@
+"""What the page generates: from a visitor's input to images with their captions, seeds and warnings; no Gradio here.
+
+Input that cannot work raises ``ValueError`` with one sentence that is fit for the page.
+"""
+
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from stackgan.generation.batch import slug
+from stackgan.images import png
+from stackgan.pipeline import PipelineOutput, StackGANPipeline
+from stackgan.text.base import Notice
+from stackgan.version import __version__
+
+__all__ = [
+    "DEFAULT_COUNT",
+    "DEFAULT_SEED",
+    "EXAMPLE_COUNT",
+    "MAX_CAPTION",
+    "MAX_COUNT",
+    "MAX_PAGE_SEED",
+    "GalleryState",
+    "GeneratedImage",
+    "GenerationResult",
+    "choose_seed",
+    "edit_photo",
+    "generate",
+    "generate_examples",
+    "generate_while_typing",
+    "generate_without_caption",
+    "interpolate",
+    "png_bytes",
+]
+
+MAX_COUNT, DEFAULT_COUNT = 16, 4
+MAX_PAGE_SEED = 2**53 - 1  # a browser holds whole numbers exactly up to here
+DEFAULT_SEED = 1
+MAX_CAPTION = 2000  # characters; a caption is a sentence or two
+EXAMPLE_COUNT = 8  # images that the page shows when it opens
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """One sample: ``stages`` are its images, coarsest first; ``caption`` is empty where there is no text.
+
+    ``seed`` is None for an image whose latent was encoded from a photo.
+    """
+
+    caption: str
+    seed: int | None
+    stages: list[Image.Image]
+
+    @property
+    def name(self) -> str:
+        """Start of its file name: the caption's words and the seed."""
+        origin = "from-photo" if self.seed is None else f"seed-{self.seed}"
+        return f"{slug(self.caption) or 'picture'}_{origin}"
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What one press of a button gives.
+
+    Attributes:
+        warnings: about the caption, as sentences.
+        seconds: that generation took.
+        checkpoint: its fingerprint.
+        reusable: whether the caption tab can generate these seeds again.
+    """
+
+    images: list[GeneratedImage]
+    truncation: float
+    warnings: list[str]
+    seconds: float
+    checkpoint: str
+    reusable: bool = True
+
+
+@dataclass(frozen=True)
+class GalleryState:
+    """What the gallery shows; ``entered`` is the seed on the page then, ``seed`` the one that was used."""
+
+    caption: str
+    count: int
+    seed: int | None
+    truncation: float
+    entered: float | None
+
+    @classmethod
+    def of(cls, result: GenerationResult, entered: float | None) -> "GalleryState":
+        first = result.images[0]
+        return cls(first.caption, len(result.images), first.seed, result.truncation, entered)
+
+    def is_of(self, caption: str, count: float | None, seed: float | None, truncation: float | None) -> bool:
+        return (self.caption, self.count, self.seed, self.truncation) == (caption, count, seed, truncation)
+
+
+def generate(
+    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
+) -> GenerationResult:
+    """``count`` images of a caption, with the seeds ``seed``, ``seed + 1``, …
+
+    Args:
+        caption: what to generate; empty for a checkpoint trained without text.
+        count: 1 to 16.
+        seed: a whole number from 0.
+        truncation: 0 (safest) to 2; 1 is the model's own distribution.
+
+    Raises:
+        ValueError: one of them is missing or out of range.
+    """
+    text = _words(caption)
+    if pipe.conditional and not text:
+        raise ValueError("Write a caption first: what should the picture show?")
+    if len(text) > MAX_CAPTION:
+        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
+    seeds = _seeds(count, seed)
+    if truncation is None or not 0 <= truncation <= 2:
+        raise ValueError(f"The variety is {truncation}: it goes from 0 to 2.")
+    captions = [text] if pipe.conditional else None
+    out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=float(truncation)))
+    warnings = [_as_sentence(notice) for notice in out.notices]
+    if pipe.model.has_code_flow and (warning := pipe.caption_log_prob(text)[0].warning):
+        warnings.append(f"{warning[:1].upper()}{warning[1:]}.")
+    images = _images([text] * len(seeds), seeds, out)
+    return GenerationResult(images, float(truncation), warnings, seconds, pipe.fingerprint)
+
+
+def generate_while_typing(
+    pipe: StackGANPipeline,
+    shown: GalleryState | None,
+    caption: str,
+    count: float | None,
+    seed: float | None,
+    truncation: float | None,
+    keep: bool,
+) -> GenerationResult | None:
+    """:func:`generate` for a caption that is still being typed; None where it would show nothing new, or fail.
+
+    The page may still hold the seed from before the last press of Paint: then the seed that was used is meant.
+    """
+    words = _words(caption)
+    if shown is not None and seed == shown.entered and not keep:
+        seed = shown.seed
+    if not words or (shown is not None and shown.is_of(words, count, seed, truncation)):
+        return None
+    try:
+        return generate(pipe, words, count, seed, truncation)
+    except ValueError:  # a press of Paint reports it
+        return None
+    except Exception:
+        logging.exception("generation while typing failed")
+        return None
+
+
+def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
+    """Images for a page that opens, from the checkpoint's example captions; they warm the pipeline up, too.
+
+    None for a checkpoint that takes captions but has no examples.
+    """
+    captions = pipe.examples[:EXAMPLE_COUNT] if pipe.conditional else [""] * EXAMPLE_COUNT
+    if not captions:
+        pipe(["a picture"], seeds=[0])
+        return None
+    seeds = list(range(len(captions)))
+    out, seconds = _timed(lambda: pipe(captions if pipe.conditional else None, seeds=seeds))
+    return GenerationResult(_images(captions, seeds, out), 1.0, [], seconds, pipe.fingerprint)
+
+
+def generate_without_caption(
+    pipe: StackGANPipeline, count: float | None, seed: float | None, truncation: float
+) -> GenerationResult:
+    """``count`` images whose conditioning codes are drawn from the flow p(c).
+
+    Raises:
+        ValueError: the count or the seed is missing or out of range.
+    """
+    seeds = _seeds(count, seed)
+    out, seconds = _timed(lambda: pipe.sample(seeds, truncation=float(truncation)))
+    images = _images([""] * len(seeds), seeds, out)
+    return GenerationResult(images, float(truncation), [], seconds, pipe.fingerprint, reusable=False)
+
+
+def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, new_caption: str) -> GenerationResult:
+    """The photo's reconstruction, and the same latent under the new caption if there is one.
+
+    Raises:
+        ValueError: the photo or its caption is missing.
+    """
+    if photo is None:
+        raise ValueError("Choose a photo first.")
+    old, new = _words(caption), _words(new_caption)
+    if not old:
+        raise ValueError("Say what the photo shows: its style is read with these words.")
+    captions = [old, new] if new else [old]
+    out, seconds = _timed(lambda: pipe.edit(photo, old, captions))
+    warnings = [_as_sentence(notice) for notice in out.notices]
+    images = _images(captions, [None] * len(captions), out)
+    return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint, reusable=False)
+
+
+def interpolate(
+    pipe: StackGANPipeline,
+    captions: tuple[str, str],
+    seeds: tuple[float | None, float | None],
+    frames: int,
+) -> list[Image.Image]:
+    """``frames`` images from one caption and seed to another.
+
+    Raises:
+        ValueError: a caption or a seed is missing.
+    """
+    start, end = map(_words, captions)
+    if not (start and end):
+        raise ValueError("Write both captions: where the walk begins, and where it ends.")
+    first, last = (_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
+    return pipe.walk((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
+
+
+def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | None:
+    """The seed to generate with: the one on the page, unless it was used before and is not to be kept.
+
+    >>> choose_seed(7, keep=False, used=None), choose_seed(7, keep=True, used=7)
+    (7, 7)
+    >>> choose_seed(7, keep=False, used=7) == 7
+    False
+    """
+    if keep or used is None or seed != used:
+        return seed
+    fresh = random.SystemRandom().randrange(10**6 - 1)
+    return fresh + (fresh >= used)  # any but the one that was used
+
+
+def png_bytes(image: GeneratedImage, stage: int, truncation: float, checkpoint: str) -> bytes:
+    """A stage of an image as PNG, with all that is needed to generate it again as text chunks."""
+    facts: dict[str, Any] = {"Software": f"stackgan {__version__}"}  # the keys of stackgan batch
+    facts |= {"caption": image.caption, "seed": image.seed if image.seed is not None else "read from a photo"}
+    facts |= {"truncation": truncation, "checkpoint": checkpoint}
+    return png.png_bytes(image.stages[stage], facts)
+
+
+def _timed(run: Callable[[], PipelineOutput]) -> tuple[PipelineOutput, float]:
+    start = time.perf_counter()
+    out = run()
+    return out, time.perf_counter() - start
+
+
+def _images(captions: Sequence[str], seeds: Sequence[int | None], out: PipelineOutput) -> list[GeneratedImage]:
+    trees = [list(tree) for tree in zip(*out.stages, strict=True)]
+    return [GeneratedImage(*parts) for parts in zip(captions, seeds, trees, strict=True)]
+
+
+def _words(text: str | None) -> str:
+    """Text without line breaks and repeated spaces; a Gradio text box may hold None."""
+    return " ".join((text or "").split())
+
+
+def _seeds(count: float | None, seed: float | None) -> list[int]:
+    number = _integer("The number of pictures", count, 1, MAX_COUNT)
+    first = _integer("The seed", seed, 0, MAX_PAGE_SEED - MAX_COUNT)
+    return list(range(first, first + number))
+
+
+def _integer(what: str, value: float | None, low: int, high: int) -> int:
+    if value is None or not math.isfinite(value):
+        raise ValueError(f"{what} is missing: give a whole number from {low}.")
+    if value != int(value):
+        raise ValueError(f"{what} is {value}: it must be a whole number.")
+    if value < low:
+        raise ValueError(f"{what} is {int(value)}: the smallest is {low}.")
+    if value > high:
+        raise ValueError(f"{what} is {int(value)}: the largest is {high}.")
+    return int(value)
+
+
+def _as_sentence(notice: Notice) -> str:
+    """A text encoder's warning as a sentence that does not mention tokens."""
+    message = notice.message.strip().rstrip(".")
+    if notice.kind == "truncated":
+        cut = re.search(r"the text from .*", message, re.DOTALL)
+        return f"The caption is longer than the model can read: {cut.group() if cut else message}."
+    return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('?') else '.'}"

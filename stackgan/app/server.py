@@ -1,0 +1,130 @@
+"""The server of the page: loads a checkpoint, listens, and runs until Ctrl-C.
+
+Gradio and PyTorch are imported once the address is known to be free: what cannot work is reported at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stackgan.app.static_files import read_static
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from stackgan.pipeline import StackGANPipeline
+
+__all__ = ["launch", "serve", "warm_up"]
+
+
+def serve(checkpoint: str | Path, *, host: str = "127.0.0.1", port: int = 7860, device: str | None = None) -> None:
+    """Load a checkpoint and serve the page until SIGINT (Ctrl-C) or SIGTERM; call it in the main thread.
+
+    Args:
+        checkpoint: published checkpoint folder; its README.md is shown on the page.
+        host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks.
+        port: 1 to 65535.
+        device: cpu or cuda; None for cuda where there is one.
+
+    Raises:
+        ValueError: an address that cannot be listened on, or a checkpoint that the page cannot use.
+        FileNotFoundError: no checkpoint there.
+    """
+    _check_address(host, port)
+    with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # what is generated is deleted when the server stops
+        pipe, page = _load(Path(checkpoint), device)
+        launch(page, host, port)
+        warm_up(page, pipe)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Painting at http://{shown}:{port} (Ctrl-C stops)", flush=True)
+        _wait_for_signal()
+        page.close(verbose=False)
+
+
+def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Blocks]:
+    from stackgan.pipeline import StackGANPipeline
+    from stackgan.runtime.allocator import keep_pages
+
+    keep_pages()
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    from stackgan.app.page import build  # Gradio: after what can be refused without it
+
+    card = checkpoint / "README.md"
+    try:
+        return pipe, build(pipe, card.read_text("utf-8", errors="replace") if card.is_file() else "")
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from None
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+    """Serve a page from a thread of its own, with the style sheet and the theme; returns when it answers."""
+    from stackgan.app.theme import theme
+
+    # Gradio asks its own server whether it is up: not through a proxy.
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
+    page.launch(
+        server_name=host,
+        server_port=port,
+        theme=theme(),
+        css=read_static("page.css"),
+        footer_links=[],
+        share=False,
+        ssr_mode=False,
+        pwa=False,
+        quiet=True,
+        show_error=False,
+        prevent_thread_lock=True,
+    )
+
+
+def warm_up(page: gr.Blocks, pipe: StackGANPipeline) -> None:
+    """Generate once through the page's own queue: its first event imports modules for 0.4 s."""
+    import httpx
+
+    from stackgan.app.painting import DEFAULT_COUNT, DEFAULT_SEED
+
+    caption = [pipe.examples[0] if pipe.examples else "a picture"] if pipe.conditional else []
+    data = [*caption, DEFAULT_COUNT, DEFAULT_SEED, pipe.truncation, True]
+    with (
+        contextlib.suppress(httpx.HTTPError),  # visitors may reach an address that this machine does not
+        httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client,
+    ):
+        posted = client.post("/gradio_api/call/paint", json={"data": data})
+        client.get(f"/gradio_api/call/paint/{posted.raise_for_status().json()['event_id']}")
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(1):
+        pass
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise ``ValueError`` if nothing can listen there."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: ports go from 1 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):
+        raise ValueError(
+            f"--host {host}: no such address; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks"
+        ) from None
+    with socket.socket(family, kind, protocol) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            reason = error.strerror or "not possible"
+            raise ValueError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None

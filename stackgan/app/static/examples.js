@@ -1,0 +1,4 @@
+element.addEventListener('click', (event) => {
+  const chip = event.target.closest('.chip');
+  if (chip) trigger('choose', {caption: chip.textContent});
+});

@@ -1,0 +1,1 @@
+() => Math.floor(Math.random() * 1000000)

@@ -1,0 +1,1 @@
+() => requestAnimationFrame(() => document.querySelector('#gallery a.save-all')?.click())

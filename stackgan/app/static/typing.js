@@ -1,0 +1,7 @@
+// Gradio's own input event is a key press: it misses what is pasted, deleted, undone or typed on a phone.
+document.addEventListener('input', (event) => {
+  const ticked = document.querySelector('#live input')?.checked;
+  if (ticked && event.target.matches('#caption textarea') && event.target.value.trim()) {
+    setTimeout(() => trigger('typed'));  // when Gradio knows the text, too
+  }
+});

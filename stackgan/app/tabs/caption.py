@@ -1,0 +1,178 @@
+"""Caption to images: the tab that every checkpoint has; one trained without text gets it without a caption box."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from stackgan.app import painting
+from stackgan.app.components import GENERATION, html, html_text, reporting_errors
+from stackgan.app.gallery import gallery, opening_value, result_value
+from stackgan.app.painting import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, GalleryState
+from stackgan.app.static_files import read_static
+from stackgan.pipeline import StackGANPipeline
+
+__all__ = ["available", "build"]
+
+EXAMPLES_SHOWN = 5  # example captions that can be clicked
+KEEP_HINT = (
+    '<p class="hint">The same seed with the same words gives the same picture. '
+    "Otherwise every press of Paint takes a new one.</p>"
+)
+TRUNCATION_HINT = (
+    '<p class="hint">Lower plays it safe: cleaner pictures, but more alike. '
+    "1 is what the model learned; above 1 it takes risks.</p>"
+)
+
+
+def available(pipe: StackGANPipeline) -> bool:
+    return True
+
+
+def build(pipe: StackGANPipeline) -> None:
+    no_caption = gr.State("")
+    with gr.Row(elem_id="studio", equal_height=False):
+        with gr.Column(elem_id="ask", elem_classes="words" if pipe.conditional else "wordless"):
+            entry = _entry(pipe, no_caption)
+        with gr.Column(elem_id="output"):
+            value = opening_value(painting.generate_examples(pipe), pipe.conditional)
+            output = gallery(value, "gallery", script=read_static("typing.js"))
+        with gr.Column(elem_id="settings"):
+            settings = _settings(pipe)
+    _connect(_Events(pipe), entry, settings, output)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The caption box and what is beside it."""
+
+    caption: Any  # a constant for a checkpoint that was trained without text
+    button: Any
+    live: Any = None
+    examples: Any = None
+
+
+def _entry(pipe: StackGANPipeline, no_caption: gr.State) -> _Entry:
+    if not pipe.conditional:
+        return _Entry(no_caption, gr.Button("Paint", variant="primary", size="lg", elem_id="paint"))
+    caption = gr.Textbox(
+        label="Caption",
+        placeholder="What should the picture show?",
+        container=False,
+        lines=1,  # so that Enter submits; it grows with its text all the same
+        max_lines=5,
+        elem_id="caption",
+    )
+    button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
+    live = gr.Checkbox(True, label="Paint while I type", container=False, elem_id="live")
+    examples = None
+    if pipe.examples:
+        examples = html(
+            [html_text(example) for example in pipe.examples[:EXAMPLES_SHOWN]],
+            html_template=read_static("examples.handlebars"),
+            js_on_load=read_static("examples.js"),
+            elem_id="examples",
+        )
+    return _Entry(caption, button, live, examples)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    count: Any
+    seed: Any
+    roll: Any
+    keep: Any
+    truncation: Any
+
+
+def _settings(pipe: StackGANPipeline) -> _Settings:
+    count = gr.Slider(1, MAX_COUNT, value=DEFAULT_COUNT, step=1, label="Pictures", elem_id="count")
+    with gr.Row(elem_id="seeds"):
+        seed = gr.Number(DEFAULT_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
+        roll = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
+    keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
+    html(KEEP_HINT)
+    truncation = gr.Slider(
+        0, 1.5, value=pipe.truncation, step=0.05, label="Variety (truncation)", elem_id="truncation"
+    )
+    html(TRUNCATION_HINT)
+    return _Settings(count, seed, roll, keep, truncation)
+
+
+class _Events:
+    """What the events of this tab do. ``used`` is the seed of the last press of Paint."""
+
+    def __init__(self, pipe: StackGANPipeline) -> None:
+        self.pipe = pipe
+
+    def on_paint(
+        self,
+        caption: str,
+        count: float | None,
+        seed: float | None,
+        truncation: float | None,
+        keep: bool,
+        used: int | None,
+    ) -> tuple[Any, ...]:
+        def work() -> tuple[Any, ...]:
+            result = painting.generate(self.pipe, caption, count, painting.choose_seed(seed, keep, used), truncation)
+            first = result.images[0].seed
+            return result_value(result), first, first, GalleryState.of(result, entered=seed)
+
+        return reporting_errors(work, (gr.skip(),) * 4)
+
+    def on_type(
+        self,
+        live: bool,
+        shown: GalleryState | None,
+        caption: str,
+        count: float | None,
+        seed: float | None,
+        truncation: float | None,
+        keep: bool,
+    ) -> tuple[Any, ...]:
+        result = None
+        if live:
+            result = painting.generate_while_typing(self.pipe, shown, caption, count, seed, truncation, keep)
+        if result is None:
+            return gr.skip(), gr.skip()
+        return result_value(result, live=True), GalleryState.of(result, entered=seed)
+
+    # Gradio goes by the annotation of these, so it has to be the class itself and no string.
+    def on_choose(self, event: gr.EventData) -> str:
+        return str(event.caption)
+
+    def on_reuse(self, event: gr.EventData) -> tuple[Any, ...]:
+        return event.seed, True, event.caption if self.pipe.conditional else ""
+
+    def on_save(self, event: gr.EventData) -> tuple[Any, ...]:
+        def work() -> tuple[Any, ...]:
+            result = painting.generate(self.pipe, event.caption, event.count, event.seed, event.truncation)
+            return result_value(result), GalleryState.of(result, entered=event.seed)
+
+        return reporting_errors(work, (gr.skip(), gr.skip()))
+
+
+def _connect(events: _Events, entry: _Entry, settings: _Settings, output: Any) -> None:
+    caption, seed, keep = entry.caption, settings.seed, settings.keep
+    used, shown = gr.State(None), gr.State(None)
+    inputs = [caption, settings.count, seed, settings.truncation, keep, used]
+    outputs = [output, seed, used, shown]
+    slow: dict[str, Any] = {**GENERATION, "show_progress_on": output}
+    quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    presses = [entry.button.click]
+    if entry.live is not None:
+        presses.append(caption.submit)
+    gr.on(presses, events.on_paint, inputs, outputs, api_name="paint", **slow)
+    if entry.live is not None:
+        hidden: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
+        request = [entry.live, shown, caption, settings.count, seed, settings.truncation, keep]
+        output.typed(events.on_type, request, [output, shown], trigger_mode="always_last", **hidden)
+        saved = output.save(events.on_save, None, [output, shown], **hidden)
+        saved.success(None, js=read_static("save_all.js"))
+    if entry.examples is not None:
+        chosen = entry.examples.choose(events.on_choose, None, caption, **quick)
+        chosen.then(events.on_paint, inputs, outputs, api_visibility="private", **slow)
+    output.reuse(events.on_reuse, None, [seed, keep, caption], **quick)
+    settings.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
+    seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is to be kept

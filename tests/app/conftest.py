@@ -1,0 +1,103 @@
+"""Tiny pipelines, their pages, and a Chromium to visit them with."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from stackgan.pipeline import StackGANPipeline
+from tests.app.browser import CHROMIUM, DESKTOP, PHONE, Site, Visitor, free_port, launched
+from tests.tiny import save_tiny_checkpoint, tiny_pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = """---
+license: mit
+---
+# Tiny birds
+
+Made for the tests. ![a picture elsewhere](https://example.com/bird.png) <img src="https://example.com/b.png">
+"""
+LATENT = ("latent.z=flow", "latent.c=flow")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _files_of_gradio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
+
+
+@pytest.fixture(scope="package")
+def pipe() -> StackGANPipeline:
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="package")
+def able() -> StackGANPipeline:
+    pipe = tiny_pipeline(stages=1, latent=LATENT)
+    pipe.facts["data"] = {"kind": "painted"}
+    return pipe
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install it to run the browser tests (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """``python app.py`` with a tiny checkpoint of two stages; ends as at Ctrl-C."""
+    folder = save_tiny_checkpoint(tmp_path_factory.mktemp("site") / "tiny")
+    (folder / "README.md").write_text(CARD, "utf-8")
+    temporary = tmp_path_factory.mktemp("temporary")
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--checkpoint", str(folder), "--port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{port}"
+        assert process.stdout.readline() == f"Painting at {url} (Ctrl-C stops)\n"
+        yield Site(url, folder, StackGANPipeline.from_pretrained(folder).fingerprint)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert not any(file.is_file() for file in temporary.rglob("*"))  # what was painted is gone
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def desktop(chromium: Browser, site: Site) -> Iterator[Visitor]:
+    visitor = Visitor(chromium, site.url, DESKTOP)
+    yield visitor
+    visitor.close()
+
+
+@pytest.fixture
+def phone(chromium: Browser, site: Site) -> Iterator[Visitor]:
+    visitor = Visitor(chromium, site.url, PHONE)
+    yield visitor
+    visitor.close()
+
+
+@pytest.fixture(scope="package")
+def studio(pipe: StackGANPipeline) -> Iterator[str]:
+    with launched(pipe) as url:
+        yield url

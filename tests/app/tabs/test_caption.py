@@ -1,0 +1,212 @@
+"""The caption tab: seeds, examples, images while one types; in a real browser but for its first test."""
+
+import base64
+import io
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, expect
+
+from stackgan.app import painting
+from stackgan.app.page import build
+from stackgan.pipeline import StackGANPipeline
+from tests.app.browser import DESKTOP, PHONE, Visitor, caption_box, live_box, seed_box, shows
+from tests.tiny import CAPTIONS
+
+
+def _handler(page: gr.Blocks) -> Any:
+    return next(fn.fn for fn in page.fns.values() if fn.api_name == "paint")
+
+
+def test_handler_keeps_the_pictures_when_something_is_wrong(
+    pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint = _handler(build(pipe))
+    assert paint(CAPTIONS[0], 2, 5, 1.0, False, None)[1:3] == (5, 5)
+    assert paint(CAPTIONS[0], 2, 5, 1.0, False, 5)[1] != 5
+    with pytest.warns(UserWarning, match="^Write a caption first"):
+        assert paint("", 2, 5, 1.0, False, None) == (gr.skip(),) * 4
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(painting, "generate", fail)
+    with pytest.warns(UserWarning, match="^Something went wrong while painting"):
+        assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 4
+    assert "out of memory" in caplog.text
+
+
+def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
+    caption_box(desktop).fill(CAPTIONS[0])
+    desktop.paint()
+    first, at = desktop.sources(), seed_box(desktop).input_value()
+    desktop.page.locator("#dice").click()
+    expect(seed_box(desktop)).not_to_have_value(at)
+    rolled = seed_box(desktop).input_value()
+    desktop.page.locator("#paint").click()
+    expect(desktop.page.locator(".card .seed").first).to_have_text(f"seed {rolled}")
+    desktop.painted()
+    assert seed_box(desktop).input_value() == rolled and not set(first) & set(desktop.sources())
+    desktop.page.locator("#paint").click()  # not kept: every press takes a new one
+    expect(desktop.page.locator(".card .seed").first).not_to_have_text(f"seed {rolled}")
+    keep = desktop.page.locator("#keep input")
+    expect(keep).not_to_be_checked()
+    seed_box(desktop).fill("1")
+    expect(keep).to_be_checked()  # who types a seed means it
+    desktop.page.locator("#paint").click()
+    expect(desktop.page.locator(".card .seed").first).to_have_text("seed 1")
+    assert desktop.sources() == first
+    caption_box(desktop).fill(CAPTIONS[1])
+    desktop.page.locator("#paint").click()
+    expect(desktop.page.locator(".card .caption").first).to_have_text(CAPTIONS[1])
+    assert desktop.texts(".card .seed")[0] == "seed 1" and desktop.sources() != first
+
+
+def test_browser_example_fills_the_box_and_paints(desktop: Visitor) -> None:
+    assert desktop.texts(".chip") == list(CAPTIONS[:2])
+    desktop.page.locator(".chip").nth(1).click()
+    desktop.painted()
+    expect(caption_box(desktop)).to_have_value(CAPTIONS[1])
+    assert desktop.texts(".card .caption") == [CAPTIONS[1]] * 4
+
+
+def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor) -> None:
+    shown = desktop.sources()
+    live_box(desktop).uncheck()
+    toast = desktop.page.locator(".toast-body")
+    desktop.page.locator("#paint").click()
+    expect(toast).to_contain_text("Write a caption first: what should the picture show?")
+    toast.get_by_test_id("toast-close").click()
+    caption_box(desktop).fill(CAPTIONS[0])
+    seed_box(desktop).fill("-1")
+    desktop.page.locator("#paint").click()
+    expect(toast).to_contain_text("The seed is -1: the smallest is 0.")
+    assert "Traceback" not in desktop.page.content() and desktop.sources() == shown
+
+
+class Brush:
+    """Stands in for ``painting.generate``: notes the captions, and holds it back while ``free`` is not set."""
+
+    def __init__(self) -> None:
+        self.painted: list[str] = []
+        self.busy, self.free = threading.Event(), threading.Event()
+        self.free.set()
+        self.generate = painting.generate
+
+    def __call__(self, pipe: StackGANPipeline, caption: str, *request: Any) -> Any:
+        self.painted.append(caption)
+        self.busy.set()
+        assert self.free.wait(30)
+        return self.generate(pipe, caption, *request)
+
+    def hold(self, begin: Callable[[], None]) -> None:
+        """Do something that paints, and return when the painting has begun; it ends when ``free`` is set."""
+        self.busy.clear()
+        self.free.clear()
+        begin()
+        assert self.busy.wait(30)
+
+
+@pytest.fixture
+def brush(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brush]:
+    brush = Brush()
+    monkeypatch.setattr(painting, "generate", brush)
+    yield brush
+    brush.free.set()
+
+
+def _pixels(address: str) -> bytes:
+    """Of a picture that is part of the page itself."""
+    start, _, content = address.partition(",")
+    assert start == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+        return image.tobytes()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_browser_paints_while_one_types(
+    chromium: Browser, studio: str, pipe: StackGANPipeline, size: tuple[int, int]
+) -> None:
+    visitor = Visitor(chromium, studio, size)
+    box, caption = caption_box(visitor), "a red bird with yelow wings"
+    box.click()
+    seen = set()
+    for end in range(1, len(caption) + 1):
+        visitor.page.keyboard.type(caption[end - 1])
+        shows(visitor, caption[:end].strip())
+        seen.add(visitor.sources()[0])
+    assert len(seen) > 3  # letters that make no other words make no other pictures
+    expected = pipe(caption, seeds=[1, 2, 3, 4]).images
+    assert [_pixels(source) for source in visitor.sources()] == [image.tobytes() for image in expected]
+    assert visitor.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
+    assert visitor.texts(".results h2") == ["While you type"] and visitor.texts(".notice") == []
+    assert seed_box(visitor).input_value() == "1" and not visitor.page.locator("#keep input").is_checked()
+    expect(box).to_be_focused()
+    assert box.evaluate("box => box.selectionStart") == len(caption) and visitor.fits()
+    for key, changed in (("Backspace", caption[:-1]), ("Control+Z", caption)):
+        box.press(key)
+        shows(visitor, changed)
+    box.evaluate("box => box.setSelectionRange(2, 2)")
+    visitor.page.keyboard.insert_text("small ")  # as a paste or a phone does: no key is pressed
+    shows(visitor, "a small red bird with yelow wings")
+    assert box.evaluate("box => box.selectionStart") == len("a small ")
+    box.press("Enter")  # the pictures seen are the pictures painted
+    visitor.painted()
+    assert visitor.texts(".card .seed")[0] == "seed 1" and len(visitor.texts(".notice")) == 1
+    assert not visitor.sources()[0].startswith("data:")
+    visitor.close()
+
+
+def test_browser_paints_nothing_for_an_empty_caption_or_when_unticked(
+    chromium: Browser, studio: str, brush: Brush
+) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    expect(live_box(visitor)).to_be_checked()
+    caption_box(visitor).fill(CAPTIONS[2])
+    shows(visitor, CAPTIONS[2])
+    shown = visitor.sources()
+    for key in ("Control+A", "Delete", "Space"):
+        caption_box(visitor).press(key)
+    live_box(visitor).uncheck()
+    caption_box(visitor).fill(CAPTIONS[1])
+    caption_box(visitor).press_sequentially(" and a tail")
+    assert visitor.sources() == shown
+    caption_box(visitor).press("Enter")  # what was typed before has been dealt with when this has
+    visitor.painted()
+    assert brush.painted == [CAPTIONS[2], f"{CAPTIONS[1]} and a tail"]
+    live_box(visitor).check()
+    caption_box(visitor).fill(CAPTIONS[2])
+    shows(visitor, CAPTIONS[2])
+    seed_box(visitor).fill("-1")
+    caption_box(visitor).fill(CAPTIONS[3])  # cannot be painted: Paint would say why
+    seed_box(visitor).fill("3")
+    caption_box(visitor).press("End")
+    caption_box(visitor).press("Backspace")
+    shows(visitor, CAPTIONS[3][:-1])
+    assert visitor.page.locator(".toast-body").count() == 0
+    visitor.close()
+
+
+def test_browser_letters_do_not_pile_up_nor_undo_what_was_painted(
+    chromium: Browser, studio: str, brush: Brush
+) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    box, type_text = caption_box(visitor), visitor.page.keyboard.type
+    box.click()
+    brush.hold(lambda: type_text("a"))
+    type_text(" red bird")
+    box.press("Enter")
+    brush.free.set()
+    visitor.painted()
+    brush.hold(lambda: box.press("Enter"))  # takes another seed, which the page does not know yet
+    type_text("s")
+    brush.free.set()
+    shows(visitor, "a red birds")
+    assert brush.painted == ["a", "a red bird", "a red bird", "a red birds"]
+    expect(seed_box(visitor)).not_to_have_value("1")
+    assert visitor.texts(".card .seed")[0] == f"seed {seed_box(visitor).input_value()}"
+    visitor.close()

@@ -1,0 +1,160 @@
+"""What the page generates and says, without a page."""
+
+import doctest
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from stackgan.app import painting
+from stackgan.app.painting import EXAMPLE_COUNT, GalleryState, GeneratedImage
+from stackgan.pipeline import StackGANPipeline
+from tests.tiny import CAPTIONS, tiny_pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(painting).failed == 0
+
+
+def test_paint_is_what_the_pipeline_paints(pipe: StackGANPipeline) -> None:
+    result = painting.generate(pipe, f"  {CAPTIONS[0]}\n", 3, 7, 0.5)
+    expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5)
+    assert [picture.seed for picture in result.images] == [7, 8, 9]
+    assert {picture.caption for picture in result.images} == {CAPTIONS[0]}
+    for index, picture in enumerate(result.images):
+        assert [image.width for image in picture.stages] == [64, 128]
+        for stage, image in enumerate(picture.stages):
+            assert image.tobytes() == expected.stages[stage][index].tobytes()
+    assert result.warnings == [] and result.truncation == 0.5 and result.seconds > 0
+
+
+def test_paint_without_text() -> None:
+    result = painting.generate(tiny_pipeline(stages=1, text=False), "", 2, 0, 1)
+    assert [(picture.caption, picture.seed) for picture in result.images] == [("", 0), ("", 1)]
+    assert result.images[1].name == "picture_seed-1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"caption": ""}, "Write a caption first: what should the picture show?"),
+        ({"caption": " \n"}, "Write a caption first: what should the picture show?"),
+        ({"caption": "bird " * 500}, "The caption is 2499 characters long: please keep it below 2000."),
+        ({"seed": -1}, "The seed is -1: the smallest is 0."),
+        ({"seed": 1.5}, "The seed is 1.5: it must be a whole number."),
+        ({"seed": None}, "The seed is missing: give a whole number from 0."),
+        ({"seed": float("nan")}, "The seed is missing: give a whole number from 0."),
+        ({"seed": 2**60}, f"The seed is {2**60}: the largest is {2**53 - 17}."),
+        ({"count": 0}, "The number of pictures is 0: the smallest is 1."),
+        ({"count": 17}, "The number of pictures is 17: the largest is 16."),
+        ({"truncation": 3}, "The variety is 3: it goes from 0 to 2."),
+        ({"truncation": None}, "The variety is None: it goes from 0 to 2."),
+    ],
+)
+def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[str, Any], message: str) -> None:
+    good: dict[str, Any] = {"caption": CAPTIONS[0], "count": 1, "seed": 0, "truncation": 1.0}
+    with pytest.raises(ValueError) as error:
+        painting.generate(pipe, **(good | arguments))
+    assert str(error.value) == message
+
+
+def test_notices_are_sentences(pipe: StackGANPipeline) -> None:
+    caption = "a small zebra bird with yelow wings " + "and a red beak " * 10
+    cut, zebra, yelow = painting.generate(pipe, caption, 1, 0, 1).warnings
+    assert re.fullmatch(r"The caption is longer than the model can read: .* dropped\.", cut)
+    assert zebra == 'Unknown word "zebra": no training caption has it.'
+    assert yelow == 'Unknown word "yelow": did you mean "yellow"?'
+
+
+def test_unlikely_captions_are_warned_of(able: StackGANPipeline) -> None:
+    usual = max(CAPTIONS, key=lambda caption: able.caption_log_prob(caption)[0].log_prob)
+    assert not painting.generate(able, usual, 1, 0, 1).warnings
+    before = able.model.code_quantiles.clone()
+    able.model.code_quantiles += 1e6
+    try:
+        notices = painting.generate(able, usual, 1, 0, 1).warnings
+    finally:
+        able.model.code_quantiles.copy_(before)
+    assert notices == ["This caption is unlike anything in the training captions: the picture may not follow it."]
+
+
+def test_choose_seed() -> None:
+    assert painting.choose_seed(5, keep=False, used=None) == 5
+    assert painting.choose_seed(5, keep=False, used=4) == 5
+    assert painting.choose_seed(5, keep=True, used=5) == 5
+    fresh = {painting.choose_seed(5, keep=False, used=5) for _ in range(50)}
+    assert 5 not in fresh and len(fresh) > 40 and all(0 <= seed < 10**6 for seed in fresh)
+
+
+@pytest.mark.parametrize("caption", [CAPTIONS[0], "ein Vogel mit süßen Flügeln", "一只红色的小鸟"])
+def test_png_tells_how_to_paint_it_again(pipe: StackGANPipeline, caption: str) -> None:
+    image = pipe(CAPTIONS[0], seeds=[3], truncation=0.5).images[0]
+    picture = GeneratedImage(caption, 3, [image])
+    with Image.open(io.BytesIO(painting.png_bytes(picture, 0, 0.5, "f" * 64))) as read:
+        assert read.tobytes() == image.tobytes()
+        facts = read.text  # type: ignore[attr-defined]
+    assert facts["caption"] == caption and facts["seed"] == "3" and facts["truncation"] == "0.5"
+    assert facts["checkpoint"] == "f" * 64 and facts["Software"].startswith("stackgan ")
+
+
+def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
+    result = painting.generate_examples(pipe)
+    assert [picture.caption for picture in result.images] == list(CAPTIONS[:2])
+    assert len(painting.generate_examples(tiny_pipeline(stages=1, text=False)).images) == EXAMPLE_COUNT
+    bare = tiny_pipeline(stages=1)
+    bare.facts = {}
+    assert painting.generate_examples(bare) is None
+
+
+def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -> None:
+    first = painting.generate_while_typing(pipe, None, " a  red ", 2, 5, 1.0, False)
+    assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
+    shown = GalleryState.of(first, entered=5)
+    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # it shows this already
+    assert painting.generate_while_typing(pipe, shown, "a red b", 2, 5, 1.0, False).images[0].seed == 5
+    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # the page asked for 5, was given 77, and may not know yet
+    assert painting.generate_while_typing(pipe, rolled, "a red", 2, 5, 1.0, False) is None
+    assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, False).images[0].seed == 77
+    assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, True).images[0].seed == 5
+
+
+def test_live_pictures_never_complain(
+    pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in (
+        ("", 2, 5, 1.0),
+        (" \n", 2, 5, 1.0),
+        ("bird " * 500, 2, 5, 1.0),
+        ("a", 2, -1, 1.0),
+        ("a", 2, 5, None),
+    ):
+        assert painting.generate_while_typing(pipe, None, *wrong, False) is None
+    assert caplog.text == ""
+    monkeypatch.setattr(painting, "generate", lambda *_: 1 / 0)
+    assert painting.generate_while_typing(pipe, None, "a", 2, 5, 1.0, False) is None
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
+    photo = Image.linear_gradient("L").convert("RGB")
+    result = painting.edit_photo(able, photo, CAPTIONS[0], f" {CAPTIONS[1]} ")
+    expected = able.edit(photo, CAPTIONS[0], [CAPTIONS[0], CAPTIONS[1]]).images
+    assert [picture.stages[-1].tobytes() for picture in result.images] == [image.tobytes() for image in expected]
+    assert not result.reusable and all(picture.seed is None for picture in result.images)
+    assert len(painting.edit_photo(able, photo, CAPTIONS[0], "").images) == 1
+    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Say what")):
+        with pytest.raises(ValueError, match=message):
+            painting.edit_photo(able, *arguments)
+
+
+def test_painting_needs_no_gradio() -> None:
+    script = "import sys, stackgan.app.painting; print('gradio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "False\n"
