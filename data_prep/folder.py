@@ -6,6 +6,7 @@ Captions stand in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -15,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from data_prep import arguments
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.images import FITS, Fit, open_rgb, to_square
 from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
 from stackgan.data.prepared import PreparedFolder, PreparedWriter, Record, load_side
 
-__all__ = ["prepare_folder"]
+__all__ = ["add_arguments", "prepare_folder"]
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif"})
 NOT_READ = frozenset({".heic", ".heif", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"})
@@ -28,6 +30,20 @@ METADATA = ("metadata.jsonl", "metadata.csv")
 TEXT_KEYS = ("text", "caption", "captions")
 SPECIES_KEYS = ("species", "label")
 NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files that belong to no photo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare folder``: parameters of :func:`prepare_folder`."""
+    arguments.add_folders(parser, "photos with metadata.jsonl, metadata.csv, or a .txt beside each")
+    arguments.add_size(parser)
+    arguments.add_fit(parser, "photos that are not square")
+    parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share of the photos kept for the test")
+    arguments.add_seed(parser, "of the split")
+    parser.add_argument(
+        "--no-captions", action="store_false", dest="captions", help="prepare for training without text"
+    )
+    arguments.add_overwrite(parser)
+    arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 
 
 def prepare_folder(

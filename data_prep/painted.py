@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import arguments
 from data_prep.painted_captions import caption_colours, captions, recoloured
 from data_prep.painted_draw import (
     BACKGROUND_POSES,
@@ -45,6 +47,7 @@ __all__ = [
     "Painting",
     "Part",
     "Report",
+    "add_arguments",
     "caption_colours",
     "captions",
     "draw",
@@ -209,11 +212,24 @@ def _paint_all(tasks: list[_Task], workers: int) -> Iterator[list[_Bird]]:
             yield from pool.imap(_paint_chunk, tasks)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare painted``: parameters of :func:`prepare_painted`."""
+    arguments.add_out(parser)
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="birds to train with")
+    arguments.add_seed(parser, "determines the birds")
+    arguments.add_size(parser)
+    parser.add_argument(
+        "--test-count", type=int, metavar="N", help="birds for the test (default: a tenth of --count)"
+    )
+    arguments.add_overwrite(parser)
+    arguments.add_workers(parser, "processes", "CPU cores")
+
+
 def prepare_painted(
     out: str | os.PathLike[str],
     *,
     count: int,
-    seed: int,
+    seed: int = 0,
     size: int = 64,
     test_count: int | None = None,
     overwrite: bool = False,

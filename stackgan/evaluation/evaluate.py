@@ -708,7 +708,7 @@ SECTIONS = (
 
 def _sentences(file: Path, pipe: StackGANPipeline) -> list[str]:
     if not pipe.model.has_code_flow:
-        raise ValueError("--unlike needs a checkpoint with a flow p(c): train with latent.c=flow, or use --fit-prior")
+        raise ValueError("--unlike needs a checkpoint with a flow p(c): train with latent.c=flow, or use fit-prior")
     try:
         lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
     except UnicodeDecodeError:

@@ -57,11 +57,11 @@ _T = TypeVar("_T")
 
 
 def generate(
-    captions: Sequence[str],
+    captions: Sequence[str] = (),
     *,
-    seeds: Sequence[int],
     checkpoint: Path,
-    out: Path,
+    out: Path = Path("out"),
+    seeds: Sequence[int] = range(8),
     truncation: float | None = None,
     size: int | None = None,
     batch_size: int = 16,

@@ -28,10 +28,10 @@ def open_photo(file: Path) -> Image.Image:
 def edit(
     photo: Path,
     caption: str,
-    new_captions: Sequence[str],
+    new_captions: Sequence[str] = (),
     *,
     checkpoint: Path,
-    out: Path,
+    out: Path = Path("out"),
     device: str | None = None,
 ) -> list[Path]:
     """Write the photo's reconstruction, then one picture for each new caption.
@@ -59,7 +59,12 @@ def edit(
 
 
 def sample(
-    seeds: Sequence[int], *, checkpoint: Path, out: Path, truncation: float | None = None, device: str | None = None
+    seeds: Sequence[int] = range(8),
+    *,
+    checkpoint: Path,
+    out: Path = Path("out"),
+    truncation: float | None = None,
+    device: str | None = None,
 ) -> list[Path]:
     """Write one picture without words for each seed, named ``sample_seed-<seed>.png``.
 
@@ -78,10 +83,10 @@ def sample(
 
 def walk(
     captions: tuple[str, str],
-    seeds: tuple[int, int],
+    seeds: tuple[int, int] = (0, 0),
     *,
     checkpoint: Path,
-    out: Path,
+    out: Path = Path("walk.gif"),
     frames: int = 24,
     truncation: float | None = None,
     device: str | None = None,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stackgan.checkpoint import FORMAT
-from stackgan.cli.main import main, parse_seeds
+from stackgan.cli.main import main
+from stackgan.cli.options import parse_seeds
 from stackgan.data.prepared import PreparedWriter, Record, load_side
 from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
@@ -193,6 +194,8 @@ def test_size_and_device_of_generate(tmp_path: Path, checkpoint: Path, refused: 
 def test_commands(refused: Refused) -> None:
     assert "the following arguments are required: COMMAND; see --help" in refused()
     assert "invalid choice: 'paint'" in refused("paint")
+    assert "invalid choice: 'genrate' (did you mean 'generate'?); see --help" in refused("genrate", "a bird")
+    assert "invalid choice: 'xyz' (choose from prepare, train, fit-prior, " in refused("xyz")
     assert "invalid choice: 'cubs'" in refused("prepare", "cubs")
     assert "the following arguments are required: file, --out" in refused("batch")
 

@@ -463,10 +463,6 @@ def _training(data: Path, run: Path, images: int, *words: object) -> list[object
         (["unpack", "p", "back"], "p/manifest.json: missing; "),
         (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: it is minutes, more than 0"),
         (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: it is minutes"),
-        (
-            ["train", "--data", "d", "--fit-prior", "--checkpoint", "c", "--out", "o", "--stop-after", "9"],
-            "--stop-after goes with --run",
-        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
