@@ -11,7 +11,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    show_defaults(parser, "stackgan.generation.batch:generate")
+    show_defaults(parser, "stackgan.generation.generate:generate")
     parser.add_argument(
         "captions", nargs="*", default=[], metavar="CAPTION", help="none for a checkpoint trained without text"
     )
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     given = options.with_seeds(args)
-    from stackgan.generation.batch import generate
+    from stackgan.generation.generate import generate
 
     files = generate(**given)
     print(f"{len(files)} pictures in {files[0].parent}")

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from stackgan.cli.parser import Parser, unknown_choice
 
-__all__ = ["COMMANDS", "command_parser", "main"]
+__all__ = ["COMMANDS", "command_parser", "main", "run_command"]
 
 # Name: module, and the summary that --help shows.
 COMMANDS = {
@@ -43,26 +43,35 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """The program ``stackgan``: run one command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in COMMANDS:
         _without_command(words)
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, words: Sequence[str], *, prog: str = "stackgan") -> int:
+    """Run the command ``name`` with its arguments ``words``; returns its exit code.
+
+    Args:
+        prog: the program that reports an error, where it is not ``stackgan``.
+    """
     try:
-        args = command_parser(words[0]).parse_args(words[1:])
+        args = command_parser(name).parse_args(words)
         from stackgan.runtime.allocator import keep_pages
 
         keep_pages()
-        return int(import_module(COMMANDS[words[0]][0]).run(args))
+        return int(import_module(COMMANDS[name][0]).run(args))
     except (ValueError, OSError) as error:
         if os.environ.get("STACKGAN_TRACEBACK"):
             raise
         message = str(error)
         if isinstance(error, OSError) and error.strerror and error.filename:
             message = f"{error.filename}: {error.strerror}"
-        print("stackgan: " + " ".join(message.split()), file=sys.stderr)
+        print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstackgan: stopped", file=sys.stderr)
+        print(f"\n{prog}: stopped", file=sys.stderr)
         return 130
 
 

@@ -11,7 +11,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    show_defaults(parser, "stackgan.generation.edit:walk")
+    show_defaults(parser, "stackgan.generation.interpolation:interpolate")
     parser.add_argument("captions", nargs=2, metavar="CAPTION", help="from, to")
     options.add_checkpoint(parser)
     options.add_out(parser, "video to write, .gif or .mp4")
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     given = options.with_seeds(args)
     if "seeds" in given and len(given["seeds"]) != 2:
         raise ValueError(f"--seeds {args.seeds!r}: a walk goes from one seed to one other, such as 3,8")
-    from stackgan.generation.edit import walk
+    from stackgan.generation.interpolation import interpolate
 
-    print(", ".join(map(str, walk(**given))))
+    print(", ".join(map(str, interpolate(**given))))
     return 0

@@ -1,11 +1,12 @@
-"""Captions in, PNG files out: a handful from the command line, or a text file of any length.
+"""Images for every line of a captions file, of any length; a batch that was interrupted is resumed.
 
-A picture depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however
-often it is interrupted, being cut into the same chunks and painted by as many threads each time. A chunk of
-which any file is missing is painted whole again; files that are there are left alone.
+An image depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however often it
+is interrupted: it is cut into the same chunks and computed by as many threads each time. A chunk of which any file is
+missing is generated whole again; files that are there are left alone.
 
-Four things overlap: the captions of the next chunks are encoded, a chunk is painted, the one before it is turned into
-PNGs on threads, and these are written. All of it is a few chunks deep, whatever the length of the file.
+Four things overlap: the captions of the next chunks are encoded, a chunk is generated, the one before it is turned
+into PNGs on threads, and these are written (:mod:`stackgan.generation.writer`). Memory is that of a few chunks,
+whatever the length of the file.
 """
 
 from __future__ import annotations
@@ -13,20 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
-import tempfile
 import time
-import unicodedata
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -34,102 +30,29 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.captions.file import Line, Survey, read_captions, survey
+from stackgan.generation.writer import (
+    Chunk,
+    ahead,
+    chunked,
+    image_facts,
+    is_whole,
+    make_folder,
+    slug,
+    write_chunks,
+    write_png,
+)
 from stackgan.images.grid import caption_sheet
-from stackgan.images.png import PNG_END, png_bytes
-from stackgan.io.files import write_atomic
-from stackgan.pipeline import StackGANPipeline, check_sampling, to_pil
+from stackgan.io.files import replacing, write_atomic
+from stackgan.pipeline import StackGANPipeline, check_sampling
 from stackgan.version import __version__
 
-__all__ = ["batch", "generate", "make_folder", "picture_seed", "say_notices", "slug", "write_png"]
+__all__ = ["batch", "picture_seed"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
-SLUG = 60  # characters of a caption in a file name
 GRID_PICTURES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
 SHOWN = 20  # messages printed one by one; the manifest has all of them
 BLOCK = 8  # chunks whose captions are encoded at once, so that copies and neighbours share one pass
-WRITERS = 8  # threads that make and write PNGs, at most
-
-_T = TypeVar("_T")
-
-
-# --- from the command line ----------------------------------------------------------------------------------
-
-
-def generate(
-    captions: Sequence[str] = (),
-    *,
-    checkpoint: Path,
-    out: Path = Path("out"),
-    seeds: Sequence[int] = range(8),
-    truncation: float | None = None,
-    size: int | None = None,
-    batch_size: int = 16,
-    device: str | None = None,
-    precision: str = "fp32",
-) -> list[Path]:
-    """Paint every caption with every seed into ``out``, named ``<caption>_seed-<seed>.png``.
-
-    Args:
-        captions: empty for a checkpoint that was trained without text.
-        seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
-        truncation: the same; None for the one that the checkpoint recommends.
-        size: side of the stage to save in pixels; None for the finest.
-
-    Raises:
-        ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
-    """
-    check_sampling(seeds, truncation, batch_size=batch_size)
-    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
-    truncation = pipe.truncation if truncation is None else truncation
-    size = _stage(pipe, size)
-    texts = list(dict.fromkeys(caption.strip() for caption in captions))
-    embeddings = None
-    if pipe.conditional:
-        if not texts:
-            raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
-        embeddings = pipe.encode(texts)  # no text encoder, empty caption: said before a folder is made
-        say_notices(pipe, texts)
-    elif texts:
-        raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
-    make_folder(out)
-    jobs = [(row, seed) for row in range(max(1, len(texts))) for seed in dict.fromkeys(seeds)]
-    files: list[Path] = []
-
-    def chunks() -> Iterator[_Chunk[tuple[int, int]]]:
-        for chunk in _chunks(jobs, batch_size):
-            todo = []
-            for place, (row, seed) in enumerate(chunk):
-                text = texts[row] if texts else ""
-                files.append(out / _name_of(text, seed))
-                todo.append((place, files[-1], _facts(pipe, text, seed, truncation)))
-            e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
-            yield _Chunk(chunk, e, [seed for _, seed in chunk], todo)
-
-    with (
-        tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar,
-        closing(_written(pipe, chunks(), truncation, size)) as written,
-    ):
-        for chunk in written:
-            bar.update(len(chunk.pictures))
-    return files
-
-
-def _name_of(caption: str, seed: int) -> str:
-    """A name that no other caption shares: a hash is added where the words alone do not tell."""
-    words = slug(caption)
-    if words.replace("-", " ") != caption:
-        words = "-".join(filter(None, (words, hashlib.sha256(caption.encode()).hexdigest()[:8])))
-    return f"{words}_seed-{seed}.png" if words else f"seed-{seed}.png"
-
-
-def say_notices(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
-    if pipe.text_encoder is not None:
-        for notice in pipe.text_encoder.notices(captions):
-            print(f'"{captions[notice.index]}": {notice.message}', file=sys.stderr)
-
-
-# --- from a file --------------------------------------------------------------------------------------------
 
 
 def batch(
@@ -171,7 +94,7 @@ def batch(
     found = survey(file, count)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision, compiled=compiled)
     truncation = pipe.truncation if truncation is None else truncation
-    size = _stage(pipe, size)
+    size = pipe.sizes[pipe.stages_of(size)[-1]]
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
     pipe.encode([found.first])  # a checkpoint without text encoder is told before a folder is made
@@ -258,33 +181,34 @@ def _paint_missing(
 
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
-        _replacing(out / MANIFEST) as manifest,
+        replacing(out / MANIFEST) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as manifest,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
         closing(_encoded(pipe, pictures, out, truncation, batch_size)) as encoded,
-        closing(_written(pipe, encoded, truncation, size)) as written,
+        closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
         grid: Future[None] | None = None
         for chunk in written:
             painted = {place for place, _, _ in chunk.files}
-            for place, picture in enumerate(chunk.pictures):
+            for place, picture in enumerate(chunk.images):
                 told = notices(picture.caption)
                 report.add(picture, told, painted=place in painted)
                 record = {"file": picture.name, "line": picture.line, "copy": picture.copy}
-                record |= _facts(pipe, picture.caption, picture.seed, truncation)
+                record |= image_facts(pipe, picture.caption, picture.seed, truncation)
                 record |= {"size": size, "notices": list(told)}
-                manifest(json.dumps(record, ensure_ascii=False) + "\n")
+                manifest.write(json.dumps(record, ensure_ascii=False) + "\n")
                 if len(first) < GRID_PICTURES:
                     first.append(record)
             if grid is None and len(first) == GRID_PICTURES:
                 grid = pool.submit(_write_grid, out, first)  # while the rest is painted
-            bar.update(len(chunk.pictures))
+            bar.update(len(chunk.images))
         (grid or pool.submit(_write_grid, out, first)).result()
 
 
 def _encoded(
     pipe: StackGANPipeline, pictures: Iterable[_Picture], out: Path, truncation: float, batch_size: int
-) -> Generator[_Chunk[_Picture]]:
+) -> Generator[Chunk[_Picture]]:
     """The pictures in chunks with their embeddings; those of the next block are made while this one is used.
 
     A block's captions are encoded together, or not at all where none of its files is missing: what is encoded beside
@@ -293,20 +217,20 @@ def _encoded(
     with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
 
         def start(block: list[_Picture]) -> tuple[list[_Picture], set[str], Future[Tensor] | None]:
-            missing = {picture.name for picture in block if not _is_whole(out / picture.name)}
+            missing = {picture.name for picture in block if not is_whole(out / picture.name)}
             captions = list(dict.fromkeys(picture.caption for picture in block))
             return block, missing, pool.submit(pipe.encode, captions) if missing else None
 
-        for block, missing, embeddings in _ahead(map(start, _chunks(pictures, BLOCK * batch_size))):
+        for block, missing, embeddings in ahead(map(start, chunked(pictures, BLOCK * batch_size))):
             row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
-            for chunk in _chunks(block, batch_size):
+            for chunk in chunked(block, batch_size):
                 files = [
-                    (place, out / picture.name, _facts(pipe, picture.caption, picture.seed, truncation))
+                    (place, out / picture.name, image_facts(pipe, picture.caption, picture.seed, truncation))
                     for place, picture in enumerate(chunk)
                     if picture.name in missing
                 ]
                 rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings and files else None
-                yield _Chunk(chunk, rows, [picture.seed for picture in chunk], files)
+                yield Chunk(chunk, rows, [picture.seed for picture in chunk], files)
 
 
 class _Report:
@@ -361,7 +285,7 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
     rows = [(group[0]["caption"], [Image.open(out / record["file"]) for record in group]) for group in cells]
     columns = max(1, GRID_COLUMNS // len(cells[0]))
     sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=GRID_SIDE)
-    write_png(out / GRID, sheet, {"Software": f"stackgan {__version__}"})
+    write_png(out / GRID, sheet, {})
 
 
 # --- the folder ---------------------------------------------------------------------------------------------
@@ -427,145 +351,3 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
             "name another folder with --out, or give the same again to go on with it"
         )
     return max(1, threads)
-
-
-def make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ValueError(f"{out}: cannot write there ({error.strerror}); name another folder with --out") from None
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a PNG is there to its last bytes; a power failure can leave an empty file under its name."""
-    try:
-        with file.open("rb") as stream:
-            stream.seek(-len(PNG_END), os.SEEK_END)
-            return stream.read() == PNG_END
-    except OSError:
-        return False
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Callable[[str], object]]:
-    """Write a text file piece by piece; it takes its name at a clean exit."""
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream.write
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-# --- painting -----------------------------------------------------------------------------------------------
-
-
-def _stage(pipe: StackGANPipeline, size: int | None) -> int:
-    if size is None:
-        return pipe.sizes[-1]
-    if size not in pipe.sizes:
-        raise ValueError(
-            f"size {size} is not in this checkpoint's tree: choose from {', '.join(map(str, pipe.sizes))}"
-        )
-    return size
-
-
-@dataclass(frozen=True)
-class _Chunk(Generic[_T]):
-    """Pictures painted together.
-
-    Attributes:
-        pictures: what its owner calls them, B.
-        embeddings: (B, T); None for a checkpoint without text.
-        seeds: B.
-        files: place in the chunk, file and text chunks of those to be written; without any, nothing is painted.
-    """
-
-    pictures: list[_T]
-    embeddings: Tensor | None
-    seeds: list[int]
-    files: list[tuple[int, Path, dict[str, Any]]]
-
-
-def _written(
-    pipe: StackGANPipeline, chunks: Iterable[_Chunk[_T]], truncation: float, size: int
-) -> Generator[_Chunk[_T]]:
-    """Paint chunk after chunk; each is returned, in order, when its files are on disk.
-
-    While a chunk is painted, the PNGs of the one before are made and written on threads. An interruption waits for
-    what has been painted; no file is ever half there.
-    """
-    stages = [pipe.sizes.index(size)]
-
-    def paint(chunk: _Chunk[_T]) -> tuple[_Chunk[_T], Tensor | None]:
-        return chunk, _paint(pipe, chunk.embeddings, chunk.seeds, truncation, stages) if chunk.files else None
-
-    with ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1), thread_name_prefix="png") as pool:
-
-        def start(painted: tuple[_Chunk[_T], Tensor | None]) -> tuple[_Chunk[_T], list[Future[None]]]:
-            chunk, pixels = painted
-            images = to_pil(pixels) if pixels is not None else []
-            return chunk, [pool.submit(_save, file, images[place], facts) for place, file, facts in chunk.files]
-
-        # A GPU paints asynchronously: only when the next chunk is on its way are this one's pixels waited for.
-        for chunk, files in _ahead(map(start, _ahead(map(paint, chunks)))):
-            for file in files:
-                file.result()
-            yield chunk
-
-
-def _ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """The items, each handed out when the next one has been started; after an interruption those that are left."""
-    waiting: deque[_T] = deque()
-    try:
-        for item in items:
-            waiting.append(item)
-            if len(waiting) > 1:
-                yield waiting.popleft()
-    except KeyboardInterrupt:
-        yield from waiting
-        raise
-    yield from waiting
-
-
-def _paint(
-    pipe: StackGANPipeline, embeddings: Tensor | None, seeds: Sequence[int], truncation: float, stages: Sequence[int]
-) -> Tensor:
-    """Pixels (B, 3, s, s) of one stage for each row of ``embeddings`` (B, T) and its seed, in one batch."""
-    with torch.inference_mode():
-        return pipe.paint(embeddings, seeds, truncation, stages)[0]
-
-
-def _facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:
-    return {"caption": caption, "seed": seed, "truncation": float(truncation), "checkpoint": pipe.fingerprint}
-
-
-def _save(file: Path, image: Image.Image, facts: dict[str, Any]) -> None:
-    write_png(file, image, {"Software": f"stackgan {__version__}"} | facts)
-
-
-def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
-    """A PNG with text chunks, whole or not at all."""
-    write_atomic(file, png_bytes(image, texts))
-
-
-def slug(caption: str) -> str:
-    """A caption for a file name: lower-case ASCII words joined by dashes, cut after a word; may be empty.
-
-    >>> slug("A small, red bird — très joli!")
-    'a-small-red-bird-tres-joli'
-    """
-    ascii_only = unicodedata.normalize("NFKD", caption).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
-    if len(words) <= SLUG:
-        return words
-    return words[: SLUG + 1].rpartition("-")[0] or words[:SLUG]
-
-
-def _chunks(items: Iterable[_T], length: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, length)):
-        yield chunk

@@ -231,7 +231,7 @@ def test_an_output_folder_that_may_not_be_written(
         def denied(*arguments: object, dir: Path, **named: object) -> None:
             raise PermissionError(13, "Permission denied", str(dir))
 
-        monkeypatch.setattr("stackgan.generation.batch.tempfile.TemporaryFile", denied)
+        monkeypatch.setattr("stackgan.generation.writer.tempfile.TemporaryFile", denied)
     given = ("a bird",) if command == "generate" else (captions,)
     line = refused(command, *given, "--checkpoint", checkpoint, "--out", closed)
     said = f"{closed}: cannot write there (Permission denied); name another folder with --out"
