@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from data_prep import arguments
@@ -118,19 +119,10 @@ def prepare_folder(
     ) as writer:
         for problem in problems:
             writer.problem(problem.path, problem.reason)
-        side = load_side(size)
-
-        def prepare(entry: _Entry) -> Photo | Problem:
-            try:
-                image = open_rgb(src / entry.path, upright=True)
-            except ValueError as error:
-                return Problem(entry.path, str(error))
-            record = Record(entry.path, entry.captions, entry.species)
-            return Photo(homes[entry.path], to_square(image, side, fit), record, image.size)
-
+        read = partial(_read, src, homes, load_side(size), fit)
         # the train split first, as everywhere; sorted() keeps the order of the paths within a split
         ordered = sorted(entries, key=lambda entry: homes[entry.path] != "train")
-        write_photos(writer, ordered, prepare, workers=threads, progress=progress)
+        write_photos(writer, ordered, read, workers=threads, progress=progress)
     return PreparedFolder.open(out)
 
 
@@ -141,6 +133,16 @@ class _Entry:
     path: str
     captions: tuple[str, ...]
     species: str | None = None
+
+
+def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: _Entry) -> Photo | Problem:
+    """The photo as a square of ``side`` pixels, with its split and its captions."""
+    try:
+        image = open_rgb(src / entry.path, upright=True)
+    except ValueError as error:
+        return Problem(entry.path, str(error))
+    record = Record(entry.path, entry.captions, entry.species)
+    return Photo(homes[entry.path], to_square(image, side, fit), record, image.size)
 
 
 # --- captions ----------------------------------------------------------------------------------
