@@ -46,11 +46,11 @@ from stackgan.io.files import replacing, write_atomic
 from stackgan.pipeline import StackGANPipeline, check_sampling
 from stackgan.version import __version__
 
-__all__ = ["batch", "picture_seed"]
+__all__ = ["batch", "image_seed"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
-GRID_PICTURES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
+GRID_IMAGES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
 SHOWN = 20  # messages printed one by one; the manifest has all of them
 BLOCK = 8  # chunks whose captions are encoded at once, so that copies and neighbours share one pass
 
@@ -69,20 +69,20 @@ def batch(
     precision: str = "fp32",
     compiled: bool = False,
 ) -> int:
-    """Paint every line of a captions file into ``out``; goes on where an earlier call was stopped. Returns 0.
+    """Generate every line of a captions file into ``out``, or what an earlier call left to do. Returns 0.
 
-    Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object a picture),
+    Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object for each image),
     ``grid.png`` (the first 100 with their captions) and ``batch.json`` (which batch this is). Equal captions
-    get equal pictures: ask for copies with ``count``.
+    get equal images: ask for copies with ``count``.
 
     Args:
         file: ``.txt`` (a caption a line), ``.jsonl`` or ``.csv`` (caption, and seed and count where wanted).
-        count: pictures a caption, where the line does not say.
-        seed: see :func:`picture_seed`; a line's own seed is taken as it is, its further copies count up.
+        count: images for each caption, where its line has no count.
+        seed: see :func:`image_seed`; a line's own seed is used as it is, and its further copies count up.
         truncation: None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
-        batch_size: pictures painted at a time.
-        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; a batch goes on as it began.
+        batch_size: images generated at a time.
+        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; fixed for the whole batch.
 
     Raises:
         ValueError: a broken captions file (the line is named), an argument out of range, a folder that holds
@@ -97,7 +97,7 @@ def batch(
     size = pipe.sizes[pipe.stages_of(size)[-1]]
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
-    pipe.encode([found.first])  # a checkpoint without text encoder is told before a folder is made
+    pipe.encode([found.first])  # without a text encoder this raises before a folder is made
     job = {
         "format": JOB_FORMAT,
         "stackgan": __version__,
@@ -114,29 +114,29 @@ def batch(
         "threads": torch.get_num_threads(),
     }
     with _claimed(out, job):
-        _say_blank(file, found)
+        _show_blank(file, found)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
-        print(f"painting {found.pictures} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
-        start, report = time.perf_counter(), _Report(found.pictures)
-        pictures = _pictures(read_captions(file), count, seed, found)
+        print(f"painting {found.images} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
+        start, report = time.perf_counter(), _Report(found.images)
+        tasks = _tasks(read_captions(file), count, seed, found)
         try:
-            _paint_missing(pipe, pictures, out, truncation, size, batch_size, report)
+            _generate_missing(pipe, tasks, out, truncation, size, batch_size, report)
         except KeyboardInterrupt:
             print(
-                f"stopped at {report.done} of {found.pictures} pictures; the same command goes on",
+                f"stopped at {report.done} of {found.images} pictures; the same command goes on",
                 file=sys.stderr,
             )
             raise
-    report.say(out, time.perf_counter() - start)
+    report.show(out, time.perf_counter() - start)
     return 0
 
 
-def picture_seed(seed: int, caption: str, copy: int) -> int:
-    """A picture's own seed: the first 32 bits of sha256("seed\\ncopy\\ncaption"), copies counting from 1.
+def image_seed(seed: int, caption: str, copy: int) -> int:
+    """The seed of one image: the first 32 bits of sha256("seed\\ncopy\\ncaption"), copies counting from 1.
 
-    It depends on nothing else in the file, so that lines may be added, dropped and moved.
+    It depends on nothing else in the file, so that lines may be added, removed and moved.
 
-    >>> picture_seed(0, "a small red bird", 1)
+    >>> image_seed(0, "a small red bird", 1)
     4150509146
     """
     digest = hashlib.sha256(f"{seed}\n{copy}\n{caption}".encode()).digest()
@@ -144,7 +144,9 @@ def picture_seed(seed: int, caption: str, copy: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Task:
+    """One image to generate."""
+
     line: int
     copy: int
     caption: str
@@ -152,27 +154,27 @@ class _Picture:
     name: str
 
 
-def _pictures(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Iterator[_Picture]:
-    """The pictures of the lines, in order; numbers are padded so that names sort."""
+def _tasks(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Iterator[_Task]:
+    """The images of the lines, in order; numbers are padded so that names sort."""
     line_digits, copy_digits = max(5, len(str(found.last_line))), len(str(found.most_copies))
     for line in lines:
         words = slug(line.caption)
         for copy in range(1, (line.count or count) + 1):
-            own = picture_seed(seed, line.caption, copy) if line.seed is None else line.seed + copy - 1
+            own = image_seed(seed, line.caption, copy) if line.seed is None else line.seed + copy - 1
             name = f"{line.number:0{line_digits}}-{copy:0{copy_digits}}{'_' if words else ''}{words}.png"
-            yield _Picture(line.number, copy, line.caption, own, name)
+            yield _Task(line.number, copy, line.caption, own, name)
 
 
-def _paint_missing(
+def _generate_missing(
     pipe: StackGANPipeline,
-    pictures: Iterable[_Picture],
+    tasks: Iterable[_Task],
     out: Path,
     truncation: float,
     size: int,
     batch_size: int,
     report: _Report,
 ) -> None:
-    """Paint what is not there yet, chunk by chunk; write the manifest of everything, and the grid of the first."""
+    """Generate what is missing, chunk by chunk; write the manifest of all images, and the grid of the first."""
 
     @lru_cache(maxsize=4096)
     def notices(caption: str) -> tuple[str, ...]:
@@ -184,90 +186,90 @@ def _paint_missing(
         replacing(out / MANIFEST) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as manifest,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
-        closing(_encoded(pipe, pictures, out, truncation, batch_size)) as encoded,
+        closing(_encoded(pipe, tasks, out, truncation, batch_size)) as encoded,
         closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
         grid: Future[None] | None = None
         for chunk in written:
-            painted = {place for place, _, _ in chunk.files}
-            for place, picture in enumerate(chunk.images):
-                told = notices(picture.caption)
-                report.add(picture, told, painted=place in painted)
-                record = {"file": picture.name, "line": picture.line, "copy": picture.copy}
-                record |= image_facts(pipe, picture.caption, picture.seed, truncation)
-                record |= {"size": size, "notices": list(told)}
+            generated = {place for place, _, _ in chunk.files}
+            for place, task in enumerate(chunk.images):
+                warnings = notices(task.caption)
+                report.add(task, warnings, generated=place in generated)
+                record = {"file": task.name, "line": task.line, "copy": task.copy}
+                record |= image_facts(pipe, task.caption, task.seed, truncation)
+                record |= {"size": size, "notices": list(warnings)}
                 manifest.write(json.dumps(record, ensure_ascii=False) + "\n")
-                if len(first) < GRID_PICTURES:
+                if len(first) < GRID_IMAGES:
                     first.append(record)
-            if grid is None and len(first) == GRID_PICTURES:
-                grid = pool.submit(_write_grid, out, first)  # while the rest is painted
+            if grid is None and len(first) == GRID_IMAGES:
+                grid = pool.submit(_write_grid, out, first)  # while the rest is generated
             bar.update(len(chunk.images))
         (grid or pool.submit(_write_grid, out, first)).result()
 
 
 def _encoded(
-    pipe: StackGANPipeline, pictures: Iterable[_Picture], out: Path, truncation: float, batch_size: int
-) -> Generator[Chunk[_Picture]]:
-    """The pictures in chunks with their embeddings; those of the next block are made while this one is used.
+    pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int
+) -> Generator[Chunk[_Task]]:
+    """The tasks in chunks with their embeddings; those of the next block are computed while this one is used.
 
-    A block's captions are encoded together, or not at all where none of its files is missing: what is encoded beside
-    a caption decides its roundings, so that must not depend on where an earlier call was stopped.
+    A block's captions are encoded together, or not at all where none of its files is missing: rounding depends on
+    what is encoded in the same batch, which must therefore not depend on where an earlier call was stopped.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
 
-        def start(block: list[_Picture]) -> tuple[list[_Picture], set[str], Future[Tensor] | None]:
-            missing = {picture.name for picture in block if not is_whole(out / picture.name)}
-            captions = list(dict.fromkeys(picture.caption for picture in block))
+        def start(block: list[_Task]) -> tuple[list[_Task], set[str], Future[Tensor] | None]:
+            missing = {task.name for task in block if not is_whole(out / task.name)}
+            captions = list(dict.fromkeys(task.caption for task in block))
             return block, missing, pool.submit(pipe.encode, captions) if missing else None
 
-        for block, missing, embeddings in ahead(map(start, chunked(pictures, BLOCK * batch_size))):
+        for block, missing, embeddings in ahead(map(start, chunked(tasks, BLOCK * batch_size))):
             row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
             for chunk in chunked(block, batch_size):
                 files = [
-                    (place, out / picture.name, image_facts(pipe, picture.caption, picture.seed, truncation))
-                    for place, picture in enumerate(chunk)
-                    if picture.name in missing
+                    (place, out / task.name, image_facts(pipe, task.caption, task.seed, truncation))
+                    for place, task in enumerate(chunk)
+                    if task.name in missing
                 ]
                 rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings and files else None
-                yield Chunk(chunk, rows, [picture.seed for picture in chunk], files)
+                yield Chunk(chunk, rows, [task.seed for task in chunk], files)
 
 
 class _Report:
-    """Counts, and the first things that the text encoder did not understand; bounded for any file."""
+    """Counts, and the first warnings of the text encoder; memory does not grow with the file."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.painted = total, 0, 0
+        self.total, self.done, self.generated = total, 0, 0
         self.messages: dict[str, list[int]] = {}
         self.further = 0
 
-    def add(self, picture: _Picture, notices: Sequence[str], painted: bool) -> None:
+    def add(self, task: _Task, notices: Sequence[str], generated: bool) -> None:
         self.done += 1
-        self.painted += painted
-        if picture.copy > 1:
+        self.generated += generated
+        if task.copy > 1:
             return
         for message in notices:
             if message in self.messages:
                 self.messages[message][1] += 1
             elif len(self.messages) < SHOWN:
-                self.messages[message] = [picture.line, 1]
+                self.messages[message] = [task.line, 1]
             else:
                 self.further += 1
 
-    def say(self, out: Path, seconds: float) -> None:
+    def show(self, out: Path, seconds: float) -> None:
         for message, (line, captions) in self.messages.items():
             also = f" (and {captions - 1} more captions)" if captions > 1 else ""
             print(f"line {line}{also}: {message}", file=sys.stderr)
         if self.further:
             print(f"{self.further} more such notices are in {out / MANIFEST}", file=sys.stderr)
-        there = self.done - self.painted
+        there = self.done - self.generated
         print(
-            f"{self.done} pictures in {out}: {self.painted} painted in {seconds:.1f} s"
+            f"{self.done} pictures in {out}: {self.generated} painted in {seconds:.1f} s"
             + (f", {there} were there already" if there else "")
         )
 
 
-def _say_blank(file: Path, found: Survey) -> None:
+def _show_blank(file: Path, found: Survey) -> None:
     if found.blank:
         more = ", …" if found.blank > len(found.first_blank) else ""
         numbers = ", ".join(map(str, found.first_blank)) + more
@@ -275,7 +277,7 @@ def _say_blank(file: Path, found: Survey) -> None:
 
 
 def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    """The first pictures over their captions; copies side by side where all captions have as many."""
+    """The first images above their captions; copies side by side where all captions have equally many."""
     groups: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["line"], []).append(record)
@@ -293,9 +295,9 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
-    """``out`` made, locked against another process, checked to be this job's, cleared of broken-off files.
+    """``out`` made, locked against other processes, checked to hold this job, cleared of partial files.
 
-    The number of threads, which decides roundings, is the one the job began with while this lasts.
+    Inside, the number of threads is the one the job began with, since rounding depends on it.
     """
     make_folder(out)
     threads = torch.get_num_threads()

@@ -15,7 +15,7 @@ __all__ = ["edit", "open_photo", "sample"]
 
 
 def open_photo(file: Path) -> Image.Image:
-    """Raises ``ValueError`` for a file that is no picture, ``FileNotFoundError`` for none."""
+    """Read an image file; raises ``ValueError`` if it is none, ``FileNotFoundError`` if it does not exist."""
     try:
         with Image.open(file) as image:
             image.load()
@@ -33,26 +33,26 @@ def edit(
     out: Path = Path("out"),
     device: str | None = None,
 ) -> list[Path]:
-    """Write the photo's reconstruction, then one picture for each new caption.
+    """Write the photo's reconstruction, then one image for each new caption.
 
     Args:
         caption: what the photo shows.
         new_captions: what it is to show; none for the reconstruction alone.
 
     Raises:
-        ValueError: a file that is no picture, a checkpoint that cannot read photos.
+        ValueError: not an image file, or a checkpoint without a posterior.
     """
     image = open_photo(photo)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     texts = [caption, *new_captions]
-    pictures = pipe.edit(image, caption, texts).images
+    images = pipe.edit(image, caption, texts).images
     print_warnings(pipe, texts)
     make_folder(out)
     files = []
-    for i, (text, picture) in enumerate(zip(texts, pictures, strict=True)):
+    for i, (text, edited) in enumerate(zip(texts, images, strict=True)):
         name = "reconstruction" if i == 0 else f"edit-{i:02d}_{slug(text)}"
         files.append(out / f"{name}.png")
-        write_png(files[-1], picture, {"caption": text, "photo": photo.name, "checkpoint": pipe.fingerprint})
+        write_png(files[-1], edited, {"caption": text, "photo": photo.name, "checkpoint": pipe.fingerprint})
     return files
 
 
@@ -64,16 +64,20 @@ def sample(
     truncation: float | None = None,
     device: str | None = None,
 ) -> list[Path]:
-    """Write one picture without words for each seed, named ``sample_seed-<seed>.png``.
+    """Write one image without text for each seed, named ``sample_seed-<seed>.png``.
 
-    ``truncation`` is what the checkpoint recommends where it is None.
+    Args:
+        truncation: None for the one that the checkpoint recommends.
+
+    Raises:
+        ValueError: a seed or truncation out of range, a folder that cannot be written.
     """
     check_sampling(seeds, truncation)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     truncation = pipe.truncation if truncation is None else truncation
     make_folder(out)
     files = []
-    for seed, picture in zip(seeds, pipe.sample(seeds, truncation=truncation).images, strict=True):
+    for seed, image in zip(seeds, pipe.sample(seeds, truncation=truncation).images, strict=True):
         files.append(out / f"sample_seed-{seed}.png")
-        write_png(files[-1], picture, {"seed": seed, "truncation": truncation, "checkpoint": pipe.fingerprint})
+        write_png(files[-1], image, {"seed": seed, "truncation": truncation, "checkpoint": pipe.fingerprint})
     return files

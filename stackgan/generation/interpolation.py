@@ -29,16 +29,16 @@ def interpolate(
         truncation: None for the one that the checkpoint recommends.
 
     Raises:
-        ValueError: another ending, fewer than 2 frames, an empty caption.
+        ValueError: another file extension, fewer than 2 frames, an empty caption.
     """
     if out.suffix.lower() not in (".gif", ".mp4"):
         raise ValueError(f"--out {out}: a walk is written as a .gif or an .mp4")
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     truncation = pipe.truncation if truncation is None else truncation
-    pictures = pipe.walk(captions, seeds, frames=frames, truncation=truncation).images
+    images = pipe.walk(captions, seeds, frames=frames, truncation=truncation).images
     print_warnings(pipe, captions)
     make_folder(out.parent)
-    save_film(pictures, out)
+    save_film(images, out)
     facts = {"caption": " → ".join(captions), "seeds": f"{seeds[0]}, {seeds[1]}", "checkpoint": pipe.fingerprint}
-    write_png(out.with_suffix(".png"), strip(pictures), facts)
+    write_png(out.with_suffix(".png"), strip(images), facts)
     return [out, out.with_suffix(".png")]

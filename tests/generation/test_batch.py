@@ -10,7 +10,7 @@ from PIL import Image
 
 import stackgan
 from stackgan import StackGANPipeline
-from stackgan.generation.batch import BLOCK, batch, picture_seed
+from stackgan.generation.batch import BLOCK, batch, image_seed
 from stackgan.generation.generate import generate
 from tests.generation.folders import manifest, pixels
 from tests.tiny import CAPTIONS, tiny_pipeline
@@ -34,7 +34,7 @@ def test_a_batch_writes_pictures_a_manifest_and_a_grid(
     assert {file.name for file in out.iterdir()} == {*names, "manifest.jsonl", "grid.png", "batch.json"}
     assert [record["line"] for record in records] == [1, 1, 3, 3, 4, 4, 5, 5, 6, 6, 8, 8]
     for record in records:
-        assert record["seed"] == picture_seed(5, record["caption"], record["copy"])
+        assert record["seed"] == image_seed(5, record["caption"], record["copy"])
         image = Image.open(out / record["file"])
         assert image.size == (128, 128)
         assert image.info == {
@@ -101,9 +101,9 @@ def test_a_picture_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, check
 
 
 def test_the_base_seed_and_the_copy_change_the_picture() -> None:
-    seeds = {picture_seed(seed, "a red bird", copy) for seed in range(20) for copy in range(20)}
+    seeds = {image_seed(seed, "a red bird", copy) for seed in range(20) for copy in range(20)}
     assert len(seeds) == 400
-    assert picture_seed(0, "a red bird", 1) != picture_seed(0, "a blue bird", 1)
+    assert image_seed(0, "a red bird", 1) != image_seed(0, "a blue bird", 1)
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
@@ -128,9 +128,9 @@ def test_lines_may_bring_their_own_seed_and_count(
     first = 1 if kind == "jsonl" else 2
     seeds = {(r["line"] - first, r["copy"]): r["seed"] for r in manifest(out)}
     assert seeds == {(0, copy): 6 + copy for copy in range(1, 11)} | {
-        (1, 1): picture_seed(0, "a blue bird", 1),
-        (1, 2): picture_seed(0, "a blue bird", 2),
-        (2, 1): picture_seed(0, "été", 1),
+        (1, 1): image_seed(0, "a blue bird", 1),
+        (1, 2): image_seed(0, "a blue bird", 2),
+        (2, 1): image_seed(0, "été", 1),
     }
     names = [record["file"] for record in manifest(out)]
     assert names == sorted(names)

@@ -72,7 +72,7 @@ def test_the_grid_is_drawn_while_the_rest_is_painted(
         draw(out, records)
         drawn.set()
 
-    monkeypatch.setattr(stackgan.generation.batch, "GRID_PICTURES", 4)
+    monkeypatch.setattr(stackgan.generation.batch, "GRID_IMAGES", 4)
     monkeypatch.setattr(stackgan.generation.writer, "_generate", last_waits)
     monkeypatch.setattr(stackgan.generation.batch, "_write_grid", told)
     batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=3, batch_size=3, size=64)
