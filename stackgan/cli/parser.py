@@ -47,8 +47,8 @@ def show_defaults(parser: argparse.ArgumentParser, *functions: str) -> None:
     """Let the help of ``parser`` end each option with its default in the signatures of ``functions``.
 
     Args:
-        functions: ``module:name``, where options are parameters under the same name (``dest``). Where several
-            functions have different defaults, all are shown in this order.
+        functions: ``module:name`` of a function or dataclass, where options are parameters under the same name
+            (``dest``). Where several have different defaults, all are shown in this order.
     """
     parser.formatter_class = partial(DefaultsFormatter, functions=functions)
 
@@ -72,10 +72,13 @@ class DefaultsFormatter(argparse.HelpFormatter):
 def signature_defaults(function: str) -> dict[str, str]:
     """Defaults of the parameters of ``module:name``, as text, read from the source without importing the module.
 
-    Left out are None, flags, empty sequences and names of constants, which mean nothing in a help text.
+    ``name`` is a function or a dataclass. Left out are None, flags, empty sequences and names of constants, which
+    mean nothing in a help text.
 
     >>> signature_defaults("stackgan.io.archive:pack")
     {'limit': '50'}
+    >>> signature_defaults("stackgan.captions.file:Line")
+    {}
     """
     import ast
     from importlib.abc import InspectLoader
@@ -84,13 +87,17 @@ def signature_defaults(function: str) -> dict[str, str]:
     module, _, name = function.partition(":")
     spec = find_spec(module)
     source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+    found: dict[str, ast.expr | None] = {}
     for node in ast.parse(source or "").body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             places = [*node.args.posonlyargs, *node.args.args]
-            pairs = zip(reversed(places), reversed(node.args.defaults), strict=False)  # the last ones have defaults
+            last = zip(reversed(places), reversed(node.args.defaults), strict=False)  # the last ones have defaults
             named = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            return {arg.arg: shown for arg, value in (*pairs, *named) if value and (shown := _shown(value))}
-    return {}
+            found = {arg.arg: value for arg, value in (*last, *named)}
+        elif isinstance(node, ast.ClassDef) and node.name == name:
+            fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+            found = {line.target.id: line.value for line in fields if isinstance(line.target, ast.Name)}
+    return {parameter: shown for parameter, value in found.items() if value and (shown := _shown(value))}
 
 
 def _shown(value: ast.expr) -> str:

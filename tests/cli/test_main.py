@@ -133,3 +133,32 @@ def test_a_command_is_one_module_and_one_row(
     with pytest.raises(SystemExit):
         main(["helo"])
     assert "did you mean 'hello'?" in capsys.readouterr().err
+
+
+SOURCE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import nosuchpackage  # never imported
+
+
+def call(a, b=2, *, c="x", d=None, e=True, f=Path("out"), g=range(8), h=(0, 0), i=4 * MIB, j=OTHER, k): ...
+
+
+@dataclass
+class Settings:
+    count: int = 30_000
+    device: str | None = None
+    scale: float = 1.0
+    name: str
+"""
+
+
+def test_defaults_are_read_without_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_module.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    call = {"b": "2", "c": "x", "f": "out", "g": "0-7", "h": "0,0", "i": "4"}
+    assert signature_defaults("some_module:call") == call
+    assert signature_defaults("some_module:Settings") == {"count": "30000", "scale": "1"}
+    assert signature_defaults("some_module:nosuch") == {}
+    assert "some_module" not in sys.modules
