@@ -61,7 +61,7 @@ class DefaultsFormatter(argparse.HelpFormatter):
         self.functions = functions
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is not argparse.SUPPRESS or not action.help:
+        if action.default not in (argparse.SUPPRESS, None) or not action.help:
             return action.help
         found = [signature_defaults(function).get(action.dest) for function in self.functions]
         shown = " and ".join(dict.fromkeys(default for default in found if default))
