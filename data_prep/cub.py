@@ -6,6 +6,7 @@ Captions and class-disjoint split: Reed, Akata, Schiele and Lee, arXiv:1605.0539
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import arguments
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.download import CUB_MD5, CUB_URL, fetch_cub
 from data_prep.images import FITS, Fit, crop_box, open_rgb, to_square
@@ -25,7 +27,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
 
-__all__ = ["EMBEDDINGS_NAME", "KIND", "prepare_cub"]
+__all__ = ["EMBEDDINGS_NAME", "KIND", "add_arguments", "prepare_cub"]
 
 KIND = "cub"  # the row of stackgan.data.kinds.KINDS
 EMBEDDINGS_NAME = "char-cnn-rnn"
@@ -35,6 +37,19 @@ _CAPTIONS_HINT = (
     "github.com/reedscot/cvpr2016) or in AttnGAN's birds/ (text/, linked from github.com/taoxugit/AttnGAN)"
 )
 _SPLITS = ("train", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare cub``: parameters of :func:`prepare_cub`."""
+    arguments.add_folders(parser, "AttnGAN's birds/, or the folder of CUB_200_2011/ with text_c10/ in or beside it")
+    arguments.add_size(parser, largest=256)
+    arguments.add_fit(parser, "crops that the photo's edge made oblong")
+    parser.add_argument("--allow-missing", action="store_true", help="prepare what is there if photos are missing")
+    parser.add_argument("--download", action="store_true", help="fetch the photos (1.1 GB) where they are missing")
+    parser.add_argument("--archive-url", dest="url", metavar="URL", help="another place of CUB_200_2011.tgz")
+    parser.add_argument("--archive-md5", dest="md5", metavar="MD5", help="the digest it must have")
+    arguments.add_overwrite(parser)
+    arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 
 
 def prepare_cub(

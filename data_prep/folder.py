@@ -6,6 +6,7 @@ Captions stand in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -13,8 +14,10 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from data_prep import arguments
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.images import FITS, Fit, open_rgb, to_square
 from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
@@ -23,7 +26,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
 
-__all__ = ["KIND", "prepare_folder"]
+__all__ = ["KIND", "add_arguments", "prepare_folder"]
 
 KIND = "folder"  # the row of stackgan.data.kinds.KINDS
 
@@ -33,6 +36,20 @@ METADATA = ("metadata.jsonl", "metadata.csv")
 TEXT_KEYS = ("text", "caption", "captions")
 SPECIES_KEYS = ("species", "label")
 NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files that belong to no photo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare folder``: parameters of :func:`prepare_folder`."""
+    arguments.add_folders(parser, "photos with metadata.jsonl, metadata.csv, or a .txt beside each")
+    arguments.add_size(parser)
+    arguments.add_fit(parser, "photos that are not square")
+    parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share of the photos kept for the test")
+    arguments.add_seed(parser, "of the split")
+    parser.add_argument(
+        "--no-captions", action="store_false", dest="captions", help="prepare for training without text"
+    )
+    arguments.add_overwrite(parser)
+    arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 
 
 def prepare_folder(
@@ -107,19 +124,10 @@ def prepare_folder(
     ) as writer:
         for problem in problems:
             writer.problem(problem.path, problem.reason)
-        side = load_side(size)
-
-        def prepare(entry: _Entry) -> Photo | Problem:
-            try:
-                image = open_rgb(src / entry.path, upright=True)
-            except ValueError as error:
-                return Problem(entry.path, str(error))
-            record = Record(entry.path, entry.captions, entry.species)
-            return Photo(homes[entry.path], to_square(image, side, fit), record, image.size)
-
+        read = partial(_read, src, homes, load_side(size), fit)
         # the train split first, as everywhere; sorted() keeps the order of the paths within a split
         ordered = sorted(entries, key=lambda entry: homes[entry.path] != "train")
-        write_photos(writer, ordered, prepare, workers=threads, progress=progress)
+        write_photos(writer, ordered, read, workers=threads, progress=progress)
     return PreparedFolder.open(out)
 
 
@@ -130,6 +138,16 @@ class _Entry:
     path: str
     captions: tuple[str, ...]
     species: str | None = None
+
+
+def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: _Entry) -> Photo | Problem:
+    """The photo as a square of ``side`` pixels, with its split and its captions."""
+    try:
+        image = open_rgb(src / entry.path, upright=True)
+    except ValueError as error:
+        return Problem(entry.path, str(error))
+    record = Record(entry.path, entry.captions, entry.species)
+    return Photo(homes[entry.path], to_square(image, side, fit), record, image.size)
 
 
 # --- captions ----------------------------------------------------------------------------------

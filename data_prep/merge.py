@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
+from data_prep import arguments
 from data_prep.folder import KIND as OWN_PHOTOS
 from data_prep.writing import hash_share
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 
-__all__ = ["prepare_merged"]
+__all__ = ["add_arguments", "prepare_merged"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare merge``: parameters of :func:`prepare_merged`."""
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="prepared folders of one size")
+    arguments.add_out(parser)
+    parser.add_argument(
+        "--hold-out", type=float, metavar="SHARE", help="share of the training photos to hold out for the test"
+    )
+    arguments.add_seed(parser, "of the choice")
+    arguments.add_overwrite(parser)
 
 
 def prepare_merged(

@@ -7,6 +7,7 @@ measured.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import multiprocessing
 import os
@@ -18,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import arguments
 from data_prep.painted_captions import caption_colours, captions, recoloured
-from data_prep.painted_draw import (
+from data_prep.painted_draw import draw
+from data_prep.painted_parameters import (
     BACKGROUND_POSES,
     BEAK_SHAPES,
     COLOURS,
@@ -29,10 +32,9 @@ from data_prep.painted_draw import (
     TAIL_SHAPES,
     Painting,
     Part,
-    draw,
 )
-from data_prep.painted_draw import POSES as _TILTS
-from data_prep.painted_draw import SIZES as _SCALES
+from data_prep.painted_parameters import POSES as _TILTS
+from data_prep.painted_parameters import SIZES as _SCALES
 from stackgan.data.format import Record
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
@@ -48,6 +50,7 @@ __all__ = [
     "Painting",
     "Part",
     "Report",
+    "add_arguments",
     "caption_colours",
     "captions",
     "draw",
@@ -213,11 +216,24 @@ def _paint_all(tasks: list[_Task], workers: int) -> Iterator[list[_Bird]]:
             yield from pool.imap(_paint_chunk, tasks)
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``stackgan prepare painted``: parameters of :func:`prepare_painted`."""
+    arguments.add_out(parser)
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="birds to train with")
+    arguments.add_seed(parser, "determines the birds")
+    arguments.add_size(parser)
+    parser.add_argument(
+        "--test-count", type=int, metavar="N", help="birds for the test (default: a tenth of --count)"
+    )
+    arguments.add_overwrite(parser)
+    arguments.add_workers(parser, "processes", "CPU cores")
+
+
 def prepare_painted(
     out: str | os.PathLike[str],
     *,
     count: int,
-    seed: int,
+    seed: int = 0,
     size: int = 64,
     test_count: int | None = None,
     overwrite: bool = False,

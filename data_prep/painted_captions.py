@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.painted_draw import COLOURS, Painting
+from data_prep.painted_parameters import COLOURS, Painting
 
 CAPTIONS_PER_BIRD = 10
 FULL_CAPTIONS = 6  # of the ten, how many name the colours of crown, breast and wings

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import app
 from stackgan.checkpoint import load_published
-from stackgan.cli import main as cli
+from stackgan.cli import options
 from stackgan.evaluation.colour_measure import COLOUR_ORDER
 from stackgan.evaluation.image_source import ImageSource
 from stackgan.evaluation.sections.colour_words import colour_word_figures
@@ -50,7 +50,7 @@ def test_it_is_small_holds_no_pickle_and_is_in_half_precision(folder: Path) -> N
 
 def test_all_together_are_small_and_the_default_is_one_of_them() -> None:
     assert FOLDERS and _size(ROOT / "checkpoints") <= 100
-    assert app.DEFAULT_CHECKPOINT in FOLDERS and ROOT / cli.DEFAULT_CHECKPOINT == app.DEFAULT_CHECKPOINT
+    assert app.DEFAULT_CHECKPOINT in FOLDERS and ROOT / options.DEFAULT_CHECKPOINT == app.DEFAULT_CHECKPOINT
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,4 +1,4 @@
-"""Captions files: plain text, JSON lines or CSV; read line by line, and checked whole before any painting."""
+"""Captions files: plain text, JSON lines or CSV; read line by line, and checked completely before generation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["Line", "Survey", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
-MAX_LINE = 20_000  # characters; what is longer is no caption, and memory stays bounded
-NAMED_BLANKS = 20  # blank lines told by number
+MAX_LINE = 20_000  # characters; keeps memory bounded
+NAMED_BLANKS = 20  # blank lines listed by number
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that were no UTF-8, as errors="surrogateescape" leaves them
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One caption of a file, with the number of its line; ``seed`` and ``count`` where the line says them."""
+    """One caption of a file, with the number of its line; ``seed`` and ``count`` where the line has them."""
 
     number: int
     caption: str
@@ -34,11 +34,11 @@ class Line:
 
 @dataclass
 class Survey:
-    """What one pass over the captions file finds: it is read again while painting, never held."""
+    """What one pass over a captions file finds; the file is read again during generation, never kept in memory."""
 
     digest: str
     first: str = ""
-    pictures: int = 0
+    images: int = 0
     last_line: int = 0
     most_copies: int = 1
     blank: int = 0
@@ -46,23 +46,23 @@ class Survey:
 
 
 def survey(file: Path, count: int) -> Survey:
-    """Check the whole file before anything is painted."""
+    """Check the whole file, before anything is generated."""
     blanks: list[int] = []
     found = Survey(_digest(file), first_blank=blanks)
 
-    def note_blank(number: int) -> None:
+    def count_blank(number: int) -> None:
         found.blank += 1
         if len(blanks) < NAMED_BLANKS:
             blanks.append(number)
 
-    for line in read_captions(file, note_blank):
+    for line in read_captions(file, count_blank):
         copies = line.count or count
         if line.seed is not None and line.seed + copies - 1 > MAX_SEED:
             raise ValueError(f"{file}:{line.number}: seed {line.seed} is too large: seeds go up to {MAX_SEED}")
         found.first = found.first or line.caption
-        found.pictures += copies
+        found.images += copies
         found.last_line, found.most_copies = line.number, max(found.most_copies, copies)
-    if not found.pictures:
+    if not found.images:
         raise ValueError(f"{file}: holds no caption: write one a line")
     return found
 

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: ``main`` has the table of commands, each other module is one command or what commands share."""

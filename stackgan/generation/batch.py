@@ -1,11 +1,12 @@
-"""Captions in, PNG files out: a handful from the command line, or a text file of any length.
+"""Images for every line of a captions file, of any length; a batch that was interrupted is resumed.
 
-A picture depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however
-often it is interrupted, being cut into the same chunks and painted by as many threads each time. A chunk of
-which any file is missing is painted whole again; files that are there are left alone.
+An image depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however often it
+is interrupted: it is cut into the same chunks and computed by as many threads each time. A chunk of which any file is
+missing is generated whole again; files that are there are left alone.
 
-Four things overlap: the captions of the next chunks are encoded, a chunk is painted, the one before it is turned into
-PNGs on threads, and these are written. All of it is a few chunks deep, whatever the length of the file.
+Four things overlap: the captions of the next chunks are encoded, a chunk is generated, the one before it is turned
+into PNGs on threads, and these are written (:mod:`stackgan.generation.writer`). Memory is that of a few chunks,
+whatever the length of the file.
 """
 
 from __future__ import annotations
@@ -13,20 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
-import tempfile
 import time
-import unicodedata
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -34,103 +30,29 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.captions.file import Line, Survey, read_captions, survey
+from stackgan.generation.writer import (
+    Chunk,
+    ahead,
+    chunked,
+    image_facts,
+    is_whole,
+    make_folder,
+    slug,
+    write_chunks,
+    write_png,
+)
 from stackgan.images.grid import caption_sheet
-from stackgan.images.pixels import to_pil
-from stackgan.images.png import PNG_END, png_bytes
-from stackgan.io.files import write_atomic
+from stackgan.io.files import replacing, write_atomic
 from stackgan.pipeline import StackGANPipeline, check_sampling
 from stackgan.version import __version__
 
-__all__ = ["batch", "generate", "make_folder", "picture_seed", "say_notices", "slug", "write_png"]
+__all__ = ["batch", "image_seed"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
-SLUG = 60  # characters of a caption in a file name
-GRID_PICTURES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
+GRID_IMAGES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
 SHOWN = 20  # messages printed one by one; the manifest has all of them
 BLOCK = 8  # chunks whose captions are encoded at once, so that copies and neighbours share one pass
-WRITERS = 8  # threads that make and write PNGs, at most
-
-_T = TypeVar("_T")
-
-
-# --- from the command line ----------------------------------------------------------------------------------
-
-
-def generate(
-    captions: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    checkpoint: Path,
-    out: Path,
-    truncation: float | None = None,
-    size: int | None = None,
-    batch_size: int = 16,
-    device: str | None = None,
-    precision: str = "fp32",
-) -> list[Path]:
-    """Paint every caption with every seed into ``out``, named ``<caption>_seed-<seed>.png``.
-
-    Args:
-        captions: empty for a checkpoint that was trained without text.
-        seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
-        truncation: the same; None for the one that the checkpoint recommends.
-        size: side of the stage to save in pixels; None for the finest.
-
-    Raises:
-        ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
-    """
-    check_sampling(seeds, truncation, batch_size=batch_size)
-    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
-    truncation = pipe.truncation if truncation is None else truncation
-    size = _stage(pipe, size)
-    texts = list(dict.fromkeys(caption.strip() for caption in captions))
-    embeddings = None
-    if pipe.conditional:
-        if not texts:
-            raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
-        embeddings = pipe.encode(texts)  # no text encoder, empty caption: said before a folder is made
-        say_notices(pipe, texts)
-    elif texts:
-        raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
-    make_folder(out)
-    jobs = [(row, seed) for row in range(max(1, len(texts))) for seed in dict.fromkeys(seeds)]
-    files: list[Path] = []
-
-    def chunks() -> Iterator[_Chunk[tuple[int, int]]]:
-        for chunk in _chunks(jobs, batch_size):
-            todo = []
-            for place, (row, seed) in enumerate(chunk):
-                text = texts[row] if texts else ""
-                files.append(out / _name_of(text, seed))
-                todo.append((place, files[-1], _facts(pipe, text, seed, truncation)))
-            e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
-            yield _Chunk(chunk, e, [seed for _, seed in chunk], todo)
-
-    with (
-        tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar,
-        closing(_written(pipe, chunks(), truncation, size)) as written,
-    ):
-        for chunk in written:
-            bar.update(len(chunk.pictures))
-    return files
-
-
-def _name_of(caption: str, seed: int) -> str:
-    """A name that no other caption shares: a hash is added where the words alone do not tell."""
-    words = slug(caption)
-    if words.replace("-", " ") != caption:
-        words = "-".join(filter(None, (words, hashlib.sha256(caption.encode()).hexdigest()[:8])))
-    return f"{words}_seed-{seed}.png" if words else f"seed-{seed}.png"
-
-
-def say_notices(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
-    if pipe.text_encoder is not None:
-        for notice in pipe.text_encoder.notices(captions):
-            print(f'"{captions[notice.index]}": {notice.message}', file=sys.stderr)
-
-
-# --- from a file --------------------------------------------------------------------------------------------
 
 
 def batch(
@@ -147,20 +69,20 @@ def batch(
     precision: str = "fp32",
     compiled: bool = False,
 ) -> int:
-    """Paint every line of a captions file into ``out``; goes on where an earlier call was stopped. Returns 0.
+    """Generate every line of a captions file into ``out``, or what an earlier call left to do. Returns 0.
 
-    Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object a picture),
+    Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object for each image),
     ``grid.png`` (the first 100 with their captions) and ``batch.json`` (which batch this is). Equal captions
-    get equal pictures: ask for copies with ``count``.
+    get equal images: ask for copies with ``count``.
 
     Args:
         file: ``.txt`` (a caption a line), ``.jsonl`` or ``.csv`` (caption, and seed and count where wanted).
-        count: pictures a caption, where the line does not say.
-        seed: see :func:`picture_seed`; a line's own seed is taken as it is, its further copies count up.
+        count: images for each caption, where its line has no count.
+        seed: see :func:`image_seed`; a line's own seed is used as it is, and its further copies count up.
         truncation: None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
-        batch_size: pictures painted at a time.
-        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; a batch goes on as it began.
+        batch_size: images generated at a time.
+        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; fixed for the whole batch.
 
     Raises:
         ValueError: a broken captions file (the line is named), an argument out of range, a folder that holds
@@ -172,10 +94,10 @@ def batch(
     found = survey(file, count)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision, compiled=compiled)
     truncation = pipe.truncation if truncation is None else truncation
-    size = _stage(pipe, size)
+    size = pipe.sizes[pipe.stages_of(size)[-1]]
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
-    pipe.encode([found.first])  # a checkpoint without text encoder is told before a folder is made
+    pipe.encode([found.first])  # without a text encoder this raises before a folder is made
     job = {
         "format": JOB_FORMAT,
         "stackgan": __version__,
@@ -192,29 +114,29 @@ def batch(
         "threads": torch.get_num_threads(),
     }
     with _claimed(out, job):
-        _say_blank(file, found)
+        _show_blank(file, found)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
-        print(f"painting {found.pictures} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
-        start, report = time.perf_counter(), _Report(found.pictures)
-        pictures = _pictures(read_captions(file), count, seed, found)
+        print(f"painting {found.images} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
+        start, report = time.perf_counter(), _Report(found.images)
+        tasks = _tasks(read_captions(file), count, seed, found)
         try:
-            _paint_missing(pipe, pictures, out, truncation, size, batch_size, report)
+            _generate_missing(pipe, tasks, out, truncation, size, batch_size, report)
         except KeyboardInterrupt:
             print(
-                f"stopped at {report.done} of {found.pictures} pictures; the same command goes on",
+                f"stopped at {report.done} of {found.images} pictures; the same command goes on",
                 file=sys.stderr,
             )
             raise
-    report.say(out, time.perf_counter() - start)
+    report.show(out, time.perf_counter() - start)
     return 0
 
 
-def picture_seed(seed: int, caption: str, copy: int) -> int:
-    """A picture's own seed: the first 32 bits of sha256("seed\\ncopy\\ncaption"), copies counting from 1.
+def image_seed(seed: int, caption: str, copy: int) -> int:
+    """The seed of one image: the first 32 bits of sha256("seed\\ncopy\\ncaption"), copies counting from 1.
 
-    It depends on nothing else in the file, so that lines may be added, dropped and moved.
+    It depends on nothing else in the file, so that lines may be added, removed and moved.
 
-    >>> picture_seed(0, "a small red bird", 1)
+    >>> image_seed(0, "a small red bird", 1)
     4150509146
     """
     digest = hashlib.sha256(f"{seed}\n{copy}\n{caption}".encode()).digest()
@@ -222,7 +144,9 @@ def picture_seed(seed: int, caption: str, copy: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Task:
+    """One image to generate."""
+
     line: int
     copy: int
     caption: str
@@ -230,27 +154,27 @@ class _Picture:
     name: str
 
 
-def _pictures(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Iterator[_Picture]:
-    """The pictures of the lines, in order; numbers are padded so that names sort."""
+def _tasks(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Iterator[_Task]:
+    """The images of the lines, in order; numbers are padded so that names sort."""
     line_digits, copy_digits = max(5, len(str(found.last_line))), len(str(found.most_copies))
     for line in lines:
         words = slug(line.caption)
         for copy in range(1, (line.count or count) + 1):
-            own = picture_seed(seed, line.caption, copy) if line.seed is None else line.seed + copy - 1
+            own = image_seed(seed, line.caption, copy) if line.seed is None else line.seed + copy - 1
             name = f"{line.number:0{line_digits}}-{copy:0{copy_digits}}{'_' if words else ''}{words}.png"
-            yield _Picture(line.number, copy, line.caption, own, name)
+            yield _Task(line.number, copy, line.caption, own, name)
 
 
-def _paint_missing(
+def _generate_missing(
     pipe: StackGANPipeline,
-    pictures: Iterable[_Picture],
+    tasks: Iterable[_Task],
     out: Path,
     truncation: float,
     size: int,
     batch_size: int,
     report: _Report,
 ) -> None:
-    """Paint what is not there yet, chunk by chunk; write the manifest of everything, and the grid of the first."""
+    """Generate what is missing, chunk by chunk; write the manifest of all images, and the grid of the first."""
 
     @lru_cache(maxsize=4096)
     def notices(caption: str) -> tuple[str, ...]:
@@ -259,92 +183,93 @@ def _paint_missing(
 
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
-        _replacing(out / MANIFEST) as manifest,
+        replacing(out / MANIFEST) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as manifest,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
-        closing(_encoded(pipe, pictures, out, truncation, batch_size)) as encoded,
-        closing(_written(pipe, encoded, truncation, size)) as written,
+        closing(_encoded(pipe, tasks, out, truncation, batch_size)) as encoded,
+        closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
         grid: Future[None] | None = None
         for chunk in written:
-            painted = {place for place, _, _ in chunk.files}
-            for place, picture in enumerate(chunk.pictures):
-                told = notices(picture.caption)
-                report.add(picture, told, painted=place in painted)
-                record = {"file": picture.name, "line": picture.line, "copy": picture.copy}
-                record |= _facts(pipe, picture.caption, picture.seed, truncation)
-                record |= {"size": size, "notices": list(told)}
-                manifest(json.dumps(record, ensure_ascii=False) + "\n")
-                if len(first) < GRID_PICTURES:
+            generated = {place for place, _, _ in chunk.files}
+            for place, task in enumerate(chunk.images):
+                warnings = notices(task.caption)
+                report.add(task, warnings, generated=place in generated)
+                record = {"file": task.name, "line": task.line, "copy": task.copy}
+                record |= image_facts(pipe, task.caption, task.seed, truncation)
+                record |= {"size": size, "notices": list(warnings)}
+                manifest.write(json.dumps(record, ensure_ascii=False) + "\n")
+                if len(first) < GRID_IMAGES:
                     first.append(record)
-            if grid is None and len(first) == GRID_PICTURES:
-                grid = pool.submit(_write_grid, out, first)  # while the rest is painted
-            bar.update(len(chunk.pictures))
+            if grid is None and len(first) == GRID_IMAGES:
+                grid = pool.submit(_write_grid, out, first)  # while the rest is generated
+            bar.update(len(chunk.images))
         (grid or pool.submit(_write_grid, out, first)).result()
 
 
 def _encoded(
-    pipe: StackGANPipeline, pictures: Iterable[_Picture], out: Path, truncation: float, batch_size: int
-) -> Generator[_Chunk[_Picture]]:
-    """The pictures in chunks with their embeddings; those of the next block are made while this one is used.
+    pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int
+) -> Generator[Chunk[_Task]]:
+    """The tasks in chunks with their embeddings; those of the next block are computed while this one is used.
 
-    A block's captions are encoded together, or not at all where none of its files is missing: what is encoded beside
-    a caption decides its roundings, so that must not depend on where an earlier call was stopped.
+    A block's captions are encoded together, or not at all where none of its files is missing: rounding depends on
+    what is encoded in the same batch, which must therefore not depend on where an earlier call was stopped.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
 
-        def start(block: list[_Picture]) -> tuple[list[_Picture], set[str], Future[Tensor] | None]:
-            missing = {picture.name for picture in block if not _is_whole(out / picture.name)}
-            captions = list(dict.fromkeys(picture.caption for picture in block))
+        def start(block: list[_Task]) -> tuple[list[_Task], set[str], Future[Tensor] | None]:
+            missing = {task.name for task in block if not is_whole(out / task.name)}
+            captions = list(dict.fromkeys(task.caption for task in block))
             return block, missing, pool.submit(pipe.encode, captions) if missing else None
 
-        for block, missing, embeddings in _ahead(map(start, _chunks(pictures, BLOCK * batch_size))):
+        for block, missing, embeddings in ahead(map(start, chunked(tasks, BLOCK * batch_size))):
             row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
-            for chunk in _chunks(block, batch_size):
+            for chunk in chunked(block, batch_size):
                 files = [
-                    (place, out / picture.name, _facts(pipe, picture.caption, picture.seed, truncation))
-                    for place, picture in enumerate(chunk)
-                    if picture.name in missing
+                    (place, out / task.name, image_facts(pipe, task.caption, task.seed, truncation))
+                    for place, task in enumerate(chunk)
+                    if task.name in missing
                 ]
                 rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings and files else None
-                yield _Chunk(chunk, rows, [picture.seed for picture in chunk], files)
+                yield Chunk(chunk, rows, [task.seed for task in chunk], files)
 
 
 class _Report:
-    """Counts, and the first things that the text encoder did not understand; bounded for any file."""
+    """Counts, and the first warnings of the text encoder; memory does not grow with the file."""
 
     def __init__(self, total: int) -> None:
-        self.total, self.done, self.painted = total, 0, 0
+        self.total, self.done, self.generated = total, 0, 0
         self.messages: dict[str, list[int]] = {}
         self.further = 0
 
-    def add(self, picture: _Picture, notices: Sequence[str], painted: bool) -> None:
+    def add(self, task: _Task, notices: Sequence[str], generated: bool) -> None:
         self.done += 1
-        self.painted += painted
-        if picture.copy > 1:
+        self.generated += generated
+        if task.copy > 1:
             return
         for message in notices:
             if message in self.messages:
                 self.messages[message][1] += 1
             elif len(self.messages) < SHOWN:
-                self.messages[message] = [picture.line, 1]
+                self.messages[message] = [task.line, 1]
             else:
                 self.further += 1
 
-    def say(self, out: Path, seconds: float) -> None:
+    def show(self, out: Path, seconds: float) -> None:
         for message, (line, captions) in self.messages.items():
             also = f" (and {captions - 1} more captions)" if captions > 1 else ""
             print(f"line {line}{also}: {message}", file=sys.stderr)
         if self.further:
             print(f"{self.further} more such notices are in {out / MANIFEST}", file=sys.stderr)
-        there = self.done - self.painted
+        there = self.done - self.generated
         print(
-            f"{self.done} pictures in {out}: {self.painted} painted in {seconds:.1f} s"
+            f"{self.done} pictures in {out}: {self.generated} painted in {seconds:.1f} s"
             + (f", {there} were there already" if there else "")
         )
 
 
-def _say_blank(file: Path, found: Survey) -> None:
+def _show_blank(file: Path, found: Survey) -> None:
     if found.blank:
         more = ", …" if found.blank > len(found.first_blank) else ""
         numbers = ", ".join(map(str, found.first_blank)) + more
@@ -352,7 +277,7 @@ def _say_blank(file: Path, found: Survey) -> None:
 
 
 def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    """The first pictures over their captions; copies side by side where all captions have as many."""
+    """The first images above their captions; copies side by side where all captions have equally many."""
     groups: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["line"], []).append(record)
@@ -362,7 +287,7 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
     rows = [(group[0]["caption"], [Image.open(out / record["file"]) for record in group]) for group in cells]
     columns = max(1, GRID_COLUMNS // len(cells[0]))
     sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=GRID_SIDE)
-    write_png(out / GRID, sheet, {"Software": f"stackgan {__version__}"})
+    write_png(out / GRID, sheet, {})
 
 
 # --- the folder ---------------------------------------------------------------------------------------------
@@ -370,9 +295,9 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
-    """``out`` made, locked against another process, checked to be this job's, cleared of broken-off files.
+    """``out`` made, locked against other processes, checked to hold this job, cleared of partial files.
 
-    The number of threads, which decides roundings, is the one the job began with while this lasts.
+    Inside, the number of threads is the one the job began with, since rounding depends on it.
     """
     make_folder(out)
     threads = torch.get_num_threads()
@@ -428,145 +353,3 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
             "name another folder with --out, or give the same again to go on with it"
         )
     return max(1, threads)
-
-
-def make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ValueError(f"{out}: cannot write there ({error.strerror}); name another folder with --out") from None
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a PNG is there to its last bytes; a power failure can leave an empty file under its name."""
-    try:
-        with file.open("rb") as stream:
-            stream.seek(-len(PNG_END), os.SEEK_END)
-            return stream.read() == PNG_END
-    except OSError:
-        return False
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[Callable[[str], object]]:
-    """Write a text file piece by piece; it takes its name at a clean exit."""
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream.write
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-# --- painting -----------------------------------------------------------------------------------------------
-
-
-def _stage(pipe: StackGANPipeline, size: int | None) -> int:
-    if size is None:
-        return pipe.sizes[-1]
-    if size not in pipe.sizes:
-        raise ValueError(
-            f"size {size} is not in this checkpoint's tree: choose from {', '.join(map(str, pipe.sizes))}"
-        )
-    return size
-
-
-@dataclass(frozen=True)
-class _Chunk(Generic[_T]):
-    """Pictures painted together.
-
-    Attributes:
-        pictures: what its owner calls them, B.
-        embeddings: (B, T); None for a checkpoint without text.
-        seeds: B.
-        files: place in the chunk, file and text chunks of those to be written; without any, nothing is painted.
-    """
-
-    pictures: list[_T]
-    embeddings: Tensor | None
-    seeds: list[int]
-    files: list[tuple[int, Path, dict[str, Any]]]
-
-
-def _written(
-    pipe: StackGANPipeline, chunks: Iterable[_Chunk[_T]], truncation: float, size: int
-) -> Generator[_Chunk[_T]]:
-    """Paint chunk after chunk; each is returned, in order, when its files are on disk.
-
-    While a chunk is painted, the PNGs of the one before are made and written on threads. An interruption waits for
-    what has been painted; no file is ever half there.
-    """
-    stages = [pipe.sizes.index(size)]
-
-    def paint(chunk: _Chunk[_T]) -> tuple[_Chunk[_T], Tensor | None]:
-        return chunk, _paint(pipe, chunk.embeddings, chunk.seeds, truncation, stages) if chunk.files else None
-
-    with ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1), thread_name_prefix="png") as pool:
-
-        def start(painted: tuple[_Chunk[_T], Tensor | None]) -> tuple[_Chunk[_T], list[Future[None]]]:
-            chunk, pixels = painted
-            images = to_pil(pixels) if pixels is not None else []
-            return chunk, [pool.submit(_save, file, images[place], facts) for place, file, facts in chunk.files]
-
-        # A GPU paints asynchronously: only when the next chunk is on its way are this one's pixels waited for.
-        for chunk, files in _ahead(map(start, _ahead(map(paint, chunks)))):
-            for file in files:
-                file.result()
-            yield chunk
-
-
-def _ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """The items, each handed out when the next one has been started; after an interruption those that are left."""
-    waiting: deque[_T] = deque()
-    try:
-        for item in items:
-            waiting.append(item)
-            if len(waiting) > 1:
-                yield waiting.popleft()
-    except KeyboardInterrupt:
-        yield from waiting
-        raise
-    yield from waiting
-
-
-def _paint(
-    pipe: StackGANPipeline, embeddings: Tensor | None, seeds: Sequence[int], truncation: float, stages: Sequence[int]
-) -> Tensor:
-    """Pixels (B, 3, s, s) of one stage for each row of ``embeddings`` (B, T) and its seed, in one batch."""
-    with torch.inference_mode():
-        return pipe.paint(embeddings, seeds, truncation, stages)[0]
-
-
-def _facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:
-    return {"caption": caption, "seed": seed, "truncation": float(truncation), "checkpoint": pipe.fingerprint}
-
-
-def _save(file: Path, image: Image.Image, facts: dict[str, Any]) -> None:
-    write_png(file, image, {"Software": f"stackgan {__version__}"} | facts)
-
-
-def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
-    """A PNG with text chunks, whole or not at all."""
-    write_atomic(file, png_bytes(image, texts))
-
-
-def slug(caption: str) -> str:
-    """A caption for a file name: lower-case ASCII words joined by dashes, cut after a word; may be empty.
-
-    >>> slug("A small, red bird — très joli!")
-    'a-small-red-bird-tres-joli'
-    """
-    ascii_only = unicodedata.normalize("NFKD", caption).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
-    if len(words) <= SLUG:
-        return words
-    return words[: SLUG + 1].rpartition("-")[0] or words[:SLUG]
-
-
-def _chunks(items: Iterable[_T], length: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, length)):
-        yield chunk

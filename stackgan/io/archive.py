@@ -1,11 +1,11 @@
-"""A folder as numbered pieces of limited size, and back: to carry data, runs and weights between machines.
+"""Split archives: a folder as numbered pieces of limited size, and back, to transfer it between machines.
 
 ```
 PIECES/piece-00001 …     one tar stream, cut; the same folder and limit give the same bytes on every machine
 PIECES/manifest.json     each piece's name, size and sha256, and those of the whole; written last
 ```
-Times, owners and permissions are left behind. Nothing is compressed: most of what is carried is weights and photos
-as bare numbers. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
+Times, owners and permissions are not stored. Nothing is compressed: most of the content is weights and uncompressed
+photos. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNFINISHED = re.compile(r"\.partial(-|$)|^\..*\.tmp$")  # what a killed process
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packing made: pieces in all, those written by this call, bytes in all, unfinished files left out."""
+    """Number of pieces, how many of them this call wrote, bytes in all, and unfinished files that were left out."""
 
     count: int
     written: int
@@ -50,8 +50,8 @@ class Packed:
 def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[str] | None = None) -> Packed:
     """Write ``folder`` as pieces of at most ``limit`` bytes, the last one shorter.
 
-    Pieces that stand in ``pieces`` with the right bytes are left as they are, so an interrupted packing goes on.
-    Those of another packing are replaced or removed.
+    Pieces that already have the right bytes are kept, so an interrupted call can be resumed. Those of another
+    archive are replaced or removed.
 
     Args:
         folder: prepared folder, run folder, checkpoint: any folder of files and folders.
@@ -59,7 +59,7 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
 
     Raises:
         FileNotFoundError: ``folder``, or a name in ``only``, is not there.
-        FileExistsError: ``pieces`` holds other files.
+        FileExistsError: ``pieces`` has other files.
         ValueError: links or devices in ``folder``; a limit that makes too many pieces; nothing to pack; a file that
             changes while it is read.
     """
@@ -105,7 +105,7 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
 
 
 def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
-    """Put the folder that was packed together at ``folder``; returns how many files it has.
+    """Restore the folder that was packed as ``folder``; returns how many files it has.
 
     Every piece is checked before anything is written. The folder grows as ``<folder>.partial`` and takes its name
     when it is complete.
@@ -319,13 +319,13 @@ def _read_manifest(pieces: Path) -> _Manifest:
             f"{file}: missing; `stackgan pack` writes it last: finish the packing, then bring it with the pieces"
         )
     try:
-        told = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
-        if told["format"] != FORMAT:
-            raise ValueError(f"format {told['format']!r}, this version reads {FORMAT}")
-        listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in told["pieces"]]
+        read = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
+        if read["format"] != FORMAT:
+            raise ValueError(f"format {read['format']!r}, this version reads {FORMAT}")
+        listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in read["pieces"]]
         if not all(_PIECE.fullmatch(name) for name, _, _ in listed):
             raise ValueError("a piece of another name")
-        return _Manifest(list(told["names"]), int(told["files"]), int(told["bytes"]), str(told["sha256"]), listed)
+        return _Manifest(list(read["names"]), int(read["files"]), int(read["bytes"]), str(read["sha256"]), listed)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: no manifest of pieces ({error!r}); bring it again") from None
 

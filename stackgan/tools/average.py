@@ -1,4 +1,4 @@
-"""The mean of several moments of one run: a longer average than the run's own, without training again."""
+"""Checkpoint averaging: the mean of the weights of several checkpoints of one run."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     pipes = [StackGANPipeline.from_pretrained(folder, device=device) for folder in checkpoints]
     for folder, pipe in zip(checkpoints, pipes, strict=True):
         if "fitted_prior" in pipe.facts:
-            raise ValueError(f"{folder}: its priors fit its own codes: average first, then use train --fit-prior")
+            raise ValueError(f"{folder}: its priors fit its own codes: average first, then use fit-prior")
         if _networks(pipe) != _networks(pipes[0]):
             raise ValueError(
-                f"{folder}: another network or caption encoder than {checkpoints[0]}; only moments of one run can be "
-                "averaged"
+                f"{folder}: another network or caption encoder than {checkpoints[0]}; "
+                "only moments of one run can be averaged"
             )
     model = pipes[0].model
     states = [pipe.model.state_dict() for pipe in pipes]

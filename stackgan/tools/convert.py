@@ -1,4 +1,4 @@
-"""Weights of StackGAN-v2 as published (``netG_<count>.pth``, ``netD0.pth`` …) into a checkpoint of ours.
+"""Import of the published StackGAN-v2 weights (``netG_<count>.pth``, ``netD0.pth`` …) as a checkpoint.
 
 Every name maps or the import stops, every shape is checked, everything is filled; sizes come from the shapes.
 Files are read as tensors only: a pickle that holds anything else is refused and nothing in it is run.
@@ -337,9 +337,9 @@ def _unzipped(file: Path, kind: str) -> Path | BytesIO:
                 found = [name for name in found if paths[name].name.startswith(kind)]
             if len(found) != 1:
                 several = ", ".join(paths[name].name for name in found)
-                told = f"several: {several}" if found else "none"
+                holds = f"several: {several}" if found else "none"
                 raise ValueError(
-                    f"{file}: a ZIP that should hold one {kind}*.pth holds {told}; unpack the one you want"
+                    f"{file}: a ZIP that should hold one {kind}*.pth holds {holds}; unpack the one you want"
                 )
             return BytesIO(archive.read(found[0]))
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, OSError) as error:

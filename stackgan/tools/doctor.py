@@ -1,4 +1,4 @@
-"""What this machine can do for the program, and what is in its way: one line a fact, with what to do about it."""
+"""What this machine supports and what is missing: one line for each finding, with what to do about it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stackgan.version import __version__
 
 __all__ = ["Finding", "doctor", "examine"]
 
-# Packages that are not needed for everything, what for, and the extra that brings them.
+# Optional packages, what they are for, and the extra that installs them.
 OPTIONAL = {
     "gradio": ("the web demo", "stackgan"),
     "transformers": ("pretrained text encoders", "stackgan"),
@@ -31,7 +31,7 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """``good`` is None for what one can do without; ``advice`` is what to do where it is not good."""
+    """``good`` is None for what is optional; ``advice`` is what to do where it is not good."""
 
     name: str
     found: str
@@ -52,7 +52,7 @@ def doctor(checkpoint: Path) -> int:
 
 
 def examine(checkpoint: Path) -> list[Finding]:
-    """Everything that decides whether and how fast the program runs, needed things first."""
+    """Everything that decides whether and how fast the program runs, required parts first."""
     return [
         *_versions(),
         *_processor(),
@@ -125,8 +125,8 @@ def _checkpoint(folder: Path) -> Finding:
 
 def _compiler() -> Finding:
     found = cpp_compiler()
-    told = found or "none: optim.compile and compiled generators do without"
-    return Finding("C++ compiler", told, bool(found) or None)
+    shown = found or "none: optim.compile and compiled generators do without"
+    return Finding("C++ compiler", shown, bool(found) or None)
 
 
 def _package(module: str, purpose: str, extra: str) -> Finding:

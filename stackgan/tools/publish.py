@@ -1,4 +1,4 @@
-"""A finished checkpoint as one to pass on: half precision, what to paint with, discriminators to train on from."""
+"""A finished checkpoint for distribution: half precision, a recommended truncation, optional discriminators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stackgan.training.warm_start import open_start
 
 __all__ = ["release"]
 
-WRITTEN = ("config.json", "model.safetensors", DISCRIMINATORS, "text")  # anew, whatever stands there
+WRITTEN = ("config.json", "model.safetensors", DISCRIMINATORS, "text")  # replaced, whatever is there
 
 
 def release(
@@ -26,16 +26,16 @@ def release(
     captions: Path | None = None,
     discriminators: Path | None = None,
 ) -> int:
-    """Write ``checkpoint`` to ``out`` for others; returns the size of ``out`` in bytes.
+    """Write ``checkpoint`` to ``out`` for distribution; returns the size of ``out`` in bytes.
 
-    What else stands in ``out`` already, a model card and its pictures, stays; without a card there the checkpoint's
-    own is taken.
+    Other files in ``out``, such as a model card and its images, are kept; without a card there, the checkpoint's own
+    is copied.
 
     Args:
-        half: store weights as float16, which moves no picture by a level of 255 on average.
-        truncation: which the command line and the app are to paint with unless told; None leaves what was there.
+        half: store weights as float16, which changes images by less than one level of 255 on average.
+        truncation: recommended, and so the default of command line and app; None keeps the checkpoint's own.
         captions: a file of example captions (:mod:`stackgan.captions.file`), which the app offers.
-        discriminators: the run whose discriminators to give along, for ``stackgan train --start-from OUT``.
+        discriminators: run whose discriminators to include, for ``stackgan train --start-from OUT``.
 
     Raises:
         FileNotFoundError: no such checkpoint, captions, or run. FileExistsError: ``out`` is no checkpoint.
@@ -50,14 +50,14 @@ def release(
         facts["examples"] = [line.caption for line in read_captions(captions)]
         if not facts["examples"]:
             raise ValueError(f"{captions}: holds no caption: write one a line")
-    players = stored_discriminators(checkpoint)
+    found = stored_discriminators(checkpoint)
     if discriminators is not None:
         run = open_start(discriminators)
         if run.discriminators is None:
             raise ValueError(f"{discriminators}: holds no discriminators; name the run folder, with its state.pt")
         if (run.config.tree, run.config.discriminator) != (published.config.tree, published.config.discriminator):
             raise ValueError(f"{discriminators}: its discriminators are not of the kind that {checkpoint} names")
-        players = dict(run.discriminators)
+        found = dict(run.discriminators)
     encoder = None
     if published.text_folder is not None:
         encoder = load_text_encoder(str(published.text_folder), published.config.text.pooling)
@@ -71,7 +71,7 @@ def release(
         facts=facts,
         card=card.read_text("utf-8") if card.is_file() else "",
         dtype=torch.float16 if half else torch.float32,
-        discriminators=players,
+        discriminators=found,
         keep=[name for name in keep if name not in (*WRITTEN, card.name)],
     )
     return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

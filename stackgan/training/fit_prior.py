@@ -228,7 +228,7 @@ def _old_card(checkpoint: Path) -> str:
 
 def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> str:
     lines = [
-        f"## Fitted priors\n\nFlows of family `{config.latent.family}`, {steps} steps, `stackgan train --fit-prior`; "
+        f"## Fitted priors\n\nFlows of family `{config.latent.family}`, {steps} steps, `stackgan fit-prior`; "
         "nats a dimension on 5 % of the rows held back:\n",
         "| | flow | N(0, I) |\n|---|---|---|",
     ]

@@ -1,6 +1,5 @@
 """The web page from the command line: what it refuses, and how."""
 
-import argparse
 import inspect
 import shutil
 import socket
@@ -11,6 +10,7 @@ import pytest
 import app
 from stackgan.app.server import serve
 from stackgan.cli.app import add_arguments, main, run
+from stackgan.cli.parser import Parser
 from tests.app.browser import free_port
 from tests.tiny import save_tiny_checkpoint
 
@@ -47,14 +47,14 @@ def test_refuses_an_address_that_cannot_be(capsys: pytest.CaptureFixture[str]) -
 
 def test_without_a_checkpoint_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="app.py")
     add_arguments(parser)
     with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: give the folder of a published"):
         run(parser.parse_args([]))
 
 
 def test_help_names_the_defaults_of_the_server() -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="app.py")
     add_arguments(parser)
     defaults = {name: parameter.default for name, parameter in inspect.signature(serve).parameters.items()}
     for name in ("host", "port"):

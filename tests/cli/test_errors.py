@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stackgan.checkpoint import FORMAT
-from stackgan.cli.main import main, parse_seeds
+from stackgan.cli.main import main
+from stackgan.cli.options import parse_seeds
 from stackgan.data.format import Record
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
@@ -195,6 +196,8 @@ def test_size_and_device_of_generate(tmp_path: Path, checkpoint: Path, refused: 
 def test_commands(refused: Refused) -> None:
     assert "the following arguments are required: COMMAND; see --help" in refused()
     assert "invalid choice: 'paint'" in refused("paint")
+    assert "invalid choice: 'genrate' (did you mean 'generate'?); see --help" in refused("genrate", "a bird")
+    assert "invalid choice: 'xyz' (choose from prepare, train, fit-prior, " in refused("xyz")
     assert "invalid choice: 'cubs'" in refused("prepare", "cubs")
     assert "the following arguments are required: file, --out" in refused("batch")
 
@@ -230,7 +233,7 @@ def test_an_output_folder_that_may_not_be_written(
         def denied(*arguments: object, dir: Path, **named: object) -> None:
             raise PermissionError(13, "Permission denied", str(dir))
 
-        monkeypatch.setattr("stackgan.generation.batch.tempfile.TemporaryFile", denied)
+        monkeypatch.setattr("stackgan.generation.writer.tempfile.TemporaryFile", denied)
     given = ("a bird",) if command == "generate" else (captions,)
     line = refused(command, *given, "--checkpoint", checkpoint, "--out", closed)
     said = f"{closed}: cannot write there (Permission denied); name another folder with --out"

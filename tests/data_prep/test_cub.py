@@ -22,10 +22,9 @@ import pytest
 from PIL import Image
 
 from data_prep.cub import prepare_cub
-from data_prep.images import crop_box, to_square
-from data_prep.pickles import read_pickle
 from stackgan.cli.main import main
 from stackgan.data.prepared import PreparedFolder
+from tests.data_prep.test_pickles import Evil
 
 SPECIES = {"train": ["001.Wren", "002.Tern"], "test": ["003.Crow"]}
 NAMES = {split: [f"{s}/Bird_{k:04d}" for s in species for k in (1, 2, 3)] for split, species in SPECIES.items()}
@@ -116,33 +115,6 @@ def test_published_crop(size: int, tmp_path: Path) -> None:
         assert np.array_equal(image, expected)
 
 
-def test_crop_box_is_clipped_and_boxes_outside_are_refused() -> None:
-    assert crop_box((100, 80, 40, 20), 500, 400) == (90, 60, 150, 120)
-    assert crop_box((0, 0, 100, 50), 500, 400) == (0, 0, 125, 100)
-    assert crop_box((400, 300, 100, 100), 500, 400) == (375, 275, 500, 400)
-    for box in ((600, 10, 20, 20), (10, 10, 0, 20), (10, 500, 5, 5), (-90, 0, 10, 10)):
-        with pytest.raises(ValueError, match="empty or outside the photo of 500 x 400"):
-            crop_box(box, 500, 400)
-
-
-def test_fits() -> None:
-    ramp = np.zeros((20, 60, 3), np.uint8)
-    ramp[:, :, 0] = np.arange(60) * 4
-    ramp[:10, :, 1] = 200
-    wide = Image.fromarray(ramp)
-    stretched, cut, padded = (to_square(wide, 40, fit) for fit in ("stretch", "cut", "pad"))
-    assert {array.shape for array in (stretched, cut, padded)} == {(40, 40, 3)}
-    assert stretched[20, 0, 0] < 10 and stretched[20, -1, 0] > 226  # both ends are there, three times as narrow
-    assert 75 < cut[20, 0, 0] < 90 and 150 < cut[20, -1, 0] < 165  # the middle third alone
-    inner = np.asarray(wide.resize((40, 13), Image.Resampling.BILINEAR))
-    assert np.array_equal(padded[13:26], inner)  # the whole photo, undistorted
-    assert (padded[0, :, 1] > 190).all() and (padded[-1, :, 1] < 10).all()  # its upper and lower edge go on
-    tall = to_square(wide.transpose(Image.Transpose.TRANSPOSE), 40, "pad")
-    assert np.array_equal(tall, padded.transpose(1, 0, 2))
-    square = wide.resize((30, 30))
-    assert all(np.array_equal(to_square(square, 40, fit), to_square(square, 40, "cut")) for fit in ("stretch", "pad"))
-
-
 def test_the_real_partial_copy(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = shared / "cub" / "birds"
     assert prepare(src, tmp_path / "out") == 2
@@ -191,11 +163,6 @@ def reed(change: Callable[[Path], object]) -> Callable[[Path], object]:
         change(src / "cvpr2016_cub")
 
     return act
-
-
-class Evil:
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, ("pickle-was-run",)
 
 
 REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -396,67 +363,6 @@ def test_embeddings_that_do_not_fit_are_a_problem(case: str, tmp_path: Path) -> 
     reason = problems(tmp_path / "out")["train/char-CNN-RNN-embeddings.pickle"]
     assert reason.startswith("not carried over: ") and message in reason
     assert PreparedFolder.open(tmp_path / "out").splits["train"].embedding_names() == []
-
-
-# --- pickles -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_plain_pickles_are_read(protocol: int, tmp_path: Path) -> None:
-    value = {
-        "names": ["a", ("b", b"\xff\x00", 2.5, True, -7)],
-        "array": np.arange(6, dtype=np.float32).reshape(2, 3).T,
-        "big endian": np.array([1, 2], dtype=">i8"),
-        "words": np.array(["a", "bcd"]),
-        "scalar": np.int64(3),
-    }
-    (tmp_path / "p").write_bytes(pickle.dumps(value, protocol))
-    read = read_pickle(tmp_path / "p")
-    assert read["names"] == value["names"] and read["scalar"] == 3 and type(read["scalar"]) is int
-    for key in ("array", "big endian", "words"):
-        assert read[key].dtype == value[key].dtype and np.array_equal(read[key], value[key])
-
-
-def test_python_2_pickles_are_latin_1(tmp_path: Path) -> None:
-    (tmp_path / "p").write_bytes(b"(lp0\nS'caf\\xe9'\np1\naI3\na.")
-    assert read_pickle(tmp_path / "p") == ["café", 3]
-
-
-def nested(depth: int) -> list:
-    value: list = []
-    for _ in range(depth):
-        value = [value, value]
-    return value
-
-
-LOOP: list = []
-LOOP.append(LOOP)
-BAD_PICKLES: dict[str, bytes] = {
-    "call": pickle.dumps([Evil()]),
-    "class": pickle.dumps(Path("x")),
-    "builtin": pickle.dumps(range(3)),
-    "set": pickle.dumps({1}),
-    "none": pickle.dumps(None),
-    "objects": pickle.dumps(np.array([None, 1])),
-    "records": pickle.dumps(np.zeros(2, dtype=[("a", "f4")])),
-    "loop": pickle.dumps(LOOP),
-    "deep": pickle.dumps(nested(40)),
-    "bare type": b"cnumpy\ndtype\n.",
-    "attributes of what it is given": b"c_codecs\nencode\n(N}S'__name__'\nS'x'\nstb.",
-    "empty": b"",
-    "text": b"not a pickle",
-    "cut": pickle.dumps(list(range(100)))[:-20],
-}
-
-
-@pytest.mark.parametrize("case", BAD_PICKLES)
-def test_other_pickles_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "p").write_bytes(BAD_PICKLES[case])
-    with pytest.raises(ValueError, match="not a pickle of lists, strings, numbers and arrays") as caught:
-        read_pickle(tmp_path / "p")
-    assert "\n" not in str(caught.value)
-    assert not Path("pickle-was-run").exists()
 
 
 # --- download ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Folders in pieces: any sizes there and back, damage, interruption, and runs that go on elsewhere."""
+"""Split archives: folders of any sizes there and back, damage, interruption."""
 
 import json
 import os
@@ -9,43 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from stackgan.checkpoint import load_state, save_state
-from stackgan.cli.main import main
-from stackgan.config import preset
 from stackgan.io import archive as module
 from stackgan.io.archive import pack, unpack
-from stackgan.training.state import Run
-
-TINY = [
-    "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
-    "loss.contrast=0", "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12",
-    "compact.vocabulary=300", "compact.steps=2", "compact.batch_size=8", "compact.image_size=32",
-    "train.log_steps=2",
-]  # fmt: skip
-
-
-def _fill(folder: Path, sizes: dict[str, int | None], seed: int = 0) -> Path:
-    """Files of so many random bytes; None: an empty folder."""
-    draws = random.Random(seed)
-    folder.mkdir()
-    for name, size in sizes.items():
-        path = folder / name
-        if size is None:
-            path.mkdir(parents=True)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(draws.randbytes(size))
-    return folder
-
-
-def _content(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below, by name."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
+from tests.folders import content_of, fill
 
 
 def _manifest(pieces: Path) -> dict[str, object]:
@@ -67,14 +34,14 @@ FOLDERS: dict[str, dict[str, int | None]] = {
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("limit", [1 << 20, 10_240, 1000, 512])
 def test_there_and_back(tmp_path: Path, name: str, limit: int) -> None:
-    folder = _fill(tmp_path / "folder", FOLDERS[name])
+    folder = fill(tmp_path / "folder", FOLDERS[name])
     packed = pack(folder, tmp_path / "pieces", limit=limit)
     files = sorted((tmp_path / "pieces").glob("piece-*"))
     assert [file.name for file in files] == [f"piece-{i + 1:05d}" for i in range(packed.count)]
     assert all(file.stat().st_size == limit for file in files[:-1]) and 0 < files[-1].stat().st_size <= limit
     assert sum(file.stat().st_size for file in files) == packed.size == _manifest(tmp_path / "pieces")["bytes"]
     assert unpack(tmp_path / "pieces", tmp_path / "back") == sum(size is not None for size in FOLDERS[name].values())
-    assert _content(tmp_path / "back") == _content(folder)
+    assert content_of(tmp_path / "back") == content_of(folder)
     assert {file.name for file in tmp_path.iterdir()} == {"folder", "pieces", "back"}
 
 
@@ -88,18 +55,18 @@ def test_random_folders(tmp_path: Path) -> None:
             f"{draws.randrange(4)}/{i}": draws.choice([0, 1, 511, 512, draws.randrange(20_000)])
             for i in range(draws.randrange(1, 12))
         }
-        folder = _fill(here / "folder", sizes, seed=trial)
+        folder = fill(here / "folder", sizes, seed=trial)
         size = pack(folder, here / "whole", limit=1 << 30).size
         limit = draws.choice([size, size - 1, size + 1, size // 2, size // 2 + 1, draws.randrange(200, size)])
         assert pack(folder, here / "pieces", limit=limit).count == -(-size // limit)
         unpack(here / "pieces", here / "back")
-        assert _content(here / "back") == _content(folder)
+        assert content_of(here / "back") == content_of(folder)
         assert _manifest(here / "pieces")["sha256"] == _manifest(here / "whole")["sha256"]  # whatever the limit
 
 
 def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
     sizes: dict[str, int | None] = {"b/x": 700, "a": 10, "c": 0}
-    one, two = _fill(tmp_path / "one", sizes), tmp_path / "two"
+    one, two = fill(tmp_path / "one", sizes), tmp_path / "two"
     two.mkdir()
     for name in reversed(sizes):  # the same content made in another order, at another time, with other rights
         (two / name).parent.mkdir(exist_ok=True)
@@ -108,7 +75,7 @@ def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
         (two / name).chmod(0o700)
     for folder in (one, two):
         pack(folder, tmp_path / f"{folder.name}-pieces", limit=600)
-    assert _content(tmp_path / "one-pieces") == _content(tmp_path / "two-pieces")
+    assert content_of(tmp_path / "one-pieces") == content_of(tmp_path / "two-pieces")
     joined = b"".join(file.read_bytes() for file in sorted((tmp_path / "one-pieces").glob("piece-*")))
     (tmp_path / "whole.tar").write_bytes(joined)
     with tarfile.open(tmp_path / "whole.tar") as tar:
@@ -132,10 +99,10 @@ def _rewritten(pieces: Path, before: dict[str, int]) -> list[str]:
 
 
 def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> None:
-    folder, pieces = _fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
+    folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     first = pack(folder, pieces, limit=50_000)
     assert (first.count, first.written) == (5, 5)
-    content = _content(pieces)
+    content = content_of(pieces)
     before = _times(pieces)
     assert pack(folder, pieces, limit=50_000).written == 0
     assert _rewritten(pieces, before) == []
@@ -148,11 +115,11 @@ def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> 
     before = _times(pieces)
     assert pack(folder, pieces, limit=50_000).written == 4
     assert _rewritten(pieces, before) == ["manifest.json", *(f"piece-{i:05d}" for i in (1, 2, 3, 4))]
-    assert _content(pieces) == content
+    assert content_of(pieces) == content
 
 
 def test_a_changed_file_changes_its_pieces_alone(tmp_path: Path) -> None:
-    folder, pieces = _fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
+    folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     pack(folder, pieces, limit=50_000)
     with (folder / "images.npy").open("r+b") as file:
         file.seek(120_000)
@@ -161,17 +128,17 @@ def test_a_changed_file_changes_its_pieces_alone(tmp_path: Path) -> None:
     assert pack(folder, pieces, limit=50_000).written == 1
     assert _rewritten(pieces, before) == ["manifest.json", "piece-00003"]
     unpack(pieces, tmp_path / "back")
-    assert _content(tmp_path / "back") == _content(folder)
+    assert content_of(tmp_path / "back") == content_of(folder)
 
 
 def test_pieces_of_an_earlier_larger_packing_go(tmp_path: Path) -> None:
-    large, small = _fill(tmp_path / "large", FOLDERS["large"]), _fill(tmp_path / "small", {"a": 3000}, seed=1)
+    large, small = fill(tmp_path / "large", FOLDERS["large"]), fill(tmp_path / "small", {"a": 3000}, seed=1)
     pieces = tmp_path / "pieces"
     pack(large, pieces, limit=10_000)
     pack(small, pieces, limit=3000)
-    assert sorted(_content(pieces)) == ["manifest.json", "piece-00001", "piece-00002"]
+    assert sorted(content_of(pieces)) == ["manifest.json", "piece-00001", "piece-00002"]
     unpack(pieces, tmp_path / "back")
-    assert _content(tmp_path / "back") == _content(small)
+    assert content_of(tmp_path / "back") == content_of(small)
 
 
 def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
@@ -187,7 +154,7 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
 
 
 def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, pieces = _fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
+    folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     true = module._stream
 
     def interrupted(*arguments: object) -> Iterator[bytes]:
@@ -199,7 +166,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_stream", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(folder, pieces, limit=50_000)
-    assert sorted(_content(pieces)) == ["piece-00001", "piece-00002"]  # whole ones, and no manifest
+    assert sorted(content_of(pieces)) == ["piece-00001", "piece-00002"]  # whole ones, and no manifest
     with pytest.raises(FileNotFoundError, match=r"manifest\.json: missing; `stackgan pack` writes it last"):
         unpack(pieces, tmp_path / "back")
     monkeypatch.undo()
@@ -207,12 +174,12 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     packed = pack(folder, pieces, limit=50_000)
     assert (packed.count, packed.written) == (5, 3)
     unpack(pieces, tmp_path / "back")
-    assert _content(tmp_path / "back") == _content(folder)
+    assert content_of(tmp_path / "back") == content_of(folder)
 
 
 def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of two packings must not pass for one."""
-    one, two = (_fill(tmp_path / f"{seed}", FOLDERS["large"], seed) for seed in (1, 2))
+    one, two = (fill(tmp_path / f"{seed}", FOLDERS["large"], seed) for seed in (1, 2))
     pieces = tmp_path / "pieces"
     pack(one, pieces, limit=50_000)
     true = module._Cutter._end_piece
@@ -225,7 +192,7 @@ def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeyp
     monkeypatch.setattr(module._Cutter, "_end_piece", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(two, pieces, limit=50_000)
-    assert "manifest.json" not in _content(pieces)
+    assert "manifest.json" not in content_of(pieces)
 
 
 # --- pieces that are not right ------------------------------------------------------------------------------
@@ -233,7 +200,7 @@ def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeyp
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    pack(_fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces", limit=50_000)
+    pack(fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces", limit=50_000)
     return tmp_path / "pieces"
 
 
@@ -346,13 +313,13 @@ def test_unpacking_replaces_only_when_told_and_only_what_the_pieces_hold(tmp_pat
     back = tmp_path / "back"
     back.mkdir()
     assert unpack(packed, back) == 2  # an empty folder is nobody's
-    before = _content(back)
+    before = content_of(back)
     (back / "dataset.json").write_text("older")
     with pytest.raises(FileExistsError, match="exists; pass --overwrite"):
         unpack(packed, back)
     assert (back / "dataset.json").read_text() == "older"
     unpack(packed, back, overwrite=True)
-    assert _content(back) == before
+    assert content_of(back) == before
     (back / "state.pt").write_text("hours of work")
     with pytest.raises(FileExistsError, match=r"holds state\.pt, which the pieces do not, so it is left alone"):
         unpack(packed, back, overwrite=True)
@@ -368,25 +335,25 @@ def test_an_interrupted_unpacking_leaves_nothing(
 ) -> None:
     back = tmp_path / "back"
     if overwrite:
-        _fill(back, {"images.npy": 5})
-    before = _content(tmp_path)
+        fill(back, {"images.npy": 5})
+    before = content_of(tmp_path)
     _stop_at(monkeypatch, "extract_entry", 2)
     with pytest.raises(KeyboardInterrupt):
         unpack(packed, back, overwrite=overwrite)
-    assert _content(tmp_path) == before
+    assert content_of(tmp_path) == before
     monkeypatch.undo()
     for left in ("back.partial", "back.partial-old"):  # what a process that is killed would leave
-        _fill(tmp_path / left, {"half": 10})
+        fill(tmp_path / left, {"half": 10})
     unpack(packed, back, overwrite=overwrite)
-    assert _content(back) == _content(tmp_path / "folder")
+    assert content_of(back) == content_of(tmp_path / "folder")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["back", "folder", "pieces"]
 
 
 def test_what_is_packed_and_what_is_not(tmp_path: Path) -> None:
-    folder = _fill(tmp_path / "run", {"state.pt": 10, "checkpoint/model": 20, "checkpoint/text/a": 5, "log.jsonl": 1})
+    folder = fill(tmp_path / "run", {"state.pt": 10, "checkpoint/model": 20, "checkpoint/text/a": 5, "log.jsonl": 1})
     for name in ("state.pt.partial-123", "checkpoint/.config.json.partial-9", "checkpoint/.77.abc.tmp"):
         (folder / name).write_text("unfinished")
-    _fill(folder / "text.partial", {"half": 10})
+    fill(folder / "text.partial", {"half": 10})
     packed = pack(folder, tmp_path / "all")
     assert sorted(packed.left_out) == [
         "checkpoint/.77.abc.tmp", "checkpoint/.config.json.partial-9", "state.pt.partial-123", "text.partial",
@@ -395,7 +362,7 @@ def test_what_is_packed_and_what_is_not(tmp_path: Path) -> None:
     pack(folder, tmp_path / "some", only=["log.jsonl", "checkpoint/"])
     unpack(tmp_path / "some", tmp_path / "back")
     found = ["checkpoint", "checkpoint/model", "checkpoint/text", "checkpoint/text/a", "log.jsonl"]
-    assert sorted(_content(tmp_path / "back")) == found
+    assert sorted(content_of(tmp_path / "back")) == found
     with pytest.raises(
         FileNotFoundError, match=r"has no 'samples' at its top; it has checkpoint, log\.jsonl, state\.pt"
     ):
@@ -404,17 +371,17 @@ def test_what_is_packed_and_what_is_not(tmp_path: Path) -> None:
 
 
 def test_packing_refuses(tmp_path: Path) -> None:
-    folder = _fill(tmp_path / "folder", {"a": 100})
+    folder = fill(tmp_path / "folder", {"a": 100})
     with pytest.raises(FileNotFoundError, match="no such folder to pack"):
         pack(tmp_path / "gone", tmp_path / "pieces")
     with pytest.raises(ValueError, match="lies inside"):
         pack(folder, folder / "pieces")
     with pytest.raises(FileExistsError, match="holds a, which is no piece"):
-        pack(_fill(tmp_path / "other", {"b": 1}), folder)
+        pack(fill(tmp_path / "other", {"b": 1}), folder)
     with pytest.raises(ValueError, match="holds nothing to pack"):
-        pack(_fill(tmp_path / "empty", {}), tmp_path / "pieces")
+        pack(fill(tmp_path / "empty", {}), tmp_path / "pieces")
     with pytest.raises(ValueError, match=r"more than 99,999; raise --limit"):
-        pack(_fill(tmp_path / "long", {"a": 150_000}), tmp_path / "pieces", limit=1)
+        pack(fill(tmp_path / "long", {"a": 150_000}), tmp_path / "pieces", limit=1)
     (folder / "link").symlink_to(folder / "a")
     with pytest.raises(ValueError, match="link: is a link or a device"):
         pack(folder, tmp_path / "pieces")
@@ -422,167 +389,10 @@ def test_packing_refuses(tmp_path: Path) -> None:
 
 
 def test_a_file_that_grows_or_shrinks_while_it_is_packed(tmp_path: Path) -> None:
-    folder = _fill(tmp_path / "folder", {"a": 100})
+    folder = fill(tmp_path / "folder", {"a": 100})
     for size in (99, 101):
         entries = [*module._walk(folder, "a", [])]
         (folder / "a").write_bytes(bytes(size))
         with pytest.raises(ValueError, match="a: changed while it was packed; stop what writes it"):
             list(module._stream(folder, entries))
         (folder / "a").write_bytes(bytes(100))
-
-
-# --- the command line ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    command = ["prepare", "painted", folder, "--count", "24", "--test-count", "8", "--seed", "1", "--workers", "1"]
-    assert main([str(word) for word in command]) == 0
-    return folder
-
-
-def _run(*words: object) -> int:
-    return main([str(word) for word in words])
-
-
-def _training(data: Path, run: Path, images: int, *words: object) -> list[object]:
-    keys = [*TINY, "optim.precision=fp32", f"train.images={images}"]
-    return ["train", "--data", data, "--run", run, "--preset", "quickstart", "--device", "cpu", *words, *keys]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["pack", "gone", "p"], "gone: no such folder to pack"),
-        (["pack", "f", "p", "--limit", "0"], "--limit 0: it is the MiB of a piece, more than 0"),
-        (["pack", "f", "p", "--limit", "nan"], "--limit nan: "),
-        (["pack", "f", "p", "--limit", "1e-9"], "limit 0: a piece holds 1 byte or more"),
-        (["pack", "f", "p", "--only", "b"], "f: has no 'b' at its top; it has a"),
-        (["pack", "f", "p", "--only", ""], "f: has no '' at its top; it has a"),
-        (["unpack", "p", "back"], "p/manifest.json: missing; "),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: it is minutes, more than 0"),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: it is minutes"),
-        (
-            ["train", "--data", "d", "--fit-prior", "--checkpoint", "c", "--out", "o", "--stop-after", "9"],
-            "--stop-after goes with --run",
-        ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_wrong_arguments(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    said: str,
-) -> None:
-    _fill(tmp_path / "f", {"a": 10})
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"stackgan: {said}") and error.count("\n") == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["f"]
-
-
-def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prepare here, train there in as many calls as it takes, paint here."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    assert _run("pack", painted, here / "data", "--limit", 0.2) == 0
-    said = capsys.readouterr().out
-    count = len(list((here / "data").glob("piece-*")))
-    assert count > 2 and said.startswith(f"{count} pieces in {here / 'data'}, ") and f": {count} written" in said
-    shutil.copytree(here / "data", there / "data.pieces")  # the transfer
-    assert _run("unpack", there / "data.pieces", there / "data") == 0
-    assert _content(there / "data") == _content(painted)
-
-    codes = []
-    while (code := _run(*_training(there / "data", there / "run", 12, "--stop-after", 1e-6))) == 3:
-        codes.append(code)
-        assert "time is up: saved at step" in capsys.readouterr().out
-    assert code == 0 and len(codes) == 2  # each call makes one step, and the last of three is the run's end
-    assert _run("pack", there / "run", there / "back", "--only", "checkpoint", "--limit", 0.05) == 0
-    assert all(file.stat().st_size <= 0.05 * 2**20 for file in (there / "back").glob("piece-*"))
-    assert _run("unpack", there / "back", here / "run") == 0
-    command = ["--checkpoint", here / "run" / "checkpoint", "--seeds", "0", "--device", "cpu", "--out", here / "out"]
-    assert _run("generate", "a red bird", *command) == 0
-    assert len(list((here / "out").glob("*.png"))) == 1
-
-
-AUGMENT = "augment.policy=translation"  # draws from torch's generator, whose state a call hands to the next
-
-
-@pytest.fixture(scope="module")
-def whole(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps in one go."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert _run(*_training(painted, run, 16), AUGMENT) == 0
-    return run
-
-
-def test_a_run_goes_on_elsewhere_to_the_same_bits(painted: Path, whole: Path, tmp_path: Path) -> None:
-    home, away = tmp_path / "home", tmp_path / "away"
-    assert _run(*_training(painted, home / "run", 8), AUGMENT) == 0
-    assert _run("pack", home / "run", tmp_path / "pieces", "--limit", 0.1) == 0
-    assert _run("unpack", tmp_path / "pieces", away / "run") == 0
-    assert _content(away / "run") == _content(home / "run")
-    assert _run("pack", painted, tmp_path / "data.pieces") == 0
-    assert _run("unpack", tmp_path / "data.pieces", away / "data") == 0
-    shutil.rmtree(home)
-    assert _run(*_training(away / "data", away / "run", 16), AUGMENT) == 0
-    _check_equal(away / "run", whole)
-
-
-def test_a_run_cut_into_calls_equals_one_that_ran_through(painted: Path, whole: Path, tmp_path: Path) -> None:
-    calls = [_training(painted, tmp_path / "cut", 16, "--stop-after", minutes) for minutes in (1e-6, 1e-6, 60)]
-    assert [_run(*words, AUGMENT) for words in calls] == [3, 3, 0]
-    _check_equal(tmp_path / "cut", whole)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_goes_on_with_its_own_noise(tmp_path: Path) -> None:
-    run = Run.start(preset("quickstart", [*TINY, "text.dim=12"]), torch.device("cuda"))
-    torch.randn(3, device="cuda")
-    save_state(tmp_path / "state.pt", run.state())
-    noise = torch.randn(5, device="cuda")
-    run.restore(load_state(tmp_path / "state.pt"), tmp_path / "state.pt")
-    assert torch.equal(torch.randn(5, device="cuda"), noise)
-
-
-def _check_equal(one: Path, two: Path) -> None:
-    states = [load_state(run / "state.pt") for run in (one, two)]
-    assert states[0]["progress"]["step"] == states[1]["progress"]["step"] == 4
-    for part in ("model", "average", "discriminators"):
-        for name, tensor in states[0][part].items():
-            assert torch.equal(tensor, states[1][part][name]), f"{part}.{name}"
-    assert torch.equal(states[0]["rng"], states[1]["rng"])
-    weights = [(run / "checkpoint" / "model.safetensors").read_bytes() for run in (one, two)]
-    assert weights[0] == weights[1]
-
-
-def test_evaluations_come_at_their_minutes_whatever_the_calls(
-    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Steps of 30 s and an evaluation every minute, in one call and in calls of one step."""
-
-    class Clock:
-        def __init__(self) -> None:
-            self.now = 0.0
-
-        def perf_counter(self) -> float:
-            self.now += 30
-            return self.now
-
-        monotonic = perf_counter
-
-    monkeypatch.setattr("stackgan.training.outputs.quick_figures", lambda *_: {"pyramid_distance": 1.0})
-    found = []
-    for minutes in (1e9, 1e-6):
-        run = tmp_path / f"{minutes}"
-        monkeypatch.setattr("stackgan.training.loop.time", Clock())
-        words = _training(painted, run, 16, "--stop-after", minutes)
-        while _run(*words, "eval.every=1", "train.log_steps=1000") == 3:
-            pass
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        found.append([line["step"] for line in lines if "eval/pyramid_distance" in line])
-    assert found[0] == found[1] == [2, 4]

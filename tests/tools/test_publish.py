@@ -68,7 +68,7 @@ def test_others_train_on_from_it(
     """The discriminators come along, through a fitted prior too, and a new run begins with them."""
     out, fitted, further = tmp_path / "released", tmp_path / "fitted", tmp_path / "further"
     assert main(["publish", str(finished_run / "checkpoint"), str(out), "--discriminators", str(finished_run)]) == 0
-    fit = ["train", "--fit-prior", "--checkpoint", str(out), "--data", str(few_birds), "--out", str(fitted)]
+    fit = ["fit-prior", "--checkpoint", str(out), "--data", str(few_birds), "--out", str(fitted)]
     assert main([*fit, "--steps", "2"]) == 0
     capsys.readouterr()
     still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8", "latent.c=gaussian"]

@@ -1,0 +1,37 @@
+"""``stackgan batch``: images for every line of a captions file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from stackgan.cli import options
+from stackgan.cli.parser import show_defaults
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    show_defaults(parser, "stackgan.generation.batch:batch")
+    parser.add_argument("file", type=Path, help="captions.txt (one a line), .jsonl or .csv (caption, seed, count)")
+    options.add_checkpoint(parser)
+    options.add_out(parser, "folder for the PNGs and manifest.jsonl", required=True)
+    parser.add_argument("--count", type=int, metavar="N", help="images for each caption")
+    options.add_seed(parser, "determines the seeds of all images")
+    options.add_truncation(parser)
+    options.add_size(parser)
+    options.add_batch_size(parser)
+    options.add_precision(parser)
+    options.add_device(parser)
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        dest="compiled",
+        help="torch.compile the generator: worth it for thousands of images on a GPU, not on a CPU",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from stackgan.generation.batch import batch
+
+    return batch(**vars(args))

@@ -1,0 +1,34 @@
+"""``stackgan generate``: images for captions given on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from stackgan.cli import options
+from stackgan.cli.parser import show_defaults
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    show_defaults(parser, "stackgan.generation.generate:generate")
+    parser.add_argument(
+        "captions", nargs="*", default=[], metavar="CAPTION", help="none for a checkpoint trained without text"
+    )
+    options.add_checkpoint(parser)
+    options.add_out(parser, "folder for the PNGs")
+    options.add_seeds(parser, "one image of each caption for each seed, such as 0-7 or 1,5,9")
+    options.add_truncation(parser)
+    options.add_size(parser)
+    options.add_batch_size(parser)
+    options.add_precision(parser)
+    options.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    given = options.with_seeds(args)
+    from stackgan.generation.generate import generate
+
+    files = generate(**given)
+    print(f"{len(files)} pictures in {files[0].parent}")
+    return 0

@@ -1,0 +1,117 @@
+"""Options that several commands share, each defined once.
+
+The defaults are those of the called functions (:mod:`stackgan.cli.parser`). The one exception is ``--checkpoint``:
+the bundled checkpoints belong to the repository, not to the package, so no function of the package names them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "PHOTO_CHECKPOINT",
+    "add_batch_size",
+    "add_checkpoint",
+    "add_data",
+    "add_device",
+    "add_features",
+    "add_out",
+    "add_overrides",
+    "add_precision",
+    "add_seed",
+    "add_seeds",
+    "add_size",
+    "add_truncation",
+    "parse_seeds",
+    "with_seeds",
+]
+
+DEFAULT_CHECKPOINT = "checkpoints/birds-64"
+PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which reads photos
+MAX_SEEDS = 1_000_000
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
+    """``--checkpoint``; required where there is no default."""
+    if default is None:
+        parser.add_argument("--checkpoint", required=True, type=Path, help="published checkpoint")
+    else:
+        named = "published checkpoint (default: %(default)s)"
+        parser.add_argument("--checkpoint", type=Path, default=Path(default), help=named)
+
+
+def add_data(parser: argparse.ArgumentParser, meaning: str = "prepared folder", required: bool = True) -> None:
+    parser.add_argument("--data", required=required, type=Path, metavar="DATA", help=meaning)
+
+
+def add_out(parser: argparse.ArgumentParser, meaning: str, required: bool = False) -> None:
+    parser.add_argument("--out", required=required, type=Path, metavar="OUT", help=meaning)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where available)")
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    meaning = "fp32, or bf16: faster where the processor supports it, off by half a level of 255"
+    parser.add_argument("--precision", help=meaning)
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images generated at a time")
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    meaning = "resolution of the stage to save, in pixels (default: the finest)"
+    parser.add_argument("--size", type=int, metavar="PIXELS", help=meaning)
+
+
+def add_truncation(parser: argparse.ArgumentParser, meaning: str = "") -> None:
+    usual = "noise scale from 0 (the mean) to 2; smaller is less varied (default: the checkpoint's own, else 1)"
+    parser.add_argument("--truncation", type=float, metavar="SCALE", help=meaning or usual)
+
+
+def add_features(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--features", type=Path, metavar="FOLDER", help=meaning)
+
+
+def add_overrides(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("overrides", nargs="*", default=[], metavar="section.key=value", help=meaning)
+
+
+def add_seed(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--seed", type=int, metavar="SEED", help=meaning)
+
+
+def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--seeds", metavar="SEEDS", help=meaning)
+
+
+def with_seeds(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that were given, ``seeds`` as numbers."""
+    given = dict(vars(args))
+    return given | {"seeds": parse_seeds(given["seeds"])} if "seeds" in given else given
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-7`` or ``1,5,9`` or both, in order.
+
+    >>> parse_seeds("0-2,7")
+    [0, 1, 2, 7]
+    >>> parse_seeds("-1")
+    Traceback (most recent call last):
+    ...
+    ValueError: --seeds '-1': seeds are whole numbers from 0, such as 0-7 or 1,5,9
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ValueError(f"--seeds {text!r}: seeds are whole numbers from 0, such as 0-7 or 1,5,9")
+        if int(last or first) - int(first) >= MAX_SEEDS:
+            raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds in one go")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds

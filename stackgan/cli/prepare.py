@@ -1,0 +1,99 @@
+"""``stackgan prepare KIND``: make a prepared folder; the report at the end."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+from data_prep import KINDS
+from stackgan.cli.parser import show_defaults
+from stackgan.data.prepared import PreparedFolder
+
+__all__ = ["add_arguments", "report", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the kinds of preparation, each with the arguments of its own module."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for name, (function, summary) in KINDS.items():
+        kind = kinds.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        show_defaults(kind, function)
+        import_module(function.partition(":")[0]).add_arguments(kind)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare and print the report; returns 0, or 1 where inputs could not be used and are listed.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: nothing was prepared, one line says why.
+    """
+    given = dict(vars(args))
+    module, _, function = KINDS[given.pop("kind")][0].partition(":")
+    with _terminable():
+        getattr(import_module(module), function)(**given)
+    folder = PreparedFolder.open(args.out)
+    print("\n".join(report(folder)))
+    return 1 if folder.meta["problems"] else 0
+
+
+def report(folder: PreparedFolder) -> list[str]:
+    """What a preparation found and made, every problem by name, and what to run next, as lines."""
+    meta: dict[str, Any] = folder.meta
+    source = meta["source"]
+    lines = [f"{folder.path}: {folder.kind}, {folder.size} px, stored at {folder.load_side} x {folder.load_side}"]
+    if "photos_listed" in source:
+        lines.append(f"photos found: {source['photos_found']:,} of {source['photos_listed']:,}")
+    elif "photos_found" in source:
+        lines.append(f"photos found: {source['photos_found']:,}")
+    for name in dict.fromkeys(("train", "test", *meta["splits"])):
+        facts = meta["splits"].get(name)
+        if facts is None:
+            lines.append(f"{name}: no photos")
+            continue
+        line = f"{name}: {facts['images']:,} photos, {facts['captions']:,} captions"
+        line += f", {facts['species']:,} species" if facts["species"] else ""
+        line += "".join(f", embeddings {embeddings}" for embeddings in facts["embeddings"])
+        lines.append(line)
+    if source.get("not_square"):
+        lines.append(f"not square: {source['not_square']:,} photos, made so by --fit {source['fit']}")
+    if source.get("enlarged"):
+        lines.append(f"enlarged: {source['enlarged']:,} photos, smaller than {folder.load_side} px")
+    lines.append(f"problems: {len(meta['problems']):,}")
+    lines += [f"  {problem['path']}: {problem['reason']}" for problem in meta["problems"]]
+    lines.append(f"next: {_next_command(folder)}")
+    return lines
+
+
+def _next_command(folder: PreparedFolder) -> str:
+    preset = "quickstart" if folder.kind == "painted" else "modern"
+    words = ["stackgan", "train", "--data", str(folder.path), "--run", "RUN", "--preset", preset]
+    stages = (folder.size // 64).bit_length()
+    if stages > 1:
+        words.append(f"tree.stages={stages}")
+    if not any(split.captions for split in folder.splits.values()):
+        words.append("text.encoder=none")
+    return shlex.join(words)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within: SIGTERM ends the program as an exception does, so that the unfinished folder is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,90 @@
+"""Images for captions given on the command line: every caption with every seed."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stackgan.generation.writer import Chunk, chunked, image_facts, make_folder, slug, write_chunks
+from stackgan.pipeline import StackGANPipeline, check_sampling
+
+__all__ = ["generate", "print_warnings"]
+
+
+def generate(
+    captions: Sequence[str] = (),
+    *,
+    checkpoint: Path,
+    out: Path = Path("out"),
+    seeds: Sequence[int] = range(8),
+    truncation: float | None = None,
+    size: int | None = None,
+    batch_size: int = 16,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> list[Path]:
+    """Generate every caption with every seed into ``out``; returns the files, ``<caption>_seed-<seed>.png``.
+
+    Args:
+        captions: empty for a checkpoint that was trained without text.
+        seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
+        truncation: the same; None for the one that the checkpoint recommends.
+        size: side of the stage to save in pixels; None for the finest.
+
+    Raises:
+        ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
+    """
+    check_sampling(seeds, truncation, batch_size=batch_size)
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
+    scale = pipe.truncation if truncation is None else truncation
+    side = pipe.sizes[pipe.stages_of(size)[-1]]
+    texts = list(dict.fromkeys(caption.strip() for caption in captions))
+    embeddings = None
+    if pipe.conditional:
+        if not texts:
+            raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
+        embeddings = pipe.encode(texts)  # no text encoder, empty caption: raised before a folder is made
+        print_warnings(pipe, texts)
+    elif texts:
+        raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
+    make_folder(out)
+    jobs = [(row, seed) for row in range(max(1, len(texts))) for seed in dict.fromkeys(seeds)]
+    files: list[Path] = []
+
+    def chunks() -> Iterator[Chunk[tuple[int, int]]]:
+        for chunk in chunked(jobs, batch_size):
+            todo = []
+            for place, (row, seed) in enumerate(chunk):
+                text = texts[row] if texts else ""
+                files.append(out / _name_of(text, seed))
+                todo.append((place, files[-1], image_facts(pipe, text, seed, scale)))
+            e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
+            yield Chunk(chunk, e, [seed for _, seed in chunk], todo)
+
+    with (
+        tqdm(total=len(jobs), unit="img", dynamic_ncols=True, leave=False) as bar,
+        closing(write_chunks(pipe, chunks(), scale, side)) as written,
+    ):
+        for chunk in written:
+            bar.update(len(chunk.images))
+    return files
+
+
+def _name_of(caption: str, seed: int) -> str:
+    """A name that no other caption shares: a hash is added where the words alone do not determine the caption."""
+    words = slug(caption)
+    if words.replace("-", " ") != caption:
+        words = "-".join(filter(None, (words, hashlib.sha256(caption.encode()).hexdigest()[:8])))
+    return f"{words}_seed-{seed}.png" if words else f"seed-{seed}.png"
+
+
+def print_warnings(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
+    """Print unknown words and captions that were cut off, a line each, to stderr."""
+    if pipe.text_encoder is not None:
+        for notice in pipe.text_encoder.notices(captions):
+            print(f'"{captions[notice.index]}": {notice.message}', file=sys.stderr)

@@ -1,0 +1,44 @@
+"""Interpolation between two captions or two seeds, as a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stackgan.generation.generate import print_warnings
+from stackgan.generation.writer import make_folder, write_png
+from stackgan.images.video import save_film, strip
+from stackgan.pipeline import StackGANPipeline
+
+__all__ = ["interpolate"]
+
+
+def interpolate(
+    captions: tuple[str, str],
+    seeds: tuple[int, int] = (0, 0),
+    *,
+    checkpoint: Path,
+    out: Path = Path("walk.gif"),
+    frames: int = 24,
+    truncation: float | None = None,
+    device: str | None = None,
+) -> list[Path]:
+    """Write a video (``out``, .gif or .mp4) from one caption and seed to another, and its frames in a row (.png).
+
+    Args:
+        frames: from the first to the last, both ends included.
+        truncation: None for the one that the checkpoint recommends.
+
+    Raises:
+        ValueError: another file extension, fewer than 2 frames, an empty caption.
+    """
+    if out.suffix.lower() not in (".gif", ".mp4"):
+        raise ValueError(f"--out {out}: a walk is written as a .gif or an .mp4")
+    pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
+    truncation = pipe.truncation if truncation is None else truncation
+    images = pipe.walk(captions, seeds, frames=frames, truncation=truncation).images
+    print_warnings(pipe, captions)
+    make_folder(out.parent)
+    save_film(images, out)
+    facts = {"caption": " → ".join(captions), "seeds": f"{seeds[0]}, {seeds[1]}", "checkpoint": pipe.fingerprint}
+    write_png(out.with_suffix(".png"), strip(images), facts)
+    return [out, out.with_suffix(".png")]

@@ -1,0 +1,106 @@
+"""Captions files: text, JSON lines and CSV, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from stackgan.captions.file import Line, read_captions
+from stackgan.cli.main import main
+
+
+def test_plain_text_keeps_line_numbers_and_any_script(tmp_path: Path) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_bytes("\ufeffa red bird\r\n\r\n  птица \n\n鳥\u2028x\r last".encode())
+    blank: list[int] = []
+    lines = list(read_captions(file, blank.append))
+    assert lines == [Line(1, "a red bird"), Line(3, "птица"), Line(5, "鳥\u2028x"), Line(6, "last")]
+    assert blank == [2, 4]
+
+
+def test_a_csv_may_have_its_columns_in_any_order(tmp_path: Path) -> None:
+    file = tmp_path / "captions.CSV"
+    file.write_text(' count , caption\n\n2,"a ""red"" bird"\n,\n', "utf-8")
+    assert list(read_captions(file)) == [Line(3, 'a "red" bird', None, 2)]
+
+
+WRONG: dict[str, tuple[str, bytes, str]] = {
+    "latin1": (
+        "a.txt",
+        b"a bird\n\xe9t\xe9\n",
+        "a.txt:2: not UTF-8 text (byte 0xe9); save the file as UTF-8",
+    ),
+    "utf16": ("a.txt", "a bird".encode("utf-16"), "a.txt:1: not UTF-8 text"),
+    "zeros": ("a.txt", b"a bird\n\n\0\0\0", "a.txt:3: not a text file"),
+    "picture": ("a.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.txt:1: not UTF-8 text"),
+    "escape": ("a.txt", b"a \x1b[31mred bird", "a.txt:1: the caption holds the control character U+001B"),
+    "long": ("a.txt", b"a bird\n" + b"x" * 20_001, "a.txt:2: longer than 20000 characters"),
+    "empty": ("a.txt", b"", "a.txt: holds no caption"),
+    "blank": ("a.txt", b"\n  \n\t\n", "a.txt: holds no caption"),
+    "kind": ("a.pdf", b"a bird", "a.pdf: a captions file ends in .txt, .jsonl, .csv, not in .pdf"),
+    "no kind": (
+        "captions",
+        b"a bird",
+        "captions: a captions file ends in .txt, .jsonl, .csv, not in nothing",
+    ),
+    "json": ("a.jsonl", b'{"caption": "a bird"}\n{"caption": \n', "a.jsonl:2: not JSON"),
+    "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not JSON"),
+    "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a JSON list"),
+    "key": (
+        "a.jsonl",
+        b'{"caption": "a", "sede": 3}',
+        "a.jsonl:1: unknown column 'sede'; known are caption, ",
+    ),
+    "no caption": ("a.jsonl", b'{"text": "a"}', "a.jsonl:1: there is no caption among text"),
+    "no string": ("a.jsonl", b'{"caption": ["a"]}', "a.jsonl:1: caption is ['a']: it must be a string"),
+    "null": ("a.jsonl", b'{"caption": null}', "a.jsonl:1: caption is None: it must be a string"),
+    "no words": ("a.jsonl", b'\n{"caption": " "}', "a.jsonl:2: the caption is empty"),
+    "two lines": ("a.jsonl", b'{"caption": "a\\nb"}', "a.jsonl:1: the caption holds a line break"),
+    "surrogate": ("a.jsonl", b'{"caption": "a \\ud800"}', "the caption holds the control character U+D800"),
+    "text seed": ("a.jsonl", b'{"caption": "a", "seed": "7"}', "a.jsonl:1: seed is '7': it must be a whole"),
+    "true seed": (
+        "a.jsonl",
+        b'{"caption": "a", "seed": true}',
+        "a.jsonl:1: seed is True: it must be a whole",
+    ),
+    "half seed": ("a.jsonl", b'{"caption": "a", "seed": 1.5}', "a.jsonl:1: seed is 1.5: it must be a whole"),
+    "negative": ("a.jsonl", b'{"caption": "a", "seed": -1}', "a.jsonl:1: seed -1 is out of range"),
+    "huge": (
+        "a.jsonl",
+        b'{"caption": "a", "seed": 9223372036854775808}',
+        "a.jsonl:1: seed 9223372036854775808",
+    ),
+    "overflow": ("a.jsonl", b'{"caption": "a", "seed": 9223372036854775807, "count": 2}', "is too large"),
+    "count 0": ("a.jsonl", b'{"caption": "a", "count": 0}', "a.jsonl:1: count 0 is too small"),
+    "header": ("a.csv", b"a red bird\na blue bird\n", "a.csv:1: there is no caption among a red bird"),
+    "column": ("a.csv", b"caption,colour\na,b\n", "a.csv:1: unknown column 'colour'"),
+    "twice": ("a.csv", b"caption,caption\na,b\n", "a.csv:1: column 'caption' is there twice"),
+    "cells": ("a.csv", b"caption,seed\na bird, red,3\n", "a.csv:2: has 3 cells, the header has 2; quote"),
+    "csv seed": ("a.csv", b"caption,seed\na bird,\na bird,x\n", "a.csv:3: seed is 'x': it must be a whole"),
+    "csv negative": ("a.csv", b"caption,seed\na bird,-4\n", "a.csv:2: seed -4 is out of range"),
+    "csv count": ("a.csv", b"caption,count\na bird,0\n", "a.csv:2: count 0 is too small"),
+    "csv empty": ("a.csv", b"caption,seed\n,4\n", "a.csv:2: the caption is empty"),
+    "csv quote": ("a.csv", b'caption\n"a bird\n', "a.csv:2: not CSV"),
+    "only a header": ("a.csv", b"caption,seed\n", "a.csv: holds no caption"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_captions_files_are_told_with_their_line(
+    tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, content, said = WRONG[case]
+    (tmp_path / name).write_bytes(content)
+    assert main(["batch", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_long_file_is_read_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "captions.txt"
+    file.write_text("a red bird\n" * 1000 + "\0", "utf-8")
+    lines = read_captions(file)
+    assert [next(lines).number for _ in range(1000)] == list(range(1, 1001))
+    with pytest.raises(ValueError, match=r"captions\.txt:1001"):
+        next(lines)
