@@ -39,9 +39,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None, *, checkpoint: Path) -> int:
+def main(arguments: Sequence[str] | None = None, *, checkpoint: Path | None = None) -> int:
     """The program app.py, with a default checkpoint; returns the exit code, 2 for what cannot work."""
     from stackgan.cli.main import run_command
 
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command("app", ["--checkpoint", str(checkpoint), *words], prog="app.py")
+    default = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
+    return run_command("app", [*default, *words], prog="app.py")

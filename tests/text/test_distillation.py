@@ -62,7 +62,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 @pytest.fixture(scope="module")
 def encoder(split: PreparedSplit, teacher_folder: Path) -> CompactEncoder:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stackgan.text.contrastive.SENTENCES", 200)
+        patch.setattr("stackgan.text.distillation.SENTENCES", 200)
         return train_compact_encoder(split, replace(TAUGHT, teacher=str(teacher_folder)), seed=0, progress=False)
 
 

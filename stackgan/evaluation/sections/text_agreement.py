@@ -22,6 +22,7 @@ from stackgan.data.prepared import PreparedSplit
 from stackgan.evaluation.context import Context
 from stackgan.evaluation.findings import Findings, NotMeasured, Table, percent
 from stackgan.evaluation.image_text_scorers import ClipScorer, ImageTextScorer
+from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops
 
 __all__ = ["check", "distractors", "r_precision", "section", "text_agreement_figures"]
@@ -241,7 +242,7 @@ def _image_vectors(scorers: Mapping[str, ImageTextScorer], chunks: Iterable[Tens
 
 def _photos(split: PreparedSplit, rows: NDArray[np.int64]) -> Iterator[Tensor]:
     """The centre crops of photos, as in training, some at a time."""
-    side = split.images.shape[1] * 64 // 76
+    side = crop_size(split.images.shape[1])
     for start in range(0, len(rows), BATCH):
         yield centre_crops(split.images[rows[start : start + BATCH]], side)
 
