@@ -17,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from stackgan.checkpoint import Published, load_published, publish
 from stackgan.config import MAX_SEED, Config
+from stackgan.images.pixels import to_pil, to_tensor
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
 from stackgan.model import StackGAN
@@ -40,8 +40,6 @@ __all__ = [
     "chosen_device",
     "default_device",
     "slerp",
-    "to_pil",
-    "to_tensor",
 ]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -110,24 +108,6 @@ def check_sampling(
         raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is too small: it must be 1 or more")
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [−1, 1] -> PIL images."""
-    levels = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return [Image.fromarray(np.ascontiguousarray(a)) for a in levels.permute(0, 2, 3, 1).cpu().numpy()]
-
-
-def to_tensor(image: Image.Image, side: int) -> Tensor:
-    """A photo as the model saw photos in training: (3, side, side) in [−1, 1].
-
-    Turned as its EXIF says; the largest square of its middle, scaled to 76/64 of ``side``; of that the middle.
-    """
-    load = side * 76 // 64
-    square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (load, load), Image.Resampling.LANCZOS)
-    edge = (load - side) // 2
-    pixels = np.asarray(square.crop((edge, edge, edge + side, edge + side)))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:

@@ -1,27 +1,25 @@
 """Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random.
 
-Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and
-:func:`to_stages` turns a whole batch into floats and means at once. The next batch is made while a step runs.
+Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and a whole batch
+is turned into floats and means there (:func:`stackgan.images.pixels.to_stages`). The next batch is made while a step
+runs.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.captions.augmentation import content_words
 from stackgan.captions.near_captions import bags_of_words, nearest_others
-from stackgan.config import BASE_SIZE
 from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["Batch", "Reworded", "Sampler", "centre_crops", "to_stages"]
+__all__ = ["Batch", "Reworded", "Sampler"]
 
 
 @dataclass(frozen=True)
@@ -206,20 +204,3 @@ def _send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def _rows(embeddings: NDArray[np.float32], places: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.asarray(embeddings[places], dtype=np.float32))
-
-
-def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
-    """The middles of stored pictures (N, L, L, 3) uint8 -> (N, 3, side, side) in [−1, 1]."""
-    edge = (images.shape[1] - side) // 2
-    pixels = np.array(images[:, edge : edge + side, edge : edge + side])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    """uint8 (B, S, S, 3) -> floats (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
-    finest = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    stages = {finest.shape[2]: finest}
-    while (side := min(stages)) > min(sizes):
-        # Half way between two pixels, bilinear is their mean; four times as fast as avg_pool2d on channels-last maps.
-        stages[side // 2] = F.interpolate(stages[side], scale_factor=0.5, mode="bilinear")
-    return [stages[size] for size in sizes]

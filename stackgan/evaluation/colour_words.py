@@ -37,7 +37,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.images.grid import caption_sheet
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.images.pixels import to_pil
+from stackgan.pipeline import StackGANPipeline
 
 if TYPE_CHECKING:
     from PIL import Image

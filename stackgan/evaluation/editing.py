@@ -13,10 +13,10 @@ from torch import Tensor
 
 from data_prep.painted import COLOURS, caption_colours, painting_of, recoloured
 from stackgan.data.prepared import PreparedSplit
-from stackgan.data.sampler import centre_crops
 from stackgan.evaluation.attribute_classifier import PARTS, SIDE, PaintedReader, true_reading
 from stackgan.images.grid import caption_sheet
-from stackgan.pipeline import StackGANPipeline, to_pil, to_tensor
+from stackgan.images.pixels import centre_crops, to_pil, to_tensor
+from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["Editing", "Recolouring", "edit_sheet", "editing", "recolourings"]
 

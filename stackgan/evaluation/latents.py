@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.data.prepared import PreparedSplit
-from stackgan.data.sampler import centre_crops
+from stackgan.images.pixels import centre_crops
 from stackgan.latent.posterior import ACTIVE, kl_to_prior
 from stackgan.pipeline import StackGANPipeline
 

@@ -33,9 +33,9 @@ from tqdm import tqdm
 
 from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import centre_crops
+from stackgan.images.pixels import centre_crops, to_pil
 from stackgan.io.files import replace_folder
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.contrastive import train_compact_encoder

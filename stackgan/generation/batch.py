@@ -35,9 +35,10 @@ from tqdm import tqdm
 
 from stackgan.captions.file import Line, Survey, read_captions, survey
 from stackgan.images.grid import caption_sheet
+from stackgan.images.pixels import to_pil
 from stackgan.images.png import PNG_END, png_bytes
 from stackgan.io.files import write_atomic
-from stackgan.pipeline import StackGANPipeline, check_sampling, to_pil
+from stackgan.pipeline import StackGANPipeline, check_sampling
 from stackgan.version import __version__
 
 __all__ = ["batch", "generate", "make_folder", "picture_seed", "say_notices", "slug", "write_png"]

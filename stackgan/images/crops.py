@@ -1,6 +1,8 @@
-"""Sides of stored and cropped images, without torch."""
+"""Sides of stored images, and centre crops; without torch, so that data preparation can use them."""
 
-__all__ = ["load_side"]
+from typing import Any
+
+__all__ = ["load_side", "middle"]
 
 
 def load_side(size: int) -> int:
@@ -14,3 +16,14 @@ def load_side(size: int) -> int:
     if size < 1:
         raise ValueError(f"size: {size} is not a positive number of pixels")
     return size * 76 // 64
+
+
+def middle(images: Any, side: int) -> Any:
+    """The centre crops (N, side, side, …) of square images (N, L, L, …), an array of any kind.
+
+    >>> import numpy as np
+    >>> middle(np.arange(9).reshape(1, 3, 3), 1).tolist()
+    [[[4]]]
+    """
+    edge = (images.shape[1] - side) // 2
+    return images[:, edge : edge + side, edge : edge + side]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.images.pixels import from_levels
 from stackgan.text.base import (
     Notice,
     TextEncoder,
@@ -359,7 +360,7 @@ class CompactEncoder(TextEncoder):
         """
         values = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
         if values.dtype == torch.uint8:
-            values = values.permute(0, 3, 1, 2).to(self.device, torch.float32) / 127.5 - 1
+            values = from_levels(values.to(self.device).permute(0, 3, 1, 2))
         if values.ndim != 4 or values.shape[1] != 3:
             raise ValueError(f"images of shape {tuple(images.shape)}: give (B, h, w, 3) uint8 or (B, 3, h, w) float")
         return self.image_tower(values)

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from stackgan.captions.hard_negatives import swapped_captions
 from stackgan.captions.near_captions import bags_of_words, nearest_others
 from stackgan.images.crops import load_side
+from stackgan.images.pixels import from_levels
 from stackgan.networks.schedules import warm_cosine
 from stackgan.text.base import mean_state
 from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
@@ -262,7 +263,7 @@ def _train(
     with tqdm(total=settings.steps, desc="caption encoder", disable=not progress) as bar:
         for step in range(settings.steps):
             images, ids, mask, same, has = (tensor.to(device) for tensor in batches.draw())
-            pictures = (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+            pictures = from_levels(images).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 vectors = towers.image(pictures)
             one, two, swapped = towers.norm(towers.read(ids, mask, 1 if targets is None else LENGTH_PARTS)).chunk(3)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from stackgan.checkpoint import publish, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.images.pixels import from_arrays
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
@@ -126,7 +127,7 @@ def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None
             y, x = draws.integers(split.images.shape[1] - side + 1, size=2)
             pictures = np.asarray(split.images[rows, y : y + side, x : x + side])
             pictures = pictures[:, :, ::-1] if draws.random() < 0.5 else pictures
-            shown = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+            shown = from_arrays(pictures).to(device)
             c = model.no_code(len(rows))
             if embeddings is not None:
                 captions = draws.integers(split.offsets[rows], split.offsets[rows + 1])

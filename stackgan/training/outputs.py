@@ -18,12 +18,12 @@ from stackgan.checkpoint import publish
 from stackgan.config import Config
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
-from stackgan.data.sampler import centre_crops
 from stackgan.evaluation.features import load_features
 from stackgan.evaluation.quick import quick_figures
 from stackgan.images.grid import caption_sheet
+from stackgan.images.pixels import centre_crops, to_pil
 from stackgan.model import StackGAN
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.load import stored_embeddings
 from stackgan.training.diagnostics import Health

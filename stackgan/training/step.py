@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.config import BASE_SIZE
-from stackgan.data.sampler import Batch, to_stages
+from stackgan.data.sampler import Batch
+from stackgan.images.pixels import to_stages
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import ACTIVE, Style, infer_style
 from stackgan.networks.discriminator import Discriminator

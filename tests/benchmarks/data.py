@@ -108,7 +108,8 @@ def make_published(files: list[Boxed], size: int, stages: bool) -> Callable[[], 
 
 def make_ours(folder: Path, size: int, stages: bool) -> Callable[[], object]:
     """The sampler, and on demand the floats that the training step makes of its batches."""
-    from stackgan.data.sampler import Sampler, to_stages
+    from stackgan.data.sampler import Sampler
+    from stackgan.images.pixels import to_stages
 
     split = PreparedFolder.open(folder).splits["train"]
     sampler = Sampler(split, None, size=size, batch_size=BATCH, seed=0)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from stackgan.config import Config, preset
-from stackgan.data.sampler import Batch, to_stages
+from stackgan.data.sampler import Batch
+from stackgan.images.pixels import to_stages
 from stackgan.tools.convert import _discriminator_modules, _generator_modules
 from stackgan.training.state import Run
 from stackgan.training.step import train_step

@@ -1,4 +1,4 @@
-"""The loader: crops and flips pixel by pixel, wrong pairs, the batch made ahead, stages as means."""
+"""The loader: crops and flips pixel by pixel, wrong pairs, the batch made ahead."""
 
 import threading
 from pathlib import Path
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import Batch, Reworded, Sampler, to_stages
+from stackgan.data.sampler import Batch, Reworded, Sampler
 from stackgan.data.writer import PreparedWriter
 
 
@@ -112,16 +111,6 @@ def test_an_epochs_order_is_drawn_once(split: PreparedSplit, monkeypatch: pytest
     for step in range(21):
         sampler.batch(step)
     assert drawn == list(range(max(drawn) + 1))
-
-
-def test_stages_are_the_means_of_the_finest() -> None:
-    images = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8)
-    stages = to_stages(images, (64, 128, 256), torch.device("cpu"))
-    exact = images.permute(0, 3, 1, 2).double() / 127.5 - 1
-    for stage, size in zip(stages, (64, 128, 256), strict=True):
-        assert stage.dtype == torch.float32 and stage.shape == (3, 3, size, size)
-        torch.testing.assert_close(stage.double(), F.avg_pool2d(exact, 256 // size), rtol=0, atol=3e-7)
-    assert images.max() == 255, "the bytes are left as they were"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -252,11 +241,3 @@ def test_all_of_one_species_and_missing_captions_are_refused(tmp_path: Path) -> 
         Sampler(bare, np.zeros((0, 3), np.float32), size=64, batch_size=4, seed=0)
     with pytest.raises(ValueError, match="fewer than"):
         Sampler(bare, None, size=64, batch_size=9, seed=0)
-
-
-def test_stages_are_means_of_the_finest() -> None:
-    images = torch.randint(0, 256, (2, 128, 128, 3), dtype=torch.uint8)
-    coarse, fine = to_stages(images, (64, 128), torch.device("cpu"))
-    assert coarse.shape == (2, 3, 64, 64) and fine.shape == (2, 3, 128, 128)
-    assert fine.min() >= -1 and fine.max() <= 1
-    torch.testing.assert_close(coarse[0, :, 3, 5], fine[0, :, 6:8, 10:12].mean((1, 2)))

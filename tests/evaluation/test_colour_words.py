@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from data_prep.painted import COLOURS, PALETTE, Part, draw, random_painting
-from stackgan.data.sampler import centre_crops
 from stackgan.evaluation.colour_words import (
     BASIC,
     SHADES,
@@ -24,6 +23,7 @@ from stackgan.evaluation.colour_words import (
     photos_told_apart,
     to_lab,
 )
+from stackgan.images.pixels import centre_crops
 from tests.tiny import tiny_pipeline
 
 TEXTS = [

@@ -15,7 +15,6 @@ from data_prep.painted import prepare_painted
 from stackgan.config import CompactConfig
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import centre_crops
 from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.text_agreement import (
     ClipJudge,
@@ -26,6 +25,7 @@ from stackgan.evaluation.text_agreement import (
     r_precision,
     text_agreement_figures,
 )
+from stackgan.images.pixels import centre_crops
 from tests.tiny import CAPTIONS, tiny_encoder, tiny_pipeline
 
 TINY = CompactConfig(

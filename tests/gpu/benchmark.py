@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from stackgan.config import Config, preset
-from stackgan.data.sampler import Batch, to_stages
+from stackgan.data.sampler import Batch
+from stackgan.images.pixels import to_stages
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
 from stackgan.training.state import Run
