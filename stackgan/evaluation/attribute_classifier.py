@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, Painting, draw, random_painting
+from stackgan.images.pixels import from_arrays
 
 __all__ = ["PARTS", "SCENE", "PaintedReader", "Reading", "load_or_train_reader", "train_reader", "true_reading"]
 
@@ -171,7 +172,7 @@ def train_reader(count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size
             flips = draws.random(batch_size) < 0.5
             for row, (index, (y, x)) in enumerate(zip(chosen, draws.integers(13, size=(batch_size, 2)), strict=True)):
                 crops[row] = images[index, y : y + SIDE, x : x + SIDE][:, :: -1 if flips[row] else 1]
-            batch = _distort(torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1, generator)
+            batch = _distort(from_arrays(crops), generator)
             named = {name: labels[name][chosen] for name in labels}
             named["facing"] = named["facing"] ^ torch.from_numpy(flips)
             with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -37,7 +37,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.images.grid import caption_sheet
-from stackgan.images.pixels import to_pil
+from stackgan.images.pixels import from_levels, to_pil
 from stackgan.pipeline import StackGANPipeline
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ def _shares(lab: Tensor, weights: Tensor) -> Tensor:
 def _distances(lab: Tensor) -> Tensor:
     """From CIELAB colours (N, P, 3) to the closest prototype of each basic colour, (N, P, 11)."""
     levels = torch.tensor([level for levels in _PROTOTYPES.values() for level in levels], device=lab.device)  # (K, 3)
-    prototypes = to_lab(levels.float().T[None, :, None] / 127.5 - 1)[0, :, 0].T.to(lab.dtype)
+    prototypes = to_lab(from_levels(levels.T[None, :, None]))[0, :, 0].T.to(lab.dtype)
     apart = torch.cdist(lab, prototypes.expand(len(lab), -1, -1))
     return torch.stack([part.amin(2) for part in apart.split([len(p) for p in _PROTOTYPES.values()], 2)], 2)
 

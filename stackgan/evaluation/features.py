@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Described", "Features", "Pyramid", "load_features", "pyramid_features", "to_levels"]
+from stackgan.images.pixels import from_levels, to_levels
+
+__all__ = ["Described", "Features", "Pyramid", "load_features", "pyramid_features"]
 
 BATCH = 64
 
@@ -84,11 +86,6 @@ class Features:
         return self.describe(to_levels(images)).features
 
 
-def to_levels(images: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) in [−1, 1] -> the 8-bit levels that files hold, uint8."""
-    return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
 class Pyramid(nn.Module):
     """Features without any learned weight: uint8 pictures (B, 3, H, W) -> (B, 336).
 
@@ -101,7 +98,7 @@ class Pyramid(nn.Module):
     GAIN = 4.0  # brings the bands' spread over real photos to that of the 8 × 8 colours
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.float() / 127.5 - 1
+        x = from_levels(images)
         if x.shape[-2:] != (self.SIDE, self.SIDE):
             x = F.interpolate(x, (self.SIDE, self.SIDE), mode="bilinear", antialias=True, align_corners=False)
         parts = []

@@ -30,7 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.data.prepared import PreparedSplit
-from stackgan.evaluation.features import Described, Features, to_levels
+from stackgan.evaluation.features import Described, Features
+from stackgan.images.pixels import from_levels, to_levels
 from stackgan.io.files import write_atomic
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.precomputed import PrecomputedEmbeddings
@@ -76,7 +77,7 @@ class PictureSet(ABC):
         """All pictures shard after shard, (B, 3, s, s) in [−1, 1], under a progress bar that says ``words``."""
         with tqdm(total=self.count, desc=f"{words}, {self.name}", unit="picture", leave=False) as bar:
             for start, stop in self.spans():
-                yield self.shard(start, stop).float() / 127.5 - 1
+                yield from_levels(self.shard(start, stop))
                 bar.update(stop - start)
 
     def small(self, side: int) -> Tensor:

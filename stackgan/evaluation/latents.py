@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.data.prepared import PreparedSplit
-from stackgan.images.pixels import centre_crops
+from stackgan.images.pixels import LEVELS_PER_UNIT, centre_crops
 from stackgan.latent.posterior import ACTIVE, kl_to_prior
 from stackgan.pipeline import StackGANPipeline
 
@@ -61,7 +61,7 @@ def posterior_figures(pipe: StackGANPipeline, split: PreparedSplit, count: int =
         kls.append(kl_to_prior(q, p, z))
         mus.append(q.mu)
     return {
-        "reconstruction": float(torch.cat(errors).mean() * 127.5),
+        "reconstruction": float(torch.cat(errors).mean() * LEVELS_PER_UNIT),
         "kl": float(torch.cat(kls).mean()),
         "active_units": float((torch.cat(mus).var(0) > ACTIVE).sum()),
     }

@@ -18,6 +18,7 @@ from stackgan.evaluation.features import Features
 from stackgan.evaluation.image_sets import PictureSet, spread_rows
 from stackgan.evaluation.metrics import nearest
 from stackgan.images.grid import caption_sheet
+from stackgan.images.pixels import LEVELS_PER_UNIT
 
 __all__ = ["Nearness", "Neighbours", "nearness_of", "neighbour_sheet", "neighbours", "verdict"]
 
@@ -117,7 +118,7 @@ def memorisation(generated: PictureSet, train: PictureSet, held_out: PictureSet,
 
 def _pixels(pictures: PictureSet) -> Tensor:
     """(N, 3 · 32²), scaled so that Euclidean distances are root mean squares in levels of 255."""
-    return pictures.small(PIXEL_SIDE) * (127.5 / (3 * PIXEL_SIDE**2) ** 0.5)
+    return pictures.small(PIXEL_SIDE) * (LEVELS_PER_UNIT / (3 * PIXEL_SIDE**2) ** 0.5)
 
 
 def neighbour_sheet(

@@ -25,6 +25,7 @@ from stackgan.evaluation.features import Features, pyramid_features
 from stackgan.evaluation.image_sets import Photos, caption_rows, embeddings_of, painted_captions
 from stackgan.evaluation.latents import diversity, real_pictures
 from stackgan.evaluation.metrics import kernel_distance
+from stackgan.images.pixels import from_levels
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.compact import CompactEncoder
 
@@ -70,7 +71,7 @@ def quick_figures(
     encoder = pipe.text_encoder
     if isinstance(encoder, CompactEncoder) and _sees(encoder):
         captions = encoder.encode([split.captions[row] for row in rows.tolist()])
-        parts = (part.to(encoder.device).float() / 127.5 - 1 for part in levels.split(100))
+        parts = (from_levels(part.to(encoder.device)) for part in levels.split(100))
         with torch.inference_mode():
             found["caption_agreement"] = caption_agreement(captions, torch.cat([*map(encoder.encode_images, parts)]))
     return found

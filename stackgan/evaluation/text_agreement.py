@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops, to_pil
 from stackgan.io.files import replace_folder
 from stackgan.pipeline import StackGANPipeline
@@ -396,7 +397,7 @@ def _vectors(judges: Mapping[str, Judge], chunks: Iterable[Tensor]) -> dict[str,
 
 def _photos(split: PreparedSplit, rows: NDArray[np.int64]) -> Iterator[Tensor]:
     """The middles of photos, as in training, some at a time."""
-    side = split.images.shape[1] * 64 // 76
+    side = crop_size(split.images.shape[1])
     for start in range(0, len(rows), BATCH):
         yield centre_crops(split.images[rows[start : start + BATCH]], side)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["load_side", "middle"]
+__all__ = ["crop_size", "load_side", "middle"]
 
 
 def load_side(size: int) -> int:
@@ -16,6 +16,15 @@ def load_side(size: int) -> int:
     if size < 1:
         raise ValueError(f"size: {size} is not a positive number of pixels")
     return size * 76 // 64
+
+
+def crop_size(load: int) -> int:
+    """The size whose :func:`load_side` is ``load``, for sizes that are multiples of 16.
+
+    >>> [crop_size(load_side(size)) for size in (16, 64, 1024)]
+    [16, 64, 1024]
+    """
+    return load * 64 // 76
 
 
 def middle(images: Any, side: int) -> Any:

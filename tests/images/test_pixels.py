@@ -89,14 +89,15 @@ def test_photos_are_seen_as_in_training(tmp_path: Path) -> None:
 
 
 def _constants(file: Path) -> set[str]:
-    """127.5 as a number, and 76 with 64 in one expression, of the code; strings and comments do not count."""
+    """127.5 as a number and ``76 / 64`` or its inverse, in the code; strings and comments do not count."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Constant) and node.value == 127.5:
             found.add("127.5")
-        if isinstance(node, ast.BinOp):
-            numbers = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
-            if {76, 64} <= numbers:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
+            above = {part.value for part in ast.walk(node.left) if isinstance(part, ast.Constant)}
+            below = node.right.value if isinstance(node.right, ast.Constant) else None
+            if (below == 64 and 76 in above) or (below == 76 and 64 in above):
                 found.add("76 / 64")
     return found
 
