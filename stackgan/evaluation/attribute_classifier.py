@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, Painting, draw, random_painting
 from stackgan.images.pixels import from_arrays
+from stackgan.io.files import atomic_file
 
 __all__ = ["PARTS", "SCENE", "PaintedReader", "Reading", "load_or_train_reader", "train_reader", "true_reading"]
 
@@ -194,8 +195,7 @@ def load_or_train_reader(cache: Path, **training: int) -> PaintedReader:
                 reader.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
                 return reader.eval()
     reader = train_reader(**training)
-    partial = cache.with_suffix(".partial")
     weights = {name: tensor.contiguous() for name, tensor in reader.state_dict().items()}
-    save_file(weights, partial, metadata={"version": VERSION})
-    partial.replace(cache)
+    with atomic_file(cache) as partial:
+        save_file(weights, partial, metadata={"version": VERSION})
     return reader

@@ -16,8 +16,6 @@ Judges, each of which is asked about the photos too:
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -35,7 +33,7 @@ from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops, to_pil
-from stackgan.io.files import replace_folder
+from stackgan.io.files import atomic_folder
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -224,13 +222,9 @@ def _facts(cache: Path) -> Any:
 
 def _keep(encoder: CompactEncoder, cache: Path, facts: Mapping[str, Any]) -> None:
     """Write the whole folder beside ``cache`` and give it its name at the end."""
-    partial, old = (cache.with_name(f"{cache.name}.{word}-{os.getpid()}") for word in ("partial", "old"))
-    try:
+    with atomic_folder(cache) as partial:
         encoder.save(partial)
         (partial / "judge.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        replace_folder(partial, cache, old)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 # -------------------------------------------------------------------------------------------------- measure

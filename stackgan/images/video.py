@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stackgan.io.files import atomic_file
+
 __all__ = ["save_film", "strip"]
 
 LEAST_SIDE = 256  # px: smaller pictures are enlarged, most players show films at their own size
@@ -33,8 +35,7 @@ def save_film(
     size = (images[0].width * scale, images[0].height * scale)
     frames = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     frames += frames[-2:0:-1] if there_and_back else []
-    partial = file.with_name(f".{file.name}.partial{file.suffix}")
-    try:
+    with atomic_file(file, file.suffix) as partial:
         if file.suffix.lower() == ".gif":
             each = max(20, round(1000 * seconds / len(images)))
             frames[0].save(partial, save_all=True, append_images=frames[1:], duration=each, loop=0)
@@ -42,9 +43,6 @@ def save_film(
             _save_mp4(frames, partial, len(images) / seconds)
         else:
             raise ValueError(f"{file}: a film is a .gif or an .mp4")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _save_mp4(frames: Sequence[Image.Image], file: Path, rate: float) -> None:

@@ -1,16 +1,17 @@
-"""A folder as numbered pieces of limited size, and back: to carry data, runs and weights between machines.
+"""Split archives: a folder as numbered pieces of limited size, and back, to transfer data, runs and weights.
 
 ```
 PIECES/piece-00001 …     one tar stream, cut; the same folder and limit give the same bytes on every machine
 PIECES/manifest.json     each piece's name, size and sha256, and those of the whole; written last
 ```
-Times, owners and permissions are left behind. Nothing is compressed: most of what is carried is weights and photos
-as bare numbers. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
+Times, owners and permissions are not stored. Nothing is compressed: most of the content is weights and photos as
+plain numbers. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -24,7 +25,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from stackgan.io.files import extract_entry, replace_folder
+from stackgan.io.files import atomic_folder, extract_entry, write_atomic
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -33,13 +34,13 @@ MANIFEST = "manifest.json"
 MIB = 2**20
 _CHUNK = MIB  # bytes read at a time
 _PIECE = re.compile(r"piece-\d{5}")
-_OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial)?")
-_UNFINISHED = re.compile(r"\.partial(-|$)|^\..*\.tmp$")  # what a killed process leaves of a file or folder
+_OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial(-\d+)?)?")
+_UNFINISHED = re.compile(r"\.(partial|replaced)(-|$)|^\..*\.tmp$")  # what a killed process leaves of a file or folder
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What a packing made: pieces in all, those written by this call, bytes in all, unfinished files left out."""
+    """Result of a packing: pieces in all, pieces written by this call, bytes in all, unfinished files left out."""
 
     count: int
     written: int
@@ -98,17 +99,15 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
         if file.name not in known and file != stands:
             file.unlink()
     if not stands.is_file() or stands.read_bytes() != content:
-        partial = pieces / f"{MANIFEST}.partial"
-        partial.write_bytes(content)
-        partial.replace(stands)
+        write_atomic(stands, content)
     return Packed(len(cutter.pieces), cutter.written, size, tuple(left_out))
 
 
 def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
-    """Put the folder that was packed together at ``folder``; returns how many files it has.
+    """Restore the packed folder at ``folder``; returns its number of files.
 
-    Every piece is checked before anything is written. The folder grows as ``<folder>.partial`` and takes its name
-    when it is complete.
+    Every piece is checked before anything is written. The folder is written under a temporary name and renamed at the
+    end.
 
     Args:
         overwrite: replace ``folder``, unless it holds names that the pieces do not.
@@ -123,16 +122,11 @@ def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
     _check_target(shown, folder, set(manifest.names), overwrite)
     _check_pieces(pieces, manifest)
 
-    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "partial-old"))
-    for left in (partial, old):  # by a call that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        files = _extract(pieces, manifest, partial)
-        replace_folder(partial, folder, old)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return files
+    for pattern in ("partial*", "replaced-*"):  # of a call that was killed
+        for left in folder.parent.glob(f"{glob.escape(folder.name)}.{pattern}"):
+            shutil.rmtree(left, ignore_errors=True)
+    with atomic_folder(folder) as partial:
+        return _extract(pieces, manifest, partial)
 
 
 # --- a folder as a stream -----------------------------------------------------------------------------------
