@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.captions.augmentation import content_words
-from stackgan.captions.near_captions import bags_of_words, nearest_others
+from stackgan.captions.hard_negatives import nearest_of_other_species, tf_idf
 from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["Batch", "Reworded", "Sampler"]
+__all__ = ["AugmentedCaptions", "Batch", "Sampler"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Reworded:
+class AugmentedCaptions:
     """Augmented captions (:mod:`stackgan.captions.augmentation`), one for each caption of the split, in its order.
 
     Attributes:
-        embeddings: (captions of the split, T) of the rewordings.
-        words: what each says, in words of the captions.
-        share: of the captions drawn that a rewording takes the place of.
+        embeddings: (captions of the split, T).
+        words: content words of the caption that each keeps.
+        share: of the captions drawn that are replaced by their augmented version.
     """
 
     embeddings: NDArray[np.float32]
@@ -62,8 +62,8 @@ class Sampler:
             swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
         swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
             caption's own has no swap.
-        reworded: rewordings that take the place of some captions, of true ones and of wrong ones; not of a wrong one
-            whose rewording says nothing but what the picture's own captions say.
+        augmented: versions that replace some captions, true ones and wrong ones; not a wrong one of which the version
+            keeps only words that the image's own captions have.
         device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
 
     Raises:
@@ -82,7 +82,7 @@ class Sampler:
         mismatch: str = "caption",
         hard: float = 0.0,
         swapped: NDArray[np.float32] | None = None,
-        reworded: Reworded | None = None,
+        augmented: AugmentedCaptions | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
@@ -106,11 +106,12 @@ class Sampler:
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._next: tuple[int, Future[Batch]] | None = None
-        self.reworded = reworded
-        if reworded is not None:
+        self.augmented = augmented
+        if augmented is not None:
             self.words = [content_words(" ".join(record.captions)) for record in split.records]
         if embeddings is not None and hard:
-            self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
+            vectors = tf_idf([record.captions for record in split.records])
+            self.near = nearest_of_other_species(vectors, self.species)
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step`` (from 0); that of ``step + 1`` is begun."""
@@ -135,11 +136,11 @@ class Sampler:
         others = self._other_species(chosen, draws)
         captions = self._captions(chosen, draws)
         plain = _rows(self.embeddings, captions)
-        embedding = self._told(captions, plain, draws)
+        embedding = self._embedded(captions, plain, draws)
         if self.mismatch == "photo":
             return Batch(real, embedding, wrong=self._crops(others, draws))
         wrong_captions = self._captions(others, draws)
-        wrong = self._told(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
+        wrong = self._embedded(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
         if self.swapped is not None:
             own = _rows(self.swapped, captions)
             use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != plain).any(1)
@@ -170,21 +171,21 @@ class Sampler:
         """One of each picture's captions, by its place in the split."""
         return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
 
-    def _told(
+    def _embedded(
         self,
         captions: NDArray[np.int64],
         plain: Tensor,
         draws: np.random.Generator,
         of: NDArray[np.int64] | None = None,
     ) -> Tensor:
-        """Embeddings of captions, ``plain``, or of their rewordings, which are to be wrong ``of`` these pictures."""
-        if self.reworded is None:
+        """Embeddings of captions, ``plain``, or of their augmented versions, which must be wrong ``of`` images."""
+        if self.augmented is None:
             return plain
-        use = draws.random(len(captions)) < self.reworded.share
+        use = draws.random(len(captions)) < self.augmented.share
         if of is not None:
             pairs = zip(captions.tolist(), of.tolist(), strict=True)
-            use &= [not self.reworded.words[caption] <= self.words[picture] for caption, picture in pairs]
-        return torch.where(torch.from_numpy(use)[:, None], _rows(self.reworded.embeddings, captions), plain)
+            use &= [not self.augmented.words[caption] <= self.words[picture] for caption, picture in pairs]
+        return torch.where(torch.from_numpy(use)[:, None], _rows(self.augmented.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
         margin = self.split.images.shape[1] - self.size

@@ -15,8 +15,8 @@ caption has its own caption with two words swapped as one more negative (NegCLIP
 distinguishes the two.
 
 With a teacher (``compact.teacher``, :mod:`stackgan.text.distillation`) the encoder learns ordinary English as well:
-reworded captions (:mod:`stackgan.captions.lexicon`) are drawn to their plain wording and to nothing else, by the same
-contrast between captions, and sentences to what the teacher's embeddings say of them.
+captions with synonyms (:mod:`stackgan.captions.synonyms`) are drawn to their plain wording and to nothing else, by
+the same contrast between captions, and embeddings of sentences to the teacher's.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackgan.captions.hard_negatives import swapped_captions
-from stackgan.captions.near_captions import bags_of_words, nearest_others
+from stackgan.captions.hard_negatives import nearest_of_other_species, swapped_captions, tf_idf
 from stackgan.images.crops import load_side
 from stackgan.images.pixels import from_levels
 from stackgan.networks.schedules import warm_cosine
@@ -194,8 +193,8 @@ class _Batches:
         self.captions = len(distinct)  # rows of ids; each one's swapped version comes as many rows later
         self.has_swapped = np.array([caption is not None for caption in swapped])
         self.species = split.species_numbers()
-        bags = bags_of_words([split.records[row].captions for row in rows])
-        self.near = nearest_others(bags, self.species[rows], NEAR)
+        vectors = tf_idf([split.records[row].captions for row in rows])
+        self.near = nearest_of_other_species(vectors, self.species[rows], NEAR)
 
     def _photos(self) -> NDArray[np.int64]:
         """Groups of photos of different species whose captions use the same words; B of them, in order."""

@@ -10,7 +10,7 @@ import torch
 
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import Batch, Reworded, Sampler
+from stackgan.data.sampler import AugmentedCaptions, Batch, Sampler
 from stackgan.data.writer import PreparedWriter
 
 
@@ -199,8 +199,8 @@ def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> Non
     split = _write(tmp_path / "p", [None] * 16).splits["train"]
     rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
     words = [frozenset({"new"} if row % 4 else split.captions[row].split()) for row in range(len(rows))]
-    told = Reworded(rows + 1000, words, 0.5)
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, reworded=told)
+    augmented = AugmentedCaptions(rows + 1000, words, 0.5)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, augmented=augmented)
     plain = Sampler(split, rows, size=64, batch_size=8, seed=0)
     sampler.words = [frozenset(word for caption in split.captions[::4] for word in caption.split())] * 16
     own, wrong = [], []
