@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.painted_captions import caption_colours, captions, recoloured
-from data_prep.painted_draw import (
+from data_prep.painted_draw import draw
+from data_prep.painted_parameters import (
     BACKGROUND_POSES,
     BEAK_SHAPES,
     COLOURS,
@@ -29,10 +30,9 @@ from data_prep.painted_draw import (
     TAIL_SHAPES,
     Painting,
     Part,
-    draw,
 )
-from data_prep.painted_draw import POSES as _TILTS
-from data_prep.painted_draw import SIZES as _SCALES
+from data_prep.painted_parameters import POSES as _TILTS
+from data_prep.painted_parameters import SIZES as _SCALES
 from stackgan.data.format import Record
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.painted_draw import Painting
+from data_prep.painted_parameters import Painting
 from stackgan.captions.articles import replaced, with_article
 from stackgan.captions.lexicon import SPELLINGS
 

@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.painted import random_painting
 from data_prep.painted_captions import captions as captions_of
-from data_prep.painted_draw import COLOURS
+from data_prep.painted_parameters import COLOURS
 from stackgan.captions.hard_negatives import FUNCTION_WORDS, WordSwaps, swapped_captions
 
 

@@ -1,6 +1,6 @@
 """The lexicon: its tables fit together, and colours are found in captions."""
 
-from data_prep.painted_draw import COLOURS
+from data_prep.painted_parameters import COLOURS
 from stackgan.captions.lexicon import BASIC_COLOURS, HELD_OUT, MEANINGS, SHADES, SPELLINGS, basic_colours, colours_in
 
 

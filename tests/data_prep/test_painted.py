@@ -24,7 +24,7 @@ from data_prep.painted import (
     prepare_painted,
     random_painting,
 )
-from data_prep.painted_draw import BACKGROUND_POSES, BEAK_SHAPES, CROWN_SHAPES, SIZES, TAIL_SHAPES
+from data_prep.painted_parameters import BACKGROUND_POSES, BEAK_SHAPES, CROWN_SHAPES, SIZES, TAIL_SHAPES
 from stackgan.data.prepared import PreparedFolder
 from stackgan.images.crops import load_side
 
