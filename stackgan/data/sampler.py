@@ -1,4 +1,4 @@
-"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random.
+"""Training batches over a prepared folder: real images, wrong pairs, one caption of each image's at random.
 
 Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and a whole batch
 is turned into floats and means there (:func:`stackgan.images.pixels.to_stages`). The next batch is made while a step
@@ -19,12 +19,12 @@ from stackgan.captions.augmentation import content_words
 from stackgan.captions.hard_negatives import nearest_of_other_species, tf_idf
 from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["AugmentedCaptions", "Batch", "Sampler"]
+__all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's data: pictures (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+    """The data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
 
     real: Tensor
     embedding: Tensor | None = None
@@ -47,27 +47,40 @@ class AugmentedCaptions:
     share: float
 
 
-class Sampler:
-    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so a resumed run goes on exactly.
+@dataclass(frozen=True)
+class WrongPairs:
+    """How the wrong (image, caption) pairs of a batch are made.
 
-    Every epoch is a new permutation of the pictures; each is cropped at random from its load size and flipped half
-    the time, with one of its captions at random. A thread of its own makes the batch after the one asked for.
+    Attributes:
+        mismatch: a wrong ``photo`` beside the caption, or a wrong ``caption`` beside the photo.
+        hard: share of hard negatives, which use the same words: half of them the image's own caption with two words
+            swapped, where ``swapped`` has it, the others of an image whose captions use the same words.
+        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
+            caption's own has no swap.
+    """
+
+    mismatch: str = "caption"
+    hard: float = 0.0
+    swapped: NDArray[np.float32] | None = None
+
+
+class Sampler:
+    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so that a run resumes exactly.
+
+    Every epoch is a new permutation of the images; each is cropped at random from its load size and flipped half
+    the time, with one of its captions at random. The batch after the one asked for is made on a thread meanwhile.
 
     Args:
         split: the prepared split.
         embeddings: (captions of the split, T) float32, or None for unconditional training.
         size: side of the crops in pixels, at most the split's load side.
-        mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
-        hard: the share of wrong pairs that use the same words: half of them the picture's own caption with two words
-            swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
-        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
-            caption's own has no swap.
+        wrong: how wrong pairs are made; ignored without embeddings.
         augmented: versions that replace some captions, true ones and wrong ones; not a wrong one of which the version
             keeps only words that the image's own captions have.
         device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
 
     Raises:
-        ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
+        ValueError: fewer images than a batch; all of one species, so that there is no wrong pair; an image
             without a caption.
     """
 
@@ -79,29 +92,27 @@ class Sampler:
         size: int,
         batch_size: int,
         seed: int,
-        mismatch: str = "caption",
-        hard: float = 0.0,
-        swapped: NDArray[np.float32] | None = None,
+        wrong: WrongPairs | None = None,
         augmented: AugmentedCaptions | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
-        self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
+        self.size, self.batch_size, self.seed, self.wrong = size, batch_size, seed, wrong or WrongPairs()
         if len(split) < batch_size:
-            raise ValueError(f"{split.path} holds {len(split)} pictures, fewer than optim.batch_size={batch_size}")
+            raise ValueError(f"{split.path} holds {len(split)} images, fewer than optim.batch_size={batch_size}")
         self.species = split.species_numbers()
         if embeddings is not None:
             if self.species.max() == 0:
                 raise ValueError(
-                    f"{split.path}: every picture is of species {split.records[0].species!r}: there is no wrong pair"
+                    f"{split.path}: every image is of species {split.records[0].species!r}: there is no wrong pair"
                 )
             bare = np.flatnonzero(np.diff(split.offsets) == 0)
             if len(bare):
                 raise ValueError(
-                    f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
+                    f"{split.path}: {len(bare)} images have no caption (first: {split.records[bare[0]].id!r}); "
                     "add captions or train with text.encoder=none"
                 )
-        self.hard, self.swapped, self.device = hard, swapped, device
+        self.device = device
         self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes an element: a flip moves pixels
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
@@ -109,7 +120,7 @@ class Sampler:
         self.augmented = augmented
         if augmented is not None:
             self.words = [content_words(" ".join(record.captions)) for record in split.records]
-        if embeddings is not None and hard:
+        if embeddings is not None and self.wrong.hard:
             vectors = tf_idf([record.captions for record in split.records])
             self.near = nearest_of_other_species(vectors, self.species)
 
@@ -137,13 +148,13 @@ class Sampler:
         captions = self._captions(chosen, draws)
         plain = _rows(self.embeddings, captions)
         embedding = self._embedded(captions, plain, draws)
-        if self.mismatch == "photo":
+        if self.wrong.mismatch == "photo":
             return Batch(real, embedding, wrong=self._crops(others, draws))
         wrong_captions = self._captions(others, draws)
         wrong = self._embedded(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
-        if self.swapped is not None:
-            own = _rows(self.swapped, captions)
-            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != plain).any(1)
+        if self.wrong.swapped is not None:
+            own = _rows(self.wrong.swapped, captions)
+            use = torch.from_numpy(draws.random(len(chosen)) < self.wrong.hard / 2) & (own != plain).any(1)
             wrong = torch.where(use[:, None], own, wrong)
         return Batch(real, embedding, wrong_embedding=wrong)
 
@@ -160,15 +171,17 @@ class Sampler:
         others = draws.integers(len(self.split), size=len(chosen))
         while (same := self.species[others] == self.species[chosen]).any():
             others[same] = draws.integers(len(self.split), size=int(same.sum()))
-        if self.hard:
-            share = self.hard if self.swapped is None else self.hard / (2 - self.hard)  # of those not swapped
+        if self.wrong.hard:
+            share = (
+                self.wrong.hard if self.wrong.swapped is None else self.wrong.hard / (2 - self.wrong.hard)
+            )  # of those not swapped
             for row in np.flatnonzero(draws.random(len(chosen)) < share):
                 near = self.near[chosen[row]]
                 others[row] = near[draws.integers(len(near))]
         return others
 
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
-        """One of each picture's captions, by its place in the split."""
+        """One of each image's captions, by its place in the split."""
         return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
 
     def _embedded(
@@ -184,7 +197,7 @@ class Sampler:
         use = draws.random(len(captions)) < self.augmented.share
         if of is not None:
             pairs = zip(captions.tolist(), of.tolist(), strict=True)
-            use &= [not self.augmented.words[caption] <= self.words[picture] for caption, picture in pairs]
+            use &= [not self.augmented.words[caption] <= self.words[image] for caption, image in pairs]
         return torch.where(torch.from_numpy(use)[:, None], _rows(self.augmented.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:

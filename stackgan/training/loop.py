@@ -28,7 +28,7 @@ from stackgan.captions.hard_negatives import swapped_captions
 from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import AugmentedCaptions, Sampler
+from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs
 from stackgan.io.files import write_atomic
 from stackgan.pipeline import chosen_device
 from stackgan.text.base import TextEncoder
@@ -109,9 +109,9 @@ def train(
         size=config.tree.sizes[-1],
         batch_size=config.optim.batch_size,
         seed=config.train.seed,
-        mismatch=config.loss.mismatch,
-        hard=config.loss.mismatch_hard,
-        swapped=_swapped_embeddings(split, encoder, config),
+        wrong=WrongPairs(
+            config.loss.mismatch, config.loss.mismatch_hard, _swapped_embeddings(split, encoder, config)
+        ),
         augmented=_augmented(split, encoder, config),
         device=where,
     )
