@@ -15,7 +15,7 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """Pixels under construction, and masks to paint through."""
+    """The image while it is drawn, and masks to blend colours through."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -126,7 +126,7 @@ def ellipse(x: Array, y: Array, a: float, b: float) -> Array:
 
 
 class Frame:
-    """Turns the coordinates of a body or a head into the picture's, and back."""
+    """A coordinate system of a body or a head, to the image's coordinates and back."""
 
     def __init__(self, x: float, y: float, scale: float, angle: float, mirrored: bool) -> None:
         self.origin, self.scale, self.flip = (x, y), scale, -1.0 if mirrored else 1.0

@@ -1,7 +1,7 @@
-"""Draw a bird from its parameters: anti-aliased, lit from above, the same picture at every side length.
+"""Draw a bird from its parameters: anti-aliased, lit from above, the same image at every side length.
 
 Round forms are signed distances evaluated at the pixels; outlines with corners (wing, tail, beak, leaves)
-are polygons that Pillow fills at several times the resolution. Lengths are fractions of the picture's side,
+are polygons that Pillow fills at several times the resolution. Lengths are fractions of the image's side,
 or, in the bird's own frame (x forward, y up), fractions of half the bird's body length.
 """
 
@@ -269,7 +269,7 @@ def _draw_waterline(
 
 
 def draw(painting: Painting, side: int) -> Array:
-    """Draw the bird as (side, side, 3) uint8; the picture is the same at every side length.
+    """Draw the bird as (side, side, 3) uint8; the image is the same at every side length.
 
     Args:
         painting: the bird; the same bird gives the same bytes.

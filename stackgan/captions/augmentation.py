@@ -3,7 +3,7 @@
 Captions of data sets are long and alike. Users type "a tiny crimson bird", and a generator trained on long captions
 alone renders such short texts badly. An augmented caption is made of a caption, so that it is true of the same image:
 
-1. shortened (half of them): of the caption's phrases, its subject with what a plain "is" says of it and at most two
+1. shortened (half of them): of the caption's phrases, its subject with the predicates of a plain "is" and at most two
    others are kept: "this bird is red with black wings, and has a short beak" -> "a red bird with a short beak";
 2. with a synonym (half of them, :mod:`stackgan.captions.synonyms`): "a crimson bird with a short beak";
 3. inside a longer sentence (a quarter of them): "i saw a crimson bird with a short beak in the park".

@@ -169,7 +169,7 @@ class PreparedWriter:
 
     @property
     def split_names(self) -> frozenset[str]:
-        """The splits that hold a picture by now."""
+        """The splits that images have been added to."""
         return frozenset(self._splits)
 
     def problem(self, path: str, reason: str) -> None:

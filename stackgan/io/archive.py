@@ -199,7 +199,7 @@ class _Cutter:
     """Cuts what is written to it into pieces, each there whole or not at all.
 
     A piece that stands in the folder is compared with what comes, and only written from the first difference on. Once
-    that happens the manifest goes: it tells of another packing.
+    that happens the manifest is removed: it belongs to another packing.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -313,13 +313,13 @@ def _read_manifest(pieces: Path) -> _Manifest:
             f"{file}: missing; `stackgan pack` writes it last: finish the packing, then bring it with the pieces"
         )
     try:
-        told = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
-        if told["format"] != FORMAT:
-            raise ValueError(f"format {told['format']!r}, this version reads {FORMAT}")
-        listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in told["pieces"]]
+        read = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
+        if read["format"] != FORMAT:
+            raise ValueError(f"format {read['format']!r}, this version reads {FORMAT}")
+        listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in read["pieces"]]
         if not all(_PIECE.fullmatch(name) for name, _, _ in listed):
             raise ValueError("a piece of another name")
-        return _Manifest(list(told["names"]), int(told["files"]), int(told["bytes"]), str(told["sha256"]), listed)
+        return _Manifest(list(read["names"]), int(read["files"]), int(read["bytes"]), str(read["sha256"]), listed)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: no manifest of pieces ({error!r}); bring it again") from None
 
