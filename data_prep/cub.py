@@ -318,7 +318,7 @@ def _check_splits(splits: dict[str, list[str]], catalogue: _Catalogue, base: Pat
 
 @dataclass(frozen=True)
 class _Job:
-    """What a thread needs to know to prepare a photo."""
+    """What a thread needs to prepare a photo."""
 
     src: Path
     text: Path
@@ -347,7 +347,7 @@ class _Job:
 def _carry_embeddings(
     writer: PreparedWriter, src: Path, split: str, names: Sequence[str], rows: Mapping[str, int]
 ) -> None:
-    """Carry the published char-CNN-RNN embeddings of the prepared photos over, where they are to be had."""
+    """Copy the published char-CNN-RNN embeddings of the prepared photos, where the source has them."""
     file = next((f for base in _bases(src) if (f := base / split / _EMBEDDINGS_FILE).is_file()), None)
     if file is None or not rows:
         return

@@ -74,8 +74,8 @@ def prepare_folder(
         src: folder of photos; subfolders are searched, names that begin with a dot are not.
         out: the prepared folder to make, not inside `src`.
         size: side of the training images in pixels.
-        fit: what becomes of photos that are not square; see `data_prep.images.FITS`. "pad" keeps all that the
-            captions speak of.
+        fit: what becomes of photos that are not square; see `data_prep.images.FITS`. "pad" keeps everything
+            that captions may mention.
         test_fraction: share of the photos kept for the test, from 0 up to but not including 1.
         seed: another number draws another split.
         captions: False prepares all photos without captions, for unconditional training.
@@ -95,9 +95,7 @@ def prepare_folder(
     if not 0 <= test_fraction < 1:
         raise ValueError(f"--test-fraction {test_fraction}: must be at least 0 and below 1")
     files = sorted(_walk(src))
-    photos = [file for file in files if _suffix(file) in PHOTOS]
-    if not photos:
-        raise ValueError(f"{src}: no photos in it ({', '.join(sorted(PHOTOS))} are read)")
+    photos = _photos(src, files)
     problems = [
         Problem(file, "this format is not read; save it as JPEG or PNG")
         for file in files
@@ -133,7 +131,7 @@ def prepare_folder(
 
 @dataclass(frozen=True)
 class _Entry:
-    """A photo by its path below SRC, with what is said of it."""
+    """A photo by its path below SRC, with its captions and species."""
 
     path: str
     captions: tuple[str, ...]
@@ -151,6 +149,13 @@ def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: _Entr
 
 
 # --- captions ----------------------------------------------------------------------------------
+
+
+def _photos(src: Path, files: Sequence[str]) -> list[str]:
+    photos = [file for file in files if _suffix(file) in PHOTOS]
+    if not photos:
+        raise ValueError(f"{src}: no photos in it ({', '.join(sorted(PHOTOS))} are read)")
+    return photos
 
 
 def _walk(src: Path) -> Iterator[str]:
@@ -279,7 +284,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
 
 
 def _photo_path(row: Row, table: str) -> str:
-    """The photo a row speaks of, as a path below SRC."""
+    """The photo of a row, as a path below SRC."""
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         raise ValueError("no 'file_name'")

@@ -13,7 +13,7 @@ __all__ = ["FITS", "Fit", "crop_box", "open_rgb", "to_square"]
 
 Fit = Literal["stretch", "pad", "cut"]
 
-# What is done with a picture that is not square; the words go into dataset.json.
+# What is done with an image that is not square; the words go into dataset.json, whose bytes must not change.
 FITS: dict[Fit, str] = {
     "stretch": "resized to the square directly, bilinear",
     "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
@@ -22,14 +22,14 @@ FITS: dict[Fit, str] = {
 
 
 def open_rgb(file: Path, *, upright: bool) -> Image.Image:
-    """Read a picture as 8-bit RGB, or say why it cannot be used.
+    """Read an image as 8-bit RGB, or raise the reason why it cannot be used.
 
-    Transparency is laid over white; CMYK, grey and palette pictures are converted; 16-bit grey is scaled to 8
+    Transparency is laid over white; CMYK, grey and palette images are converted; 16-bit grey is scaled to 8
     bits; of several frames the first is taken.
 
     Args:
-        file: the picture.
-        upright: turn it as its EXIF orientation asks. CUB's boxes count raw pixels, so CUB is not turned.
+        file: the image.
+        upright: apply the EXIF orientation. CUB's boxes count raw pixels, so CUB is not turned.
 
     Raises:
         ValueError: unreadable, truncated, too large, or of a kind that has no plain 8-bit meaning.
@@ -100,7 +100,7 @@ def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[i
 
 
 def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
-    """An RGB picture as (side, side, 3) uint8; `fit` is what becomes of one that is not square (`FITS`)."""
+    """An RGB image as (side, side, 3) uint8; `fit` is what becomes of one that is not square (`FITS`)."""
     width, height = image.size
     if fit == "stretch" or width == height:
         return np.array(image.resize((side, side), Image.Resampling.BILINEAR))

@@ -36,13 +36,13 @@ def prepare_merged(
     seed: int = 0,
     overwrite: bool = False,
 ) -> PreparedFolder:
-    """Write `out` with the pictures of all `sources`, split by split, in their order; embeddings are left behind.
+    """Write `out` with the images of all `sources`, split by split, in their order; embeddings are not copied.
 
     Args:
         sources: prepared folders of one size, one or more.
         out: the prepared folder to make.
-        hold_out: share of the train pictures that go to the test split instead, chosen by a hash of their ids, so
-            that the choice stays when pictures are added.
+        hold_out: share of the train images that go to the test split instead, chosen by a hash of their ids, so
+            that the choice stays when images are added.
         seed: another number holds out others.
         overwrite: replace a prepared folder at `out`.
 

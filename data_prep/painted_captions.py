@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.painted_parameters import COLOURS, Painting
+from data_prep.painted_parameters import Painting
+from stackgan.captions.articles import replaced, with_article
+from stackgan.captions.lexicon import SPELLINGS
 
 CAPTIONS_PER_BIRD = 10
 FULL_CAPTIONS = 6  # of the ten, how many name the colours of crown, breast and wings
@@ -34,11 +36,10 @@ _BEAKS = {
 }
 _TAILS = {"short": ("short",), "long": ("long",), "forked": ("forked",), "fan": ("fan-shaped", "fanned")}
 _SPOKEN = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "purple", "violet")}
-_NAMED = {"gray": "grey", "violet": "purple"}
 
 
 class _Speaker:
-    """One bird and one source of chance, and the phrases that are true of that bird."""
+    """Random phrases that are true of one bird."""
 
     def __init__(self, painting: Painting, rng: np.random.Generator) -> None:
         self.p = painting
@@ -62,7 +63,7 @@ class _Speaker:
         if self.chance(0.3):
             words.append(self.colour("beak"))
         words.append(self.one(_WORDS["beak"]))
-        return _with_article(" ".join(words)) if article else " ".join(words)
+        return with_article(" ".join(words)) if article else " ".join(words)
 
     def tail(self) -> str:
         kind = self.rng.integers(3)
@@ -71,12 +72,12 @@ class _Speaker:
         if kind != 0:
             words.append(self.colour("tail"))
         phrase = " ".join([*words, noun])
-        return phrase if noun.endswith("feathers") else _with_article(phrase)
+        return phrase if noun.endswith("feathers") else with_article(phrase)
 
     def part(self, part: str) -> str:
         """ "a blue crown", "black wings"."""
         phrase = f"{self.colour(part)} {self.one(_WORDS[part])}"
-        return phrase if part == "wing" else _with_article(phrase)
+        return phrase if part == "wing" else with_article(phrase)
 
     def parts(self, parts: Sequence[str]) -> str:
         """The parts in any order; two of one colour may share the word: "a blue crown and breast"."""
@@ -90,7 +91,7 @@ class _Speaker:
                 order.remove(second)
                 nouns = f"{self.one(_WORDS[first])} and {self.one(_WORDS[second])}"
                 phrase = f"{self.colour(first)} {nouns}"
-                phrases.append(phrase if first == "wing" else _with_article(phrase))
+                phrases.append(phrase if first == "wing" else with_article(phrase))
             else:
                 phrases.append(self.part(first))
         return self.join(phrases)
@@ -140,11 +141,7 @@ class _Speaker:
 
     def sentence(self, subject: str, rest: str) -> str:
         """ "this is a small bird with …", with or without the opening."""
-        return f"{self.opening()} {_with_article(subject)} {rest}".strip()
-
-
-def _with_article(phrase: str) -> str:
-    return f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}"
+        return f"{self.opening()} {with_article(subject)} {rest}".strip()
 
 
 def _odd(p: Painting) -> list[str]:
@@ -165,7 +162,7 @@ def _full(s: _Speaker) -> str:
         red = s.colour("body")
         return s.one((
             f"this bird is all {red}",
-            f"{s.opening()} {_with_article(f'{s.size()} all {red} bird')}".strip(),
+            f"{s.opening()} {with_article(f'{s.size()} all {red} bird')}".strip(),
             f"this is a {s.size()} bird that is completely {red}",
             f"this {s.size()} bird is all {red} with {s.beak()}",
             f"this bird is {red} all over and has {s.beak()}",
@@ -185,8 +182,8 @@ def _full(s: _Speaker) -> str:
         size = f"{s.size()} " if s.chance(0.6) else ""
         return s.one((
             f"{s.sentence(f'{size}{red} bird', f'with {phrase}')}",
-            f"{_with_article(f'{size}{red} bird')} with {phrase}",
-            f"{_with_article(f'{size}{red} bird')} that has {phrase}",
+            f"{with_article(f'{size}{red} bird')} with {phrase}",
+            f"{with_article(f'{size}{red} bird')} that has {phrase}",
             f"this {size}bird is {red} with {phrase}",
             f"this {size}{red} bird has {phrase}",
         ))  # fmt: skip
@@ -212,7 +209,7 @@ def _full(s: _Speaker) -> str:
         one, two = pair[:2], pair[2]
         verb = "are" if two == "wing" else "is"
         return f"this {size}bird has {s.parts(one)}, and its {s.one(_WORDS[two])} {verb} {s.colour(two)}"
-    return f"{_with_article(f'{size}{body}bird')} that has {s.parts(three)}"
+    return f"{with_article(f'{size}{body}bird')} that has {s.parts(three)}"
 
 
 def _some(s: _Speaker) -> str:
@@ -250,7 +247,7 @@ def captions(painting: Painting, rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(lines[i] + ("." if s.chance(0.5) else "") for i in rng.permutation(len(lines)))
 
 
-_COLOUR = "|".join([*COLOURS, *_NAMED])
+_COLOUR = "|".join(SPELLINGS)
 _PART_OF = {
     "top of the head": "crown", "top of its head": "crown", "crown": "crown", "head": "crown", "cap": "crown",
     "breast": "breast", "belly": "breast", "chest": "breast", "front": "breast",
@@ -288,7 +285,7 @@ def caption_colours(caption: str) -> dict[str, str]:
             for part in ("crown", "breast", "wing") if entire else ("crown", "breast"):
                 found.setdefault(part, match.group(2))
     named = {part: found[part] for part in ("crown", "breast", "wing") if part in found}
-    return {part: _NAMED.get(colour, colour) for part, colour in named.items()}
+    return {part: SPELLINGS[colour] for part, colour in named.items()}
 
 
 def recoloured(caption: str, part: str, colour: str) -> str | None:
@@ -303,9 +300,8 @@ def recoloured(caption: str, part: str, colour: str) -> str | None:
     'this bird has an orange crown'
     """
     wanted = caption_colours(caption) | {part: colour}
-    for match in re.finditer(rf"\b(an? )?({_COLOUR})\b", caption, re.IGNORECASE):
-        article = match.group(1) and ("an " if colour[0] in "aeio" else "a ")
-        changed = f"{caption[: match.start()]}{article or ''}{colour}{caption[match.end() :]}"
+    for match in re.finditer(rf"\b(?:{_COLOUR})\b", caption, re.IGNORECASE):
+        changed = replaced(caption, match.span(), colour)
         if caption_colours(changed) == wanted and changed != caption:
             return changed
     return None

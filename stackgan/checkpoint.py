@@ -7,7 +7,6 @@ weights), ``text/`` (the caption encoder, where there is one) and ``README.md`` 
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stackgan.config import Config
-from stackgan.io.files import replace_folder
+from stackgan.io.files import atomic_file, atomic_folder
 from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
 
@@ -119,11 +118,7 @@ def publish(
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise FileExistsError(f"{folder} exists and is not a checkpoint, so it is left alone: name another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
+    with atomic_folder(folder) as partial:
         _save_tensors(weights, partial / "model.safetensors", dtype)
         if discriminators is not None:
             _save_tensors(discriminators, partial / DISCRIMINATORS, dtype)
@@ -144,11 +139,6 @@ def publish(
         for file in partial.rglob("*"):
             if file.is_file():  # safetensors makes its files readable for their owner alone
                 file.chmod(mode)
-        old = folder.with_name(f"{folder.name}.partial-old-{os.getpid()}")
-        shutil.rmtree(old, ignore_errors=True)
-        replace_folder(partial, folder, old)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _save_tensors(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype) -> None:
@@ -209,12 +199,8 @@ def _fingerprint(folder: Path) -> str:
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
     """Write a run's private state (tensors, numbers, strings in plain containers), whole or not at all."""
-    partial = file.with_name(f"{file.name}.partial-{os.getpid()}")
-    try:
+    with atomic_file(file) as partial:
         torch.save(dict(state), partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_state(file: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stackgan.captions.lexicon import BASIC_COLOURS, MEANINGS, basic_colours, replaced
+from stackgan.captions.articles import replaced
+from stackgan.captions.lexicon import BASIC_COLOURS, MEANINGS, basic_colours
 from stackgan.text.base import TextEncoder
 
 __all__ = ["synonym_accuracy"]

@@ -1,12 +1,12 @@
-"""Captions as people type them: a few words out of a caption, other words for what it says, a sentence around it.
+"""Caption augmentation: captions shortened, with synonyms, and inside longer sentences, as people type them.
 
-Captions of data sets are long and of one mould. Who types types "a tiny crimson bird", and a generator that has never
-met short texts paints them badly. A rewording is made of a caption itself, so that it is true of the same picture:
+Captions of data sets are long and alike. Users type "a tiny crimson bird", and a generator trained on long captions
+alone renders such short texts badly. An augmented caption is made of a caption, so that it is true of the same image:
 
-1. cut short (half of them): the caption's phrases are found, its subject's with what a plain "is" says of it and at
-   most two others: "this bird is red with black wings, and has a short beak" -> "a red bird with a short beak";
-2. in other words (half of them, :mod:`stackgan.captions.lexicon`): "a crimson bird with a short beak";
-3. inside a sentence (a quarter of them): "i saw a crimson bird with a short beak in the park".
+1. shortened (half of them): of the caption's phrases, its subject with the predicates of a plain "is" and at most two
+   others are kept: "this bird is red with black wings, and has a short beak" -> "a red bird with a short beak";
+2. with a synonym (half of them, :mod:`stackgan.captions.synonyms`): "a crimson bird with a short beak";
+3. inside a longer sentence (a quarter of them): "i saw a crimson bird with a short beak in the park".
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stackgan.captions.articles import with_article
 from stackgan.captions.hard_negatives import FUNCTION_WORDS
-from stackgan.captions.lexicon import Paraphraser, before_word
+from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
 
-__all__ = ["Rewording", "Shortener", "content_words", "reworded_captions"]
+__all__ = ["AugmentedCaption", "Shortener", "augmented_captions", "content_words"]
 
-CUT, OTHER_WORDS, WRAPPED = 0.5, 0.5, 0.25  # shares of all rewordings
-LONGEST = 6  # words of a phrase; longer ones are no plain phrases
-NOUN = 0.6  # share of its uses that a noun ends a phrase in
-FEWEST_USES = 5  # of a word whose place in phrases is to be known
+SHORTENED, WITH_SYNONYM, IN_SENTENCE = 0.5, 0.5, 0.25  # shares of all augmented captions
+LONGEST = 6  # words of a phrase; longer runs are not used
+NOUN = 0.6  # least share of a noun's uses that are at the end of a phrase
+FEWEST_USES = 5  # of a word that may count as a noun
 
 _IS = frozenset(("is", "are", "was", "were"))
 _HEDGES = frozenset(
@@ -41,12 +42,12 @@ _JOINS = frozenset(("and", ",", "or"))
 
 
 @dataclass(frozen=True)
-class Rewording:
-    """A caption told otherwise.
+class AugmentedCaption:
+    """An augmented caption.
 
     Attributes:
-        text: as somebody might type it.
-        words: what it says, in words of the caption (:func:`content_words`).
+        text: the augmented caption.
+        words: content words of the caption that it keeps (:func:`content_words`), before synonyms.
     """
 
     text: str
@@ -56,14 +57,14 @@ class Rewording:
 @dataclass(frozen=True)
 class _Phrase:
     words: tuple[str, ...]
-    said_of: int | None  # number of the phrase before that it follows by "is"
+    subject: int | None  # number of the phrase before, of which "is" makes this one a predicate
 
 
 class Shortener:
-    """Finds the phrases of captions and tells some of them.
+    """Finds the phrases of captions and keeps some of them.
 
     Args:
-        captions: that it learns from which words are nouns: those that phrases end in.
+        captions: from which nouns are learned: words that most often end a phrase.
 
     >>> texts = ["this small bird is red with black wings, and has a short beak.", "a bird has a tail that is grey"]
     >>> shortener = Shortener(texts * 5)
@@ -78,46 +79,46 @@ class Shortener:
         last: Counter[str] = Counter()
         for caption in captions:
             for phrase in _runs(caption):
-                if phrase.said_of is None:  # "is red": an adjective at the end
+                if phrase.subject is None:  # "is red": an adjective at the end
                     uses.update(phrase.words)
                     last[phrase.words[-1]] += 1
         enough = {word: times for word, times in uses.items() if times >= FEWEST_USES}
         self.nouns = frozenset(word for word, times in enough.items() if last[word] >= NOUN * times)
 
     def phrases(self, caption: str) -> tuple[str, list[str]]:
-        """What the caption is about, with what is said of it, and its other phrases; "" where it cannot be found."""
+        """The caption's subject with its predicates, and its other phrases; "" where no subject is found."""
         found = _runs(caption, self.nouns)
         things: dict[int, list[str]] = {}  # by the number of their phrase
         for number, phrase in enumerate(found):
             thing = phrase.words[-1] in self.nouns
-            if thing and phrase.said_of is None:
+            if thing and phrase.subject is None:
                 things[number] = list(phrase.words)
-            elif not thing and phrase.said_of in things and not set(phrase.words) & set(things[phrase.said_of]):
-                things[phrase.said_of][-1:] = [*phrase.words, things[phrase.said_of][-1]]
+            elif not thing and phrase.subject in things and not set(phrase.words) & set(things[phrase.subject]):
+                things[phrase.subject][-1:] = [*phrase.words, things[phrase.subject][-1]]
         if not things:
             return "", []
         about, *others = things.values()
         return _text(about), [_text(words) for words in others if len(words) > 1 and words[-1] != about[-1]]
 
     def draw(self, caption: str, draws: np.random.Generator) -> str | None:
-        """A few words of the caption, or None where no phrases are found in it that say something."""
+        """Subject and up to two other phrases of the caption, or None where there is no more than a bare subject."""
         about, others = self.phrases(caption)
         plain = " " not in about
         if not about or (plain and not others):
             return None
         count = int(draws.integers(int(plain), min(len(others), 2) + 1))
         chosen = [others[i] for i in sorted(draws.permutation(len(others))[:count])]
-        bare = draws.random() < 0.3  # as in a search box
+        bare = draws.random() < 0.3  # without articles, as in a search box
         text = about if bare else _with_article(about)
         tails = chosen if bare else [_with_article(phrase) for phrase in chosen]
         return f"{text} with {' and '.join(tails)}" if tails else text
 
 
-def reworded_captions(captions: Sequence[str], seed: int) -> list[Rewording]:
-    """A rewording of each caption; equal captions at different places get different ones."""
-    shortener, paraphraser = Shortener(captions), Paraphraser()
+def augmented_captions(captions: Sequence[str], seed: int) -> list[AugmentedCaption]:
+    """An augmented version of each caption; equal captions at different places get different ones."""
+    shortener, synonyms = Shortener(captions), SynonymReplacer()
     draws = np.random.default_rng((seed, 0x7E))
-    return [_reword(caption, shortener, paraphraser, draws) for caption in captions]
+    return [_augment(caption, shortener, synonyms, draws) for caption in captions]
 
 
 def content_words(text: str) -> frozenset[str]:
@@ -129,39 +130,41 @@ def content_words(text: str) -> frozenset[str]:
     return frozenset(_words(text)) - FUNCTION_WORDS
 
 
-def _reword(caption: str, shortener: Shortener, paraphraser: Paraphraser, draws: np.random.Generator) -> Rewording:
-    cut, other, wrapped = draws.random(3) < (CUT, OTHER_WORDS, WRAPPED)
+def _augment(
+    caption: str, shortener: Shortener, synonyms: SynonymReplacer, draws: np.random.Generator
+) -> AugmentedCaption:
+    shortened, with_synonym, in_sentence = draws.random(3) < (SHORTENED, WITH_SYNONYM, IN_SENTENCE)
     text = caption.strip().rstrip(".").strip()
-    if cut:
+    if shortened:
         text = shortener.draw(caption, draws) or text
     words = content_words(text)
-    if other and (drawn := paraphraser.draw(text, draws)) is not None:
+    if with_synonym and (drawn := synonyms.draw(text, draws)) is not None:
         text = drawn[0]
-    if wrapped and set(_words(text)[:1]) <= FUNCTION_WORDS:  # not what stands in a search box
-        text = paraphraser.wrap(text, draws)
-    return Rewording(text, words)
+    if in_sentence and set(_words(text)[:1]) <= FUNCTION_WORDS:  # not one without articles
+        text = in_a_sentence(text, draws)
+    return AugmentedCaption(text, words)
 
 
 def _runs(caption: str, nouns: Collection[str] = ()) -> list[_Phrase]:
-    """Runs of words between function words; "and" and commas go on with a run that no noun ends yet."""
+    """Runs of words between function words; "and" and commas continue a run that does not end in a noun yet."""
     found: list[_Phrase] = []
     run: list[str] = []
-    said_of: int | None = None
+    subject: int | None = None
     before = ""
 
     def close(by: str) -> None:
-        nonlocal said_of
+        nonlocal subject
         while run and run[-1] in _JOINS:
             run.pop()
-        told = 0 < len(run) <= LONGEST
-        if told:
-            found.append(_Phrase(tuple(run), said_of))
-        if told:
-            said_of = len(found) - 1 if by in _IS else None
+        used = 0 < len(run) <= LONGEST
+        if used:
+            found.append(_Phrase(tuple(run), subject))
+        if used:
+            subject = len(found) - 1 if by in _IS else None
         elif by in _IS and before in _WHICH and found:
-            said_of = len(found) - 1
+            subject = len(found) - 1
         elif by not in _IS and by not in _ARTICLES:
-            said_of = None
+            subject = None
         run.clear()
 
     for token in [*_words(caption, signs=True), "."]:
@@ -182,9 +185,8 @@ def _text(words: Sequence[str]) -> str:
 
 
 def _with_article(phrase: str) -> str:
-    if phrase.endswith("s"):
-        return phrase
-    return before_word("a ", phrase) + phrase
+    """The phrase with an article, unless it looks like a plural."""
+    return phrase if phrase.endswith("s") else with_article(phrase)
 
 
 def _words(text: str, signs: bool = False) -> list[str]:

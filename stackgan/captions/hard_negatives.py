@@ -1,11 +1,19 @@
-"""Captions with two words swapped: the same words, another picture.
+"""Hard negatives: wrong captions that use the same words as the right one.
 
-"a red bird with black wings" and "a black bird with red wings" are told apart by no bag of words. As negatives such
-pairs teach who has what (NegCLIP, arXiv:2210.01936, section 4). Which words may be swapped is learned from the
-captions themselves, without a tagger: two words are of a kind when they stand between the same neighbours (Harris'
-distributional hypothesis), as colours do, and parts, and sizes.
+"a red bird with black wings" and "a black bird with red wings" consist of the same words: only their order says which
+part has which colour. As negatives such captions teach a model to bind colours to parts (NegCLIP, arXiv:2210.01936,
+section 4). They come from two sources:
+
+- the caption itself with two words swapped (:func:`swapped_captions`). Which words may be swapped is learned from the
+  captions, without a tagger: two words are of one class when they stand between the same neighbours (Harris'
+  distributional hypothesis), as colours do, and parts, and sizes;
+- captions of other images of another species that use the same words (:func:`nearest_of_other_species`), nearest by
+  tf-idf vectors.
+
+The caption encoder's contrast and the discriminators' mismatched captions use both.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,16 +21,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stackgan.captions.lexicon import before_word
+from stackgan.captions.articles import before_word
 
-__all__ = ["WordSwaps", "swapped_captions"]
+__all__ = ["FUNCTION_WORDS", "WordSwaps", "nearest_of_other_species", "swapped_captions", "tf_idf"]
 
-ALIKE = 0.5  # least cosine of two words' neighbours
-APART = 3  # words between which the swap is to mean something: not "wings and tail", which reads the same both ways
-MOST_WORDS = 2000
-FEWEST_USES = 5  # of a word whose neighbours are to be known
+ALIKE = 0.5  # least cosine of two words' neighbours that makes them one class
+APART = 3  # least distance of the swapped words: "wings and tail" means the same both ways
+SWAP_VOCABULARY = 2000  # most frequent words that are classed
+FEWEST_USES = 5  # of a word whose neighbours are counted
+TF_IDF_VOCABULARY = 1024  # most frequent words that tf-idf vectors count
+CANDIDATES = 256  # nearest images among which those of other species are looked for
 
-# Words that carry no attribute: swapped, they make nonsense or the same sentence.
+# Words that are no attribute: swapped, they make nonsense or the same sentence.
 FUNCTION_WORDS = frozenset(
     (
         "a", "an", "the", "this", "that", "these", "those", "there", "it", "its", "is", "are", "was", "were", "be",
@@ -33,10 +43,10 @@ FUNCTION_WORDS = frozenset(
 
 
 class WordSwaps:
-    """What words of the captions are of a kind, and captions with two of them swapped.
+    """Word classes learned from captions, and captions with two words of one class swapped.
 
     Args:
-        captions: that the kinds are learned from.
+        captions: that the classes are learned from.
 
     >>> texts = [f"a {one} bird with {two} wings" for one in ("red", "black", "blue") for two in ("red", "black")]
     >>> swaps = WordSwaps(texts)
@@ -50,12 +60,12 @@ class WordSwaps:
         sentences = [[token for token, _ in _tokens(caption)] for caption in captions]
         uses = Counter(token for sentence in sentences for token in sentence)
         kept = sorted((word for word in uses if uses[word] >= FEWEST_USES), key=lambda word: (-uses[word], word))
-        self.words = kept[:MOST_WORDS]
+        self.words = kept[:SWAP_VOCABULARY]
         self.number = {word: i for i, word in enumerate(self.words)}
-        self.close = self._kinds(sentences)
+        self.close = self._classes(sentences)
 
-    def _kinds(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-        """(V, V): which two different words stand between the same neighbours."""
+    def _classes(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+        """(V, V): whether two different words stand between the same neighbours."""
         count = len(self.words)
         neighbours = np.zeros((count + 1, 2 * (count + 1)), np.float32)  # the last row: rare words, sentence ends
         for sentence in sentences:
@@ -70,12 +80,12 @@ class WordSwaps:
         return close
 
     def alike(self, word: str) -> list[str]:
-        """Words of the same kind, the most used first; none for a word that the captions do not use."""
+        """Words of the same class, the most frequent first; none for a word that the captions do not use."""
         number = self.number.get(word)
         return [] if number is None else [self.words[i] for i in np.flatnonzero(self.close[number])]
 
     def swap(self, caption: str, draws: np.random.Generator) -> str | None:
-        """The caption with two words of a kind swapped, or None where there are no such two."""
+        """The caption with two words of one class swapped, or None where it has no such two."""
         tokens = _tokens(caption)
         known = [(self.number[token], span) for token, span in tokens if token in self.number]
         places = np.array([i for i, (token, _) in enumerate(tokens) if token in self.number])
@@ -104,3 +114,61 @@ def swapped_captions(captions: Sequence[str], seed: int) -> list[str | None]:
 def _tokens(text: str) -> list[tuple[str, tuple[int, int]]]:
     """Lower-case words and single signs with their places."""
     return [(match[0].lower(), match.span()) for match in re.finditer(r"[^\W_]+|[^\w\s]", text)]
+
+
+def tf_idf(captions: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    """tf-idf vectors of the words that each image's captions use: (N, V), unit rows.
+
+    tf is the share of the image's captions that use the word, so that what most of them name (colours of parts) has
+    more weight than what one of them mentions.
+
+    Args:
+        captions: of each image.
+
+    >>> vectors = tf_idf([["a red bird, black wings"], ["A black bird; red wings"], ["a green bird"]])
+    >>> bool(vectors[0] @ vectors[1] > 0.99), bool(vectors[0] @ vectors[2] > 0.99)
+    (True, False)
+    """
+    uses = [Counter(word for text in texts for word in set(_words(text))) for texts in captions]
+    images = Counter(word for used in uses for word in used)
+    kept = sorted(images, key=lambda word: (-images[word], word))[:TF_IDF_VOCABULARY]
+    column = {word: i for i, word in enumerate(kept)}
+    vectors = np.zeros((len(captions), len(kept)), np.float32)
+    for row, (used, texts) in enumerate(zip(uses, captions, strict=True)):
+        for word, times in used.items():
+            if word in column:
+                vectors[row, column[word]] = times / len(texts) * math.log(len(captions) / images[word])
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def nearest_of_other_species(
+    vectors: NDArray[np.float32], species: NDArray[np.int64], count: int = 24
+) -> list[NDArray[np.int64]]:
+    """For each image the nearest ones by cosine, one of each of the ``count`` nearest other species.
+
+    Args:
+        vectors: (N, V) unit rows.
+        species: (N,) numbers.
+
+    Returns: for each image at most ``count`` indices, nearest first; fewer where there are fewer species.
+
+    >>> near = nearest_of_other_species(np.eye(4, 3, dtype=np.float32), np.array([0, 0, 1, 2]), count=2)
+    >>> sorted(near[0].tolist())
+    [2, 3]
+    """
+    found: list[NDArray[np.int64]] = []
+    looked = min(CANDIDATES, len(vectors))
+    for start in range(0, len(vectors), 256):
+        close = vectors[start : start + 256] @ vectors.T
+        candidates = np.argpartition(-close, looked - 1, axis=1)[:, :looked]
+        for row, near in enumerate(candidates):
+            near = near[np.argsort(-close[row, near], kind="stable")]
+            near = near[species[near] != species[start + row]]
+            _, first = np.unique(species[near], return_index=True)
+            found.append(near[np.sort(first)[:count]])
+    return found

@@ -1,37 +1,32 @@
-"""Captions said in other words: crimson for deep red, enormous for very large, and whole sentences around them.
+"""The lexicon: basic colours, their shades and spellings, sizes, and synonyms of words that bird captions use.
 
-Bird captions use few words for what is seen. These tables, written for this project, say what other words stand for,
-in words that captions do use: the caption with the one and the caption with the other are to have one meaning. Some
-words are held out of training: how well they are understood measures what is learned beyond the table.
+Bird captions use few words. These tables, written for this project, define other words by words that captions do use:
+crimson is dark red, enormous is very large. Everything that replaces or recognises words of captions reads them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-
-import numpy as np
 
 __all__ = [
     "BASIC_COLOURS",
+    "EXCLUSIVE",
     "HELD_OUT",
     "MEANINGS",
     "SHADES",
     "SPELLINGS",
-    "Paraphraser",
     "basic_colours",
-    "before_word",
     "colours_in",
     "colours_named",
-    "replaced",
 ]
 
 BASIC_COLOURS = (
     "red", "orange", "yellow", "green", "blue", "black", "white", "grey", "brown", "pink", "purple",
 )  # fmt: skip
 
-# What words mean, in caption words. The last word of a colour's meaning is its basic colour.
+# Meanings in words that captions use, and their synonyms. The last word of a colour's meaning is its basic colour.
 _COLOURS = {
     "red": "ruddy rosy cherry strawberry tomato apple ketchup pomegranate rouge hibiscus lobster "
     "rubicund rhubarb chili ladybug reddened",
@@ -141,15 +136,15 @@ SHADES: Mapping[str, tuple[str, ...]] = {
     for colour in BASIC_COLOURS
 }
 
-# How captions spell the basic colours, as words of their own and at the beginning of parts of compounds ("bluish").
+# Spellings of the basic colours: as words of their own, and as the beginnings of parts of compounds ("bluish").
 SPELLINGS: Mapping[str, str] = {name: name for name in BASIC_COLOURS} | {"gray": "grey", "violet": "purple"}
 _STEMS = {name: (name,) for name in BASIC_COLOURS} | {
     "grey": ("grey", "gray"), "purple": ("purpl", "violet", "lavender", "lilac", "mauve"), "blue": ("blu",),
     "white": ("whit",), "orange": ("orang",), "yellow": ("yellow", "golden"),
 }  # fmt: skip
 
-# Which words exclude each other: a caption with one in place of another says something else.
-_KINDS = (
+# Words that exclude each other: a caption with one in place of another has another meaning.
+EXCLUSIVE = (
     BASIC_COLOURS,
     ("small", "large"),
     ("long", "short"),
@@ -159,9 +154,7 @@ _KINDS = (
     ("pointed", "curved"),
     ("belly", "head", "feet", "breast"),
 )
-_KIND = {word: kind for kind in _KINDS for word in kind}
-
-# Kept out of every sentence of training.
+# Synonyms that no training uses: how well they are understood measures what is learned beyond the table.
 HELD_OUT = frozenset(
     (
         "vermilion", "carmine", "garnet", "cranberry", "persimmon", "marigold", "clementine", "saffron",
@@ -172,79 +165,6 @@ HELD_OUT = frozenset(
     )
 )  # fmt: skip
 
-# What people say around a picture. {} is a thing ("a red bird with white wings") or a whole sentence.
-_AROUND_A_THING = (
-    "i saw {}", "we saw {}", "look at {}", "there is {}", "there was {}", "here is {}", "a photo of {}",
-    "a picture of {}", "a painting of {}", "an image of {}", "please draw {}", "draw me {}", "show me {}",
-    "can you paint {}", "i would like {}", "i want to see {}", "imagine {}", "my grandmother loves {}",
-    "yesterday we spotted {}", "once upon a time there lived {}", "my neighbour keeps {}", "she found {}",
-    "he noticed {}", "the children drew {}", "it looks like {}", "think of {}", "what about {}", "maybe {}",
-    "close-up of {}", "could this be {}", "they took a photograph of {}", "my favourite is {}",
-)  # fmt: skip
-_AROUND_A_SENTENCE = (
-    "i think {}", "my friend says that {}", "note that {}", "as you can see, {}", "in this picture {}", "look, {}",
-    "i remember that {}", "the book says {}", "it seems that {}", "yes, {}", "hello! {}", "well, {}", "you know, {}",
-)  # fmt: skip
-_AFTER = (
-    "in the park", "on a branch", "sitting in a tree", "by the river", "near the lake", "at dawn", "last night",
-    "today", "on my way to work", "in the forest", "while i was walking the dog", "behind our house",
-    "next to the window", "and it was singing", "and then it flew away",
-    "on the roof", "after the rain", "in the snow", "every summer",
-    "which made me happy", "please", "if you can", "thank you", "with my camera", "on a sunny day", "at the zoo",
-    "looking at me", "on the fence", "in high resolution", "for my sister", "eating seeds", "standing on the grass",
-)  # fmt: skip
-
-
-class Paraphraser:
-    """Says captions in other words, and says something else in almost the same ones.
-
-    Args:
-        meanings: what words stand for.
-        held_out: words never to use.
-
-    >>> Paraphraser({"azure": "bright blue"}).draw("A blue wing.", np.random.default_rng(0))
-    ('An azure wing.', 'A bright blue wing.', 'A pink wing.')
-    """
-
-    def __init__(self, meanings: Mapping[str, str] = MEANINGS, held_out: Iterable[str] = HELD_OUT) -> None:
-        banned = frozenset(held_out)
-        self.words: dict[str, list[str]] = {}  # by the word that says it best, and by whole meanings
-        for word, meaning in meanings.items():
-            if word not in banned:
-                for key in {meaning, meaning.split()[-1]}:
-                    self.words.setdefault(key, []).append(word)
-        self.meanings = meanings
-        keys = sorted({*self.words, "gray"}, key=len, reverse=True)
-        self._find = re.compile(r"\b(?:" + "|".join(map(re.escape, keys)) + r")\b", re.IGNORECASE)
-
-    def draw(self, caption: str, draws: np.random.Generator) -> tuple[str, str, str | None] | None:
-        """The caption with one word replaced: in other words, in words that captions use, and by something else.
-
-        The last is None where nothing is known to exclude the word; all are None where no word can be replaced.
-        """
-        places = list(self._find.finditer(caption))
-        if not places:
-            return None
-        place = places[draws.integers(len(places))]
-        found = place[0].lower().replace("gray", "grey")
-        said = self.words[found][draws.integers(len(self.words[found]))]
-        meant = self.meanings[said]
-        head = meant.split()[-1]
-        kind = [other for other in _KIND.get(head, ()) if other != head]
-        wrong = replaced(caption, place.span(), kind[draws.integers(len(kind))]) if kind else None
-        return replaced(caption, place.span(), said), replaced(caption, place.span(), meant), wrong
-
-    def wrap(self, caption: str, draws: np.random.Generator) -> str:
-        """The caption inside something one would say: "i saw a red bird in the park"."""
-        text = caption.strip().rstrip(".").strip()
-        is_thing = re.match(r"(?i)an? ", text) and not re.search(r"(?i)\b(is|are|has|have)\b", text)
-        forms = _AROUND_A_THING if is_thing else _AROUND_A_SENTENCE
-        if draws.random() < 0.7:
-            text = forms[draws.integers(len(forms))].format(text)
-        if draws.random() < 0.6:
-            text = f"{text} {_AFTER[draws.integers(len(_AFTER))]}"
-        return text
-
 
 def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
     """The basic colour words of a text with their places; gray is grey.
@@ -253,26 +173,7 @@ def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
     [('grey', (2, 6)), ('red', (13, 16))]
     """
     found = re.finditer(r"\b(?:gray|" + "|".join(BASIC_COLOURS) + r")\b", text, re.IGNORECASE)
-    return [(match[0].lower().replace("gray", "grey"), match.span()) for match in found]
-
-
-def replaced(text: str, span: tuple[int, int], words: str) -> str:
-    """The text with the words at ``span`` replaced, and an "a" or "an" before them that suits.
-
-    >>> replaced("an orange bird", (3, 9), "red")
-    'a red bird'
-    """
-    return before_word(text[: span[0]], words) + words + text[span[1] :]
-
-
-def before_word(before: str, word: str) -> str:
-    """``before`` with a last "a" or "an" that suits ``word``.
-
-    >>> before_word("this is a ", "orange"), before_word("An ", "red"), before_word("two ", "owls")
-    ('this is an ', 'A ', 'two ')
-    """
-    right = r"\1n\2" if word[:1].lower() in "aeiou" else r"\1\2"
-    return re.sub(r"\b([aA])n?(\s+)$", right, before)
+    return [(SPELLINGS[match[0].lower()], match.span()) for match in found]
 
 
 @lru_cache(maxsize=65536)

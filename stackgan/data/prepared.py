@@ -23,6 +23,7 @@ from stackgan.data.format import (
     read_records,
     write_npy,
 )
+from stackgan.io.files import atomic_file
 
 __all__ = ["PreparedFolder", "PreparedSplit"]
 
@@ -94,12 +95,8 @@ class PreparedSplit:
             )
         target = self.path / "embeddings" / embeddings_file(name)
         target.parent.mkdir(exist_ok=True)
-        temporary = target.with_name(f".{os.getpid()}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.tmp")
-        try:
-            write_npy(temporary, values)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(target) as partial:
+            write_npy(partial, values)
 
 
 class PreparedFolder:

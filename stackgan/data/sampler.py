@@ -1,4 +1,4 @@
-"""Training batches over a prepared folder: real pictures, wrong pairs, one caption of each picture's at random.
+"""Training batches over a prepared folder: real images, wrong pairs, one caption of each image's at random.
 
 Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and a whole batch
 is turned into floats and means there (:func:`stackgan.images.pixels.to_stages`). The next batch is made while a step
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.captions.augmentation import content_words
-from stackgan.captions.near_captions import bags_of_words, nearest_others
+from stackgan.captions.hard_negatives import nearest_of_other_species, tf_idf
 from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["Batch", "Reworded", "Sampler"]
+__all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's data: pictures (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+    """The data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
 
     real: Tensor
     embedding: Tensor | None = None
@@ -33,13 +33,13 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Reworded:
+class AugmentedCaptions:
     """Augmented captions (:mod:`stackgan.captions.augmentation`), one for each caption of the split, in its order.
 
     Attributes:
-        embeddings: (captions of the split, T) of the rewordings.
-        words: what each says, in words of the captions.
-        share: of the captions drawn that a rewording takes the place of.
+        embeddings: (captions of the split, T).
+        words: content words of the caption that each keeps.
+        share: of the captions drawn that are replaced by their augmented version.
     """
 
     embeddings: NDArray[np.float32]
@@ -47,27 +47,40 @@ class Reworded:
     share: float
 
 
-class Sampler:
-    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so a resumed run goes on exactly.
+@dataclass(frozen=True)
+class WrongPairs:
+    """How the wrong (image, caption) pairs of a batch are made.
 
-    Every epoch is a new permutation of the pictures; each is cropped at random from its load size and flipped half
-    the time, with one of its captions at random. A thread of its own makes the batch after the one asked for.
+    Attributes:
+        mismatch: a wrong ``photo`` beside the caption, or a wrong ``caption`` beside the photo.
+        hard: share of hard negatives, which use the same words: half of them the image's own caption with two words
+            swapped, where ``swapped`` has it, the others of an image whose captions use the same words.
+        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
+            caption's own has no swap.
+    """
+
+    mismatch: str = "caption"
+    hard: float = 0.0
+    swapped: NDArray[np.float32] | None = None
+
+
+class Sampler:
+    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so that a run resumes exactly.
+
+    Every epoch is a new permutation of the images; each is cropped at random from its load size and flipped half
+    the time, with one of its captions at random. The batch after the one asked for is made on a thread meanwhile.
 
     Args:
         split: the prepared split.
         embeddings: (captions of the split, T) float32, or None for unconditional training.
         size: side of the crops in pixels, at most the split's load side.
-        mismatch: what a wrong pair is made of: ``photo`` or ``caption`` (ignored without embeddings).
-        hard: the share of wrong pairs that use the same words: half of them the picture's own caption with two words
-            swapped, where ``swapped`` has it, the others of a picture whose captions use the same words.
-        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
-            caption's own has no swap.
-        reworded: rewordings that take the place of some captions, of true ones and of wrong ones; not of a wrong one
-            whose rewording says nothing but what the picture's own captions say.
+        wrong: how wrong pairs are made; ignored without embeddings.
+        augmented: versions that replace some captions, true ones and wrong ones; not a wrong one of which the version
+            keeps only words that the image's own captions have.
         device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
 
     Raises:
-        ValueError: fewer pictures than a batch; all of one species, so that there is no wrong pair; a picture
+        ValueError: fewer images than a batch; all of one species, so that there is no wrong pair; an image
             without a caption.
     """
 
@@ -79,38 +92,37 @@ class Sampler:
         size: int,
         batch_size: int,
         seed: int,
-        mismatch: str = "caption",
-        hard: float = 0.0,
-        swapped: NDArray[np.float32] | None = None,
-        reworded: Reworded | None = None,
+        wrong: WrongPairs | None = None,
+        augmented: AugmentedCaptions | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.split, self.embeddings = split, embeddings
-        self.size, self.batch_size, self.seed, self.mismatch = size, batch_size, seed, mismatch
+        self.size, self.batch_size, self.seed, self.wrong = size, batch_size, seed, wrong or WrongPairs()
         if len(split) < batch_size:
-            raise ValueError(f"{split.path} holds {len(split)} pictures, fewer than optim.batch_size={batch_size}")
+            raise ValueError(f"{split.path} holds {len(split)} images, fewer than optim.batch_size={batch_size}")
         self.species = split.species_numbers()
         if embeddings is not None:
             if self.species.max() == 0:
                 raise ValueError(
-                    f"{split.path}: every picture is of species {split.records[0].species!r}: there is no wrong pair"
+                    f"{split.path}: every image is of species {split.records[0].species!r}: there is no wrong pair"
                 )
             bare = np.flatnonzero(np.diff(split.offsets) == 0)
             if len(bare):
                 raise ValueError(
-                    f"{split.path}: {len(bare)} pictures have no caption (first: {split.records[bare[0]].id!r}); "
+                    f"{split.path}: {len(bare)} images have no caption (first: {split.records[bare[0]].id!r}); "
                     "add captions or train with text.encoder=none"
                 )
-        self.hard, self.swapped, self.device = hard, swapped, device
+        self.device = device
         self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes an element: a flip moves pixels
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._next: tuple[int, Future[Batch]] | None = None
-        self.reworded = reworded
-        if reworded is not None:
+        self.augmented = augmented
+        if augmented is not None:
             self.words = [content_words(" ".join(record.captions)) for record in split.records]
-        if embeddings is not None and hard:
-            self.near = nearest_others(bags_of_words([record.captions for record in split.records]), self.species)
+        if embeddings is not None and self.wrong.hard:
+            vectors = tf_idf([record.captions for record in split.records])
+            self.near = nearest_of_other_species(vectors, self.species)
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step`` (from 0); that of ``step + 1`` is begun."""
@@ -135,14 +147,14 @@ class Sampler:
         others = self._other_species(chosen, draws)
         captions = self._captions(chosen, draws)
         plain = _rows(self.embeddings, captions)
-        embedding = self._told(captions, plain, draws)
-        if self.mismatch == "photo":
+        embedding = self._embedded(captions, plain, draws)
+        if self.wrong.mismatch == "photo":
             return Batch(real, embedding, wrong=self._crops(others, draws))
         wrong_captions = self._captions(others, draws)
-        wrong = self._told(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
-        if self.swapped is not None:
-            own = _rows(self.swapped, captions)
-            use = torch.from_numpy(draws.random(len(chosen)) < self.hard / 2) & (own != plain).any(1)
+        wrong = self._embedded(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
+        if self.wrong.swapped is not None:
+            own = _rows(self.wrong.swapped, captions)
+            use = torch.from_numpy(draws.random(len(chosen)) < self.wrong.hard / 2) & (own != plain).any(1)
             wrong = torch.where(use[:, None], own, wrong)
         return Batch(real, embedding, wrong_embedding=wrong)
 
@@ -159,32 +171,34 @@ class Sampler:
         others = draws.integers(len(self.split), size=len(chosen))
         while (same := self.species[others] == self.species[chosen]).any():
             others[same] = draws.integers(len(self.split), size=int(same.sum()))
-        if self.hard:
-            share = self.hard if self.swapped is None else self.hard / (2 - self.hard)  # of those not swapped
+        if self.wrong.hard:
+            share = (
+                self.wrong.hard if self.wrong.swapped is None else self.wrong.hard / (2 - self.wrong.hard)
+            )  # of those not swapped
             for row in np.flatnonzero(draws.random(len(chosen)) < share):
                 near = self.near[chosen[row]]
                 others[row] = near[draws.integers(len(near))]
         return others
 
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
-        """One of each picture's captions, by its place in the split."""
+        """One of each image's captions, by its place in the split."""
         return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
 
-    def _told(
+    def _embedded(
         self,
         captions: NDArray[np.int64],
         plain: Tensor,
         draws: np.random.Generator,
         of: NDArray[np.int64] | None = None,
     ) -> Tensor:
-        """Embeddings of captions, ``plain``, or of their rewordings, which are to be wrong ``of`` these pictures."""
-        if self.reworded is None:
+        """Embeddings of captions, ``plain``, or of their augmented versions, which must be wrong ``of`` images."""
+        if self.augmented is None:
             return plain
-        use = draws.random(len(captions)) < self.reworded.share
+        use = draws.random(len(captions)) < self.augmented.share
         if of is not None:
             pairs = zip(captions.tolist(), of.tolist(), strict=True)
-            use &= [not self.reworded.words[caption] <= self.words[picture] for caption, picture in pairs]
-        return torch.where(torch.from_numpy(use)[:, None], _rows(self.reworded.embeddings, captions), plain)
+            use &= [not self.augmented.words[caption] <= self.words[image] for caption, image in pairs]
+        return torch.where(torch.from_numpy(use)[:, None], _rows(self.augmented.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
         margin = self.split.images.shape[1] - self.size

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -143,7 +143,7 @@ class PreparedWriter:
         shutil.rmtree(self._partial, ignore_errors=True)  # gone already after a clean end
 
     def _clear_leftovers(self) -> None:
-        for folder in self.out.parent.glob(f"{_escape_glob(self.out.name)}.partial-*"):
+        for folder in self.out.parent.glob(f"{glob.escape(self.out.name)}.partial-*"):
             lock = _lock_folder(folder)
             if lock is not None:  # its writer has ended
                 shutil.rmtree(folder, ignore_errors=True)
@@ -169,7 +169,7 @@ class PreparedWriter:
 
     @property
     def split_names(self) -> frozenset[str]:
-        """The splits that hold a picture by now."""
+        """The splits that images have been added to."""
         return frozenset(self._splits)
 
     def problem(self, path: str, reason: str) -> None:
@@ -224,7 +224,7 @@ class PreparedWriter:
 
     def _rename(self) -> None:
         self._check_out()  # again: something may have been created there meanwhile
-        replace_folder(self._partial, self.out, self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}"))
+        replace_folder(self._partial, self.out)
 
 
 class _SplitWriter:
@@ -292,7 +292,3 @@ def _lock_folder(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _escape_glob(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)

@@ -9,7 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
-from stackgan.captions.lexicon import SHADES, SPELLINGS, colours_in, replaced
+from stackgan.captions.articles import replaced
+from stackgan.captions.lexicon import SHADES, SPELLINGS, colours_in
 from stackgan.evaluation.colour_measure import COLOUR_ORDER
 
 __all__ = ["ColourPair", "colour_pairs"]

@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,7 +22,7 @@ from torch import Tensor
 from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.cache import evaluation_cache
-from stackgan.io.files import replace_folder
+from stackgan.io.files import atomic_folder
 from stackgan.pipeline import StackGANPipeline, to_pil
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -207,11 +205,6 @@ def _facts(cache: Path) -> Any:
 
 
 def _keep(encoder: CompactEncoder, cache: Path, facts: Mapping[str, Any]) -> None:
-    """Write the whole folder beside ``cache`` and rename it at the end."""
-    partial, old = (cache.with_name(f"{cache.name}.{word}-{os.getpid()}") for word in ("partial", "old"))
-    try:
+    with atomic_folder(cache) as partial:
         encoder.save(partial)
         (partial / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        replace_folder(partial, cache, old)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

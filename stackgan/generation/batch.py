@@ -42,7 +42,7 @@ from stackgan.generation.writer import (
     write_png,
 )
 from stackgan.images.grid import caption_sheet
-from stackgan.io.files import replacing, write_atomic
+from stackgan.io.files import atomic_file, write_atomic
 from stackgan.pipeline import StackGANPipeline, check_sampling
 from stackgan.version import __version__
 
@@ -183,7 +183,7 @@ def _generate_missing(
 
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
-        replacing(out / MANIFEST) as partial,
+        atomic_file(out / MANIFEST) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as manifest,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
         closing(_encoded(pipe, tasks, out, truncation, batch_size)) as encoded,

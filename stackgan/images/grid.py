@@ -1,4 +1,4 @@
-"""Sheets of pictures with their captions under them."""
+"""Sheets of images with their captions under them."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ __all__ = ["caption_sheet"]
 def caption_sheet(
     rows: Sequence[tuple[str, Sequence[Image.Image | NDArray[np.uint8]]]], columns: int = 2, side: int = 96
 ) -> Image.Image:
-    """A sheet of groups, each a row of pictures with one caption under it.
+    """A sheet of groups, each a row of images with one caption under it.
 
     Args:
-        rows: (caption, pictures of one size) a group; every group has the same number of pictures.
+        rows: (caption, images of one size) a group; every group has the same number of images.
         columns: groups side by side.
-        side: pixels a picture is shown at.
+        side: pixels an image is shown at.
     """
     if not rows:
-        raise ValueError("caption_sheet needs at least one caption with its pictures")
+        raise ValueError("caption_sheet needs at least one caption with its images")
     font = ImageFont.load_default(11)
     line, gap = 14, 6
-    width = max(len(pictures) for _, pictures in rows) * (side + 2)
+    width = max(len(images) for _, images in rows) * (side + 2)
     wrapped = [textwrap.wrap(caption, max(12, width // 6)) or [""] for caption, _ in rows]
     lines = min(max(len(text) for text in wrapped), 4)
     height = side + 2 + lines * line + gap
     down = -(-len(rows) // columns)
     sheet = Image.new("RGB", (columns * (width + gap) + gap, down * height + gap), "white")
     pen = ImageDraw.Draw(sheet)
-    for place, ((_, pictures), text) in enumerate(zip(rows, wrapped, strict=True)):
+    for place, ((_, images), text) in enumerate(zip(rows, wrapped, strict=True)):
         left, top = gap + (place % columns) * (width + gap), gap + (place // columns) * height
-        for i, picture in enumerate(pictures):
-            shown = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        for i, image in enumerate(images):
+            shown = image if isinstance(image, Image.Image) else Image.fromarray(image)
             if shown.size != (side, side):
                 shown = shown.resize((side, side), Image.Resampling.LANCZOS)
             sheet.paste(shown, (left + i * (side + 2), top))

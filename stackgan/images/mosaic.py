@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures on one sheet, those that look alike side by side."""
+"""Contact sheets: many images on one sheet, similar ones side by side."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
 
 
 def alike_side_by_side(
-    pictures: NDArray[np.uint8], features: NDArray[np.float32], *, seed: int = 0, side: int = 40
+    images: NDArray[np.uint8], features: NDArray[np.float32], *, seed: int = 0, side: int = 40
 ) -> Image.Image:
-    """A square sheet of pictures (N = n², s, s, 3), arranged by t-SNE of their features; each ``side`` px.
+    """A square sheet of images (N = n², s, s, 3), arranged by t-SNE of their features; each ``side`` px.
 
     Raises:
         ValueError: N is no square. ImportError: scikit-learn is not installed.
     """
-    columns = round(len(pictures) ** 0.5)
+    columns = round(len(images) ** 0.5)
     order = on_grid(plane(features, seed), columns)
-    return mosaic(pictures[order], columns, side)
+    return mosaic(images[order], columns, side)
 
 
-def mosaic(pictures: NDArray[np.uint8], columns: int, side: int) -> Image.Image:
+def mosaic(images: NDArray[np.uint8], columns: int, side: int) -> Image.Image:
     """Pictures (N, s, s, 3) edge to edge, row by row."""
-    sheet = Image.new("RGB", (columns * side, -(-len(pictures) // columns) * side), "white")
-    for place, levels in enumerate(pictures):
-        picture = Image.fromarray(levels)
-        if picture.size != (side, side):
-            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (place % columns * side, place // columns * side))
+    sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
+    for place, levels in enumerate(images):
+        image = Image.fromarray(levels)
+        if image.size != (side, side):
+            image = image.resize((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(image, (place % columns * side, place // columns * side))
     return sheet

@@ -38,7 +38,8 @@ def from_levels(levels: Tensor) -> Tensor:
     >>> from_levels(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist()
     [-1.0, -0.6000000238418579, 1.0]
     """
-    return levels.to(torch.float32, copy=True).div_(LEVELS_PER_UNIT).sub_(1)
+    floats = levels.float()
+    return (floats.clone() if floats is levels else floats).div_(LEVELS_PER_UNIT).sub_(1)
 
 
 def to_levels(images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""PNG files, quick to make: a picture of 256 px takes 2 ms and other threads run meanwhile.
+"""A fast PNG encoder: an image of 256 px takes 2 ms, and other threads run meanwhile.
 
-Pillow's encoder tries five filters on every row and holds the interpreter's lock: 5 ms a picture at level 1, 17 ms at
+Pillow's encoder tries five filters on every row and holds the interpreter's lock: 5 ms an image at level 1, 17 ms at
 its default. Here every row has the average filter, a few NumPy operations, and zlib codes symbols and runs of one
-byte alone (Z_RLE): in filtered pictures the search for longer repetitions costs most and finds next to nothing. On
+byte alone (Z_RLE): in filtered images the search for longer repetitions costs most and finds next to nothing. On
 photos and painted birds the files are as large as Pillow's at level 1 to within 2 %, and 6 to 11 % larger than at
 its default; drawings with large flat areas become larger than that.
 """

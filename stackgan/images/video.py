@@ -1,4 +1,4 @@
-"""A walk's pictures as a film (GIF or MP4) and as a strip."""
+"""A sequence of images as a video (GIF or MP4) and as a strip."""
 
 from __future__ import annotations
 
@@ -8,43 +8,41 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stackgan.io.files import atomic_file
+
 __all__ = ["save_film", "strip"]
 
-LEAST_SIDE = 256  # px: smaller pictures are enlarged, most players show films at their own size
+LEAST_SIDE = 256  # px: smaller images are enlarged, since most players show videos at their own size
 
 
 def save_film(
     images: Sequence[Image.Image], file: Path, *, seconds: float = 3.0, there_and_back: bool = True
 ) -> None:
-    """Write a film that runs ``seconds`` from the first picture to the last, and back.
+    """Write a video of ``seconds`` from the first image to the last, and back.
 
     Args:
         images: of one size, 2 or more.
         file: ends in .gif, or in .mp4 (needs the extra ``video``).
 
     Raises:
-        ValueError: fewer than 2 pictures, another ending, or no encoder for MP4.
+        ValueError: fewer than 2 images, another ending, or no encoder for MP4.
     """
     if len(images) < 2:
-        raise ValueError(f"{file}: a film needs 2 pictures or more, not {len(images)}")
+        raise ValueError(f"{file}: a video needs 2 pictures or more, not {len(images)}")
     if seconds <= 0:
         raise ValueError(f"seconds is {seconds}: it must be above 0")
     scale = max(1, -(-LEAST_SIDE // images[0].width))
     size = (images[0].width * scale, images[0].height * scale)
     frames = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     frames += frames[-2:0:-1] if there_and_back else []
-    partial = file.with_name(f".{file.name}.partial{file.suffix}")
-    try:
+    with atomic_file(file, file.suffix) as partial:
         if file.suffix.lower() == ".gif":
             each = max(20, round(1000 * seconds / len(images)))
             frames[0].save(partial, save_all=True, append_images=frames[1:], duration=each, loop=0)
         elif file.suffix.lower() == ".mp4":
             _save_mp4(frames, partial, len(images) / seconds)
         else:
-            raise ValueError(f"{file}: a film is a .gif or an .mp4")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+            raise ValueError(f"{file}: a video is a .gif or an .mp4")
 
 
 def _save_mp4(frames: Sequence[Image.Image], file: Path, rate: float) -> None:
@@ -58,13 +56,13 @@ def _save_mp4(frames: Sequence[Image.Image], file: Path, rate: float) -> None:
 
 
 def strip(images: Sequence[Image.Image], most: int = 12) -> Image.Image:
-    """Up to ``most`` pictures of one size, evenly chosen, side by side.
+    """Up to ``most`` images of one size, evenly chosen, side by side.
 
     >>> strip([Image.new("RGB", (4, 4))] * 30, most=5).size
     (28, 4)
     """
     if not images:
-        raise ValueError("a strip needs 1 picture or more")
+        raise ValueError("a strip needs 1 image or more")
     rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
     side, gap = images[0].width, 2
     sheet = Image.new("RGB", (len(rows) * (side + gap) - gap, images[0].height), "white")

@@ -1,16 +1,17 @@
-"""Split archives: a folder as numbered pieces of limited size, and back, to transfer it between machines.
+"""Split archives: a folder as numbered pieces of limited size, and back, to transfer data, runs and weights.
 
 ```
 PIECES/piece-00001 …     one tar stream, cut; the same folder and limit give the same bytes on every machine
 PIECES/manifest.json     each piece's name, size and sha256, and those of the whole; written last
 ```
-Times, owners and permissions are not stored. Nothing is compressed: most of the content is weights and uncompressed
-photos. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
+Times, owners and permissions are not stored. Nothing is compressed: most of the content is weights and photos as
+plain numbers. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -24,7 +25,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from stackgan.io.files import extract_entry, replace_folder
+from stackgan.io.files import atomic_folder, extract_entry, write_atomic
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -33,13 +34,13 @@ MANIFEST = "manifest.json"
 MIB = 2**20
 _CHUNK = MIB  # bytes read at a time
 _PIECE = re.compile(r"piece-\d{5}")
-_OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial)?")
-_UNFINISHED = re.compile(r"\.partial(-|$)|^\..*\.tmp$")  # what a killed process leaves of a file or folder
+_OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial(-\d+)?)?")
+_UNFINISHED = re.compile(r"\.(partial|replaced)(-|$)|^\..*\.tmp$")  # what a killed process leaves of a file or folder
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Number of pieces, how many of them this call wrote, bytes in all, and unfinished files that were left out."""
+    """Result of a packing: pieces in all, pieces written by this call, bytes in all, unfinished files left out."""
 
     count: int
     written: int
@@ -50,8 +51,8 @@ class Packed:
 def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[str] | None = None) -> Packed:
     """Write ``folder`` as pieces of at most ``limit`` bytes, the last one shorter.
 
-    Pieces that already have the right bytes are kept, so an interrupted call can be resumed. Those of another
-    archive are replaced or removed.
+    Pieces that stand in ``pieces`` with the right bytes are left as they are, so an interrupted packing goes on.
+    Those of another packing are replaced or removed.
 
     Args:
         folder: prepared folder, run folder, checkpoint: any folder of files and folders.
@@ -59,7 +60,7 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
 
     Raises:
         FileNotFoundError: ``folder``, or a name in ``only``, is not there.
-        FileExistsError: ``pieces`` has other files.
+        FileExistsError: ``pieces`` holds other files.
         ValueError: links or devices in ``folder``; a limit that makes too many pieces; nothing to pack; a file that
             changes while it is read.
     """
@@ -98,17 +99,15 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
         if file.name not in known and file != stands:
             file.unlink()
     if not stands.is_file() or stands.read_bytes() != content:
-        partial = pieces / f"{MANIFEST}.partial"
-        partial.write_bytes(content)
-        partial.replace(stands)
+        write_atomic(stands, content)
     return Packed(len(cutter.pieces), cutter.written, size, tuple(left_out))
 
 
 def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
-    """Restore the folder that was packed as ``folder``; returns how many files it has.
+    """Restore the packed folder at ``folder``; returns its number of files.
 
-    Every piece is checked before anything is written. The folder grows as ``<folder>.partial`` and takes its name
-    when it is complete.
+    Every piece is checked before anything is written. The folder is written under a temporary name and renamed at the
+    end.
 
     Args:
         overwrite: replace ``folder``, unless it holds names that the pieces do not.
@@ -123,16 +122,11 @@ def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
     _check_target(shown, folder, set(manifest.names), overwrite)
     _check_pieces(pieces, manifest)
 
-    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "partial-old"))
-    for left in (partial, old):  # by a call that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        files = _extract(pieces, manifest, partial)
-        replace_folder(partial, folder, old)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return files
+    for pattern in ("partial*", "replaced-*"):  # of a call that was killed
+        for left in folder.parent.glob(f"{glob.escape(folder.name)}.{pattern}"):
+            shutil.rmtree(left, ignore_errors=True)
+    with atomic_folder(folder) as partial:
+        return _extract(pieces, manifest, partial)
 
 
 # --- a folder as a stream -----------------------------------------------------------------------------------
@@ -205,7 +199,7 @@ class _Cutter:
     """Cuts what is written to it into pieces, each there whole or not at all.
 
     A piece that stands in the folder is compared with what comes, and only written from the first difference on. Once
-    that happens the manifest goes: it tells of another packing.
+    that happens the manifest is removed: it belongs to another packing.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:

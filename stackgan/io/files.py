@@ -1,19 +1,26 @@
-"""Files written whole or not at all; folders that take the place of another, or come out of an archive."""
+"""Files and folders that appear whole or not at all: written under a temporary name beside their own, then renamed.
 
+What a killed process leaves has ``.partial-`` or ``.replaced-`` in its name.
+"""
+
+import contextlib
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-__all__ = ["extract_entry", "replace_folder", "replacing", "write_atomic"]
+__all__ = ["atomic_file", "atomic_folder", "copy_folder", "extract_entry", "replace_folder", "write_atomic"]
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` to write to: renamed to ``path`` at a clean exit, removed otherwise."""
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+@contextlib.contextmanager
+def atomic_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """A temporary name to write a file under; it is renamed to ``path`` at a clean exit, and removed otherwise.
+
+    Args:
+        suffix: ending of the temporary name, for writers that take the format from it.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}{suffix}")
     try:
         yield partial
         partial.replace(path)
@@ -23,15 +30,41 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_bytes(content)
 
 
-def replace_folder(new: Path, target: Path, old: Path) -> None:
-    """Give ``new`` the name ``target``; what stands there waits as ``old``, and comes back if that fails.
+@contextlib.contextmanager
+def atomic_folder(folder: Path, *, merge: bool = False) -> Iterator[Path]:
+    """An empty temporary folder to fill; it takes the place of ``folder`` at a clean exit, and is removed otherwise.
 
-    All three lie on one file system, and ``old`` does not exist.
+    Args:
+        merge: where ``folder`` exists, replace what has the same name in it and leave the rest. Each file is replaced
+            whole, the folder is not.
     """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if merge and folder.is_dir():
+            for entry in sorted(partial.iterdir()):
+                if entry.is_dir():
+                    shutil.rmtree(folder / entry.name, ignore_errors=True)
+                entry.replace(folder / entry.name)
+        else:
+            replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename the folder ``new`` to ``target`` on the same file system; what stands there is deleted afterwards.
+
+    It is renamed first, to ``<target>.replaced-<pid>``, and renamed back if ``new`` cannot take its place.
+    """
+    old = target.with_name(f"{target.name}.replaced-{os.getpid()}")
+    shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.replace(old)
     try:
@@ -41,6 +74,18 @@ def replace_folder(new: Path, target: Path, old: Path) -> None:
             old.replace(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder, whole or not at all; ``target`` must not exist, its parents are made.
+
+    Raises:
+        FileExistsError: ``target`` exists.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target}: exists, so {source} is not copied there")
+    with atomic_folder(target) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
 
 
 def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:

@@ -14,9 +14,7 @@ __all__ = [
     "Distribution",
     "FullGaussian",
     "kl_discrete",
-    "kl_full_gaussians",
     "kl_gaussians",
-    "kl_monte_carlo",
     "standard_normal",
 ]
 
@@ -24,7 +22,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Distribution(Protocol):
-    """What the rest of the program asks of a distribution over rows (B, D)."""
+    """The interface of distributions over rows (B, D)."""
 
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """One point (B, D) a row, reparameterised; ``noise`` (B, D) is the base space's N(0, I), drawn if absent."""
@@ -102,16 +100,7 @@ class DiagonalGaussian:
         """The terms (B, D) whose sum is :meth:`kl`: which dimensions carry information."""
         if other is not None:
             return kl_gaussians(self.mu, self.logvar, other.mu, other.logvar)
-        mean, variance = self._kl_terms()
-        return mean + variance
-
-    def kl_split(self) -> tuple[Tensor, Tensor]:
-        """KL(self ‖ N(0, I)) as its mean part ½ Σ mu² and its variance part ½ Σ (σ² − log σ² − 1), each (B,)."""
-        mean, variance = self._kl_terms()
-        return mean.sum(-1), variance.sum(-1)
-
-    def _kl_terms(self) -> tuple[Tensor, Tensor]:
-        return 0.5 * self.mu.square(), 0.5 * (self.logvar.exp() - self.logvar - 1)
+        return 0.5 * self.mu.square() + 0.5 * (self.logvar.exp() - self.logvar - 1)
 
 
 @dataclass(frozen=True)
@@ -210,40 +199,6 @@ def kl_gaussians(mu: Tensor, logvar: Tensor, other_mu: Tensor | float, other_log
     ratio = torch.exp(logvar - other_logvar)
     distance = (mu - other_mu).square() * torch.exp(-other_logvar)
     return 0.5 * (other_logvar - logvar + ratio + distance - 1)
-
-
-def kl_full_gaussians(p: FullGaussian, q: FullGaussian) -> Tensor:
-    """KL(p ‖ q) of two full-covariance Gaussians, through their Cholesky factors:
-
-    ½ (tr(Σ_q⁻¹ Σ_p) + (m_q − m_p)ᵀ Σ_q⁻¹ (m_q − m_p) − D + log |Σ_q| − log |Σ_p|)
-
-    with tr(Σ_q⁻¹ Σ_p) = ‖L_q⁻¹ L_p‖² and the Mahalanobis term ‖L_q⁻¹ (m_q − m_p)‖².
-    """
-    dim = p.mean.shape[-1]
-    trace = torch.linalg.solve_triangular(q.factor, p.factor, upper=False).square().sum((-2, -1))
-    offset = torch.linalg.solve_triangular(q.factor, (q.mean - p.mean)[..., None], upper=False)
-    distance = offset.square().sum((-2, -1))
-    return 0.5 * (trace + distance - dim) + _half_log_det(q.factor) - _half_log_det(p.factor)
-
-
-def kl_monte_carlo(
-    p: Distribution, q: Distribution, count: int, generator: Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """KL(p ‖ q) = E_p[log p(x) − log q(x)] from ``count`` draws, and the standard error of that mean.
-
-    Both are (B,), or () where the distributions are not batched. Gradients flow through reparameterised draws.
-
-    Raises:
-        ValueError: fewer than 2 draws leave no standard error.
-    """
-    if count < 2:
-        raise ValueError(f"count is {count}: a standard error needs 2 draws or more")
-    draws = []
-    for _ in range(count):
-        x = p.sample(generator)
-        draws.append(p.log_prob(x) - q.log_prob(x))
-    values = torch.stack(draws)
-    return values.mean(0), values.std(0) / math.sqrt(count)
 
 
 def _half_log_det(factor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""q(z | x, c): from a picture and its conditioning code to a distribution of styles."""
+"""q(z | x, c): from an image and its conditioning code to a distribution of styles."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stackgan.networks.layers import ResidualDown, kaiming_init
 
 __all__ = ["ACTIVE", "PosteriorEncoder", "Style", "infer_style", "kl_to_prior"]
 
-ACTIVE = 0.01  # variance of a dimension's mean over pictures from which it counts as used (arXiv:1509.00519, 5.1)
+ACTIVE = 0.01  # least variance over images of the mean of an active dimension (arXiv:1509.00519, section 5.1)
 
-LOOK = 128  # px: larger pictures are averaged down first, style is nothing that a pixel holds
-START_LOGVAR = -2.0  # of a new encoder: narrow enough that the decoder hears what it says
+SEEN_SIDE = 128  # px: larger images are averaged down first; single pixels carry no style
+START_LOGVAR = -2.0  # of a new encoder: narrow enough that z carries information to the decoder from the start
 MOST_LOGVAR = 8.0
 
 
@@ -29,7 +29,7 @@ class PosteriorEncoder(nn.Module):
     trunk without normalisation, like the discriminators'; c joins behind it. log σ² is bounded by ±8, softly.
 
     Args:
-        size: side of the finest pictures, a power of two from 64.
+        size: side of the finest images, a power of two from 64.
         z_dim, code_dim: Z and C; C = 0 without text.
         width: channels at half the side.
 
@@ -40,7 +40,7 @@ class PosteriorEncoder(nn.Module):
 
     def __init__(self, size: int, z_dim: int, code_dim: int, width: int) -> None:
         super().__init__()
-        self.size, self.code_dim = min(size, LOOK), code_dim
+        self.size, self.code_dim = min(size, SEEN_SIDE), code_dim
         widest = width * 4
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1)]
         channels, side = width, self.size // 2
@@ -57,7 +57,7 @@ class PosteriorEncoder(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> DiagonalGaussian:
         """x (B, 3, s, s) in [−1, 1], c (B, C) -> a distribution over z (B, Z), in float32."""
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] < self.size:
-            raise ValueError(f"pictures {tuple(x.shape)}: the encoder takes (B, 3, s, s) with s at least {self.size}")
+            raise ValueError(f"images {tuple(x.shape)}: the encoder takes (B, 3, s, s) with s at least {self.size}")
         if x.shape[2] != self.size:
             x = F.interpolate(x, (self.size, self.size), mode="area")
         h = F.leaky_relu(self.hidden(torch.cat((self.trunk(x), c.to(x.dtype)), 1)), 0.2)
@@ -72,13 +72,13 @@ def kl_to_prior(q: DiagonalGaussian, p: Distribution, z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Style:
-    """What a batch of pictures says about its styles.
+    """Posterior, prior and draws of the styles of a batch of images.
 
     Attributes:
         q, p: posterior and prior of each row.
         z: (B, Z) drawn from q, reparameterised.
-        drawn: (B, Z) without gradient, for pictures that the discriminators judge: the first half are styles of other
-            pictures of the batch, carried over in base space, the others are drawn from p.
+        drawn: (B, Z) without gradient, for images that the discriminators judge: the first half are styles of other
+            images of the batch, transferred in base space, the others are drawn from p.
     """
 
     q: DiagonalGaussian
@@ -86,7 +86,7 @@ class Style:
     z: Tensor
     drawn: Tensor
 
-    @cached_property  # a flow's density is the dear part of it
+    @cached_property  # a flow's density is expensive
     def plain_kl(self) -> Tensor:
         """KL(q ‖ p), (B,), see :func:`kl_to_prior`."""
         return kl_to_prior(self.q, self.p, self.z)
@@ -102,12 +102,12 @@ class Style:
         return (self.plain_kl.mean() / self.z.shape[1]).clamp_min(free_bits)
 
     def prior_nll(self) -> Tensor:
-        """−log p(z) a dimension, for the prior alone: it goes on learning where free bits or warm-up hold KL back."""
+        """−log p(z) a dimension, for the prior alone, which is trained also where free bits or warm-up stop KL."""
         return -self.p.log_prob(self.z.detach()).mean() / self.z.shape[1]
 
 
 def infer_style(posterior: PosteriorEncoder, prior: nn.Module, x: Tensor, c: Tensor) -> Style:
-    """Posterior and draws for pictures x (B, 3, s, s) with codes c (B, C); no gradient reaches the codes."""
+    """Posterior and draws for images x (B, 3, s, s) with codes c (B, C); no gradient reaches the codes."""
     c = c.detach()
     q, p = posterior(x, c), prior(c)
     z = q.sample()

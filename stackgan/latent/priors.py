@@ -1,4 +1,4 @@
-"""Priors p(z | c) of the picture's style and p(c) of captions' codes: modules that return distributions."""
+"""Priors p(z | c) of the image's style and p(c) of captions' codes: modules that return distributions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class GaussianPrior(nn.Module):
-    """p(z | c) = N(0, I), as published: no parameters, c is not looked at."""
+    """p(z | c) = N(0, I), as published: no parameters, independent of c."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FlowPrior(nn.Module):
     """p(z), or p(z | c) with c as its context, as a normalizing flow: exact density, one pass to sample.
 
     Args:
-        context: C, or 0 for a prior that does not look at c.
+        context: C, or 0 for a prior independent of c.
     """
 
     def __init__(self, dim: int, context: int, config: LatentConfig) -> None:

@@ -21,11 +21,11 @@ from stackgan.evaluation.features import FeatureNetwork, load_features
 from stackgan.evaluation.image_sets import Photos, images_of_captions
 from stackgan.evaluation.image_source import ImageSource
 from stackgan.evaluation.metrics import kernel_distance
+from stackgan.io.files import copy_folder
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
-from stackgan.training.warm_start import copy_folder
 
 __all__ = ["ROWS", "run"]
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from stackgan.checkpoint import load_published
 from stackgan.config import Config
-from stackgan.io.files import write_atomic
+from stackgan.io.files import copy_folder, write_atomic
 from stackgan.training.loop import train
-from stackgan.training.warm_start import copy_folder
 
 __all__ = ["cached_figures", "keep_figures", "train_quietly", "trained"]
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +17,6 @@ __all__ = [
     "TextEncoder",
     "by_length",
     "fill_module",
-    "filled_folder",
     "hash_tensors",
     "mean_state",
     "read_json",
@@ -136,25 +132,3 @@ def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
     if wrong:
         raise ValueError(f"{folder}: weight {wrong[0]!r} is missing, unexpected or of another shape")
     module.load_state_dict(tensors)
-
-
-@contextlib.contextmanager
-def filled_folder(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside ``folder`` to write into; its files move over at a clean exit."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    target = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    try:
-        yield target
-        if folder.is_dir():
-            for file in sorted(target.iterdir()):
-                if file.is_dir():
-                    shutil.rmtree(folder / file.name, ignore_errors=True)
-                file.replace(folder / file.name)
-            target.rmdir()
-        else:
-            target.replace(folder)
-    finally:
-        shutil.rmtree(target, ignore_errors=True)

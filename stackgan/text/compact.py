@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.images.pixels import from_levels
+from stackgan.io.files import atomic_folder
 from stackgan.text.base import (
     Notice,
     TextEncoder,
     by_length,
     fill_module,
-    filled_folder,
     hash_tensors,
     mean_state,
     read_json,
@@ -297,7 +297,7 @@ class CompactEncoder(TextEncoder):
         return found
 
     def save(self, folder: Path) -> None:
-        with filled_folder(folder) as target:
+        with atomic_folder(Path(folder), merge=True) as target:
             write_json(target / "config.json", self.config)
             state = self._state()
             if self.has_teacher:  # the table is most of the file, and was rounded after training

@@ -15,8 +15,8 @@ caption has its own caption with two words swapped as one more negative (NegCLIP
 distinguishes the two.
 
 With a teacher (``compact.teacher``, :mod:`stackgan.text.distillation`) the encoder learns ordinary English as well:
-reworded captions (:mod:`stackgan.captions.lexicon`) are drawn to their plain wording and to nothing else, by the same
-contrast between captions, and sentences to what the teacher's embeddings say of them.
+captions with synonyms (:mod:`stackgan.captions.synonyms`) are drawn to their plain wording and to nothing else, by
+the same contrast between captions, and embeddings of sentences to the teacher's.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackgan.captions.hard_negatives import swapped_captions
-from stackgan.captions.near_captions import bags_of_words, nearest_others
+from stackgan.captions.hard_negatives import nearest_of_other_species, swapped_captions, tf_idf
 from stackgan.images.crops import load_side
 from stackgan.images.pixels import from_levels
 from stackgan.networks.schedules import warm_cosine
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["contrastive_loss", "train_compact_encoder"]
 
 DROPOUT = 0.0  # without it held-out combinations bind sooner: 0.76 against 0.65 after 500 steps (one seed)
-WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] means "nothing said"
+WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] carries no meaning
 GROUP = 8  # photos whose captions use the same words
 NEAR = 24  # photos that are close enough to be drawn into a group
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
@@ -194,8 +193,8 @@ class _Batches:
         self.captions = len(distinct)  # rows of ids; each one's swapped version comes as many rows later
         self.has_swapped = np.array([caption is not None for caption in swapped])
         self.species = split.species_numbers()
-        bags = bags_of_words([split.records[row].captions for row in rows])
-        self.near = nearest_others(bags, self.species[rows], NEAR)
+        vectors = tf_idf([split.records[row].captions for row in rows])
+        self.near = nearest_of_other_species(vectors, self.species[rows], NEAR)
 
     def _photos(self) -> NDArray[np.int64]:
         """Groups of photos of different species whose captions use the same words; B of them, in order."""
@@ -227,13 +226,13 @@ class _Batches:
         return images, ids, mask, same, has
 
     def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
-        pictures = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
-        if pictures.shape[-1] != self.side:
-            pictures = F.interpolate(pictures.float(), (self.side, self.side), mode="bilinear", antialias=True)
+        images = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
+        if images.shape[-1] != self.side:
+            images = F.interpolate(images.float(), (self.side, self.side), mode="bilinear", antialias=True)
         room, size = self.side - self.image_size, self.image_size
-        tops, lefts = self.rng.integers(0, room + 1, (2, len(pictures)))
-        flips = self.rng.random(len(pictures)) < 0.5
-        crops = [p[:, t : t + size, x : x + size] for p, t, x in zip(pictures, tops, lefts, strict=True)]
+        tops, lefts = self.rng.integers(0, room + 1, (2, len(images)))
+        flips = self.rng.random(len(images)) < 0.5
+        crops = [p[:, t : t + size, x : x + size] for p, t, x in zip(images, tops, lefts, strict=True)]
         crops = [crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips, strict=True)]
         return torch.stack(crops)
 
@@ -263,9 +262,9 @@ def _train(
     with tqdm(total=settings.steps, desc="caption encoder", disable=not progress) as bar:
         for step in range(settings.steps):
             images, ids, mask, same, has = (tensor.to(device) for tensor in batches.draw())
-            pictures = from_levels(images).contiguous(memory_format=torch.channels_last)
+            images = from_levels(images).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                vectors = towers.image(pictures)
+                vectors = towers.image(images)
             one, two, swapped = towers.norm(towers.read(ids, mask, 1 if targets is None else LENGTH_PARTS)).chunk(3)
             scale = towers.log_scale.exp()
             loss, found = contrastive_loss(one, vectors, scale, same, swapped, has)

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackgan.captions.lexicon import HELD_OUT, MEANINGS, Paraphraser
+from stackgan.captions.lexicon import HELD_OUT, MEANINGS
+from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
 from stackgan.text.base import read_json
 from stackgan.text.compact import COMPACT
 from stackgan.text.pretrained import TransformersEncoder, find_folder
@@ -46,7 +47,7 @@ __all__ = ["EnglishTable", "Teacher", "TeacherTargets", "distillation_loss", "pr
 AXES = 64  # principal axes of the teacher's embeddings of captions that are distilled
 FEATURES = 256  # of a token
 PHRASE = "a {} bird"  # in which the teacher embeds each word
-SEEN = 150  # uses in captions after which a word is learned from pictures alone
+SEEN = 150  # uses in captions after which a word is learned from images alone
 MOVED = 0.7  # s: how far the features of a defined word move towards its meaning
 COMMON = 4000  # the teacher's most frequent words, which need no definition
 KERNEL_POWER = 6  # of the cosine: the higher, the fewer neighbours count
@@ -233,9 +234,7 @@ class EnglishTable(nn.Module):
         return torch.where((ids < SPECIALS)[:, None], special, mapped)
 
 
-def practice_sentences(
-    captions: Sequence[str], words: Sequence[str], paraphraser: Paraphraser, count: int, seed: int
-) -> list[str]:
+def practice_sentences(captions: Sequence[str], words: Sequence[str], count: int, seed: int) -> list[str]:
     """Sentences to distil: captions, reworded captions, captions with some words replaced by random ones.
 
     Args:
@@ -248,7 +247,7 @@ def practice_sentences(
         text = captions[int(draws.integers(len(captions)))]
         form = number % 4
         if form == 1:
-            text = paraphraser.wrap(text, draws)
+            text = in_a_sentence(text, draws)
         if form in (2, 3):
             parts = text.split()
             share = 0.2 if form == 2 else 0.5
@@ -302,8 +301,8 @@ class TeacherTargets:
         self.tokenizer = tokenizer_of(pieces)
         described = describe(teacher, pieces, captions, captions_tokenizer)
         self.features = torch.cat((torch.zeros(SPECIALS, described.shape[1]), described))
-        self.paraphraser = Paraphraser()
-        self.sentences = practice_sentences(self.captions, pieces, self.paraphraser, SENTENCES, seed)
+        self.synonyms = SynonymReplacer()
+        self.sentences = practice_sentences(self.captions, pieces, SENTENCES, seed)
         vectors = teacher.encode(self.sentences)
         mean, axes = caption_axes(vectors[::4])
         self.wanted = (vectors - mean) @ axes.T
@@ -320,8 +319,8 @@ class TeacherTargets:
         """
         reworded, plain, other = [], [], []
         for caption in (self.captions[row] for row in rows):
-            one, two, three = self.paraphraser.draw(caption, self.rng) or (caption, caption, None)
-            reworded.append(self.paraphraser.wrap(one, self.rng) if self.rng.random() < WRAPPED else one)
+            one, two, three = self.synonyms.draw(caption, self.rng) or (caption, caption, None)
+            reworded.append(in_a_sentence(one, self.rng) if self.rng.random() < WRAPPED else one)
             plain.append(two)
             other.append(three)
         chosen = self.rng.integers(len(self.sentences), size=len(rows))

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.io.files import atomic_folder
 from stackgan.text.base import (
     Notice,
     TextEncoder,
     by_length,
     fill_module,
-    filled_folder,
     hash_tensors,
     mean_state,
     read_json,
@@ -152,7 +152,7 @@ class TransformersEncoder(TextEncoder):
         return found
 
     def save(self, folder: Path) -> None:
-        with filled_folder(folder) as target:
+        with atomic_folder(Path(folder), merge=True) as target:
             with _quiet_transformers():
                 self.model.save_pretrained(target)
             for name, content in self._tokenizer_files.items():

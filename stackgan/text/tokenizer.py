@@ -120,7 +120,7 @@ def word_at(caption: str, position: int) -> str:
 
 
 def truncation_notice(index: int, caption: str, starts: Sequence[int], kept: int) -> Notice:
-    """What is said of a caption of which only the first ``kept`` tokens are used.
+    """The notice for a caption of which only the first ``kept`` tokens are used.
 
     Args:
         starts: first character of each token, special ones aside.

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stackgan.captions.augmentation import reworded_captions
+from stackgan.captions.augmentation import augmented_captions
 from stackgan.captions.hard_negatives import swapped_captions
 from stackgan.checkpoint import load_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import Reworded, Sampler
+from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs
 from stackgan.io.files import write_atomic
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
@@ -79,10 +79,10 @@ def set_up(
         size=config.tree.sizes[-1],
         batch_size=config.optim.batch_size,
         seed=config.train.seed,
-        mismatch=config.loss.mismatch,
-        hard=config.loss.mismatch_hard,
-        swapped=_swapped_embeddings(split, encoder, config),
-        reworded=_reworded(split, encoder, config),
+        wrong=WrongPairs(
+            config.loss.mismatch, config.loss.mismatch_hard, _swapped_embeddings(split, encoder, config)
+        ),
+        augmented=_augmented(split, encoder, config),
         device=device,
     )
     run = Run.start(config, device)
@@ -158,13 +158,13 @@ def _swapped_embeddings(
     return caption_embeddings(split, encoder, texts=("swapped", [other or caption for caption, other in pairs]))
 
 
-def _reworded(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> Reworded | None:
-    """Captions as people type them, where the run is to see some."""
+def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> AugmentedCaptions | None:
+    """Augmented captions, where the run is to see some."""
     if encoder is None or not config.text.reword:
         return None
-    told = reworded_captions(split.captions, seed=0)
-    embeddings = caption_embeddings(split, encoder, texts=("reworded", [rewording.text for rewording in told]))
-    return Reworded(embeddings, [rewording.words for rewording in told], config.text.reword)
+    augmented = augmented_captions(split.captions, seed=0)
+    embeddings = caption_embeddings(split, encoder, texts=("reworded", [caption.text for caption in augmented]))
+    return AugmentedCaptions(embeddings, [caption.words for caption in augmented], config.text.reword)
 
 
 def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from stackgan.checkpoint import load_published, load_state, stored_discriminators
 from stackgan.config import Config
+from stackgan.io.files import copy_folder
 
-__all__ = ["Start", "copy_folder", "copy_text_encoder", "copy_weights", "open_start"]
+__all__ = ["Start", "copy_text_encoder", "copy_weights", "open_start"]
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,6 @@ def copy_text_encoder(start: Start, run_folder: Path) -> None:
     """Put the start's caption encoder where a run looks for its own; one that is there stays."""
     if start.text is not None and not (run_folder / "text").exists():
         copy_folder(start.text, run_folder / "text")
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder, whole or not at all; ``target`` must not exist, its parents are made."""
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    partial.replace(target)
 
 
 def copy_weights(weights: Mapping[str, Tensor], net: nn.Module, folder: Path) -> list[str]:

@@ -171,7 +171,7 @@ def _race(files: list[Boxed], data: Path, size: int, stages: bool, rounds: int) 
 def _step(data: Path, name: str, steps: int) -> list[object]:
     """What a step of a preset takes, and how long it waits for its batch."""
     from stackgan.config import preset
-    from stackgan.data.sampler import Sampler
+    from stackgan.data.sampler import Sampler, WrongPairs
     from stackgan.runtime.allocator import keep_pages
     from stackgan.training.state import Run
     from stackgan.training.step import train_step
@@ -186,8 +186,7 @@ def _step(data: Path, name: str, steps: int) -> list[object]:
         size=64,
         batch_size=config.optim.batch_size,
         seed=0,
-        mismatch=config.loss.mismatch,
-        hard=config.loss.mismatch_hard,
+        wrong=WrongPairs(config.loss.mismatch, config.loss.mismatch_hard),
     )
     run = Run.start(config, torch.device("cpu"))
     waited, stepped = [], []

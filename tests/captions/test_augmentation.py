@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.painted import random_painting
 from data_prep.painted_captions import captions as captions_of
-from stackgan.captions.augmentation import Shortener, content_words, reworded_captions
+from stackgan.captions.augmentation import Shortener, augmented_captions, content_words
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
 
 BIRDS = [
@@ -72,9 +72,9 @@ def test_a_generated_language_is_cut_without_a_change_of_meaning(painted: list[s
 
 
 def test_rewordings_are_of_many_forms_and_know_what_they_say(painted: list[str]) -> None:
-    told = reworded_captions(painted, seed=0)
+    told = augmented_captions(painted, seed=0)
     assert len(told) == len(painted)
-    assert told == reworded_captions(painted, seed=0) != reworded_captions(painted, seed=1)
+    assert told == augmented_captions(painted, seed=0) != augmented_captions(painted, seed=1)
     same = [rewording for caption, rewording in zip(painted, told, strict=True) if rewording.text == caption]
     assert len(same) < 0.4 * len(told)
     shorter = np.mean([len(r.text.split()) < len(c.split()) for c, r in zip(painted, told, strict=True)])
@@ -86,6 +86,6 @@ def test_rewordings_are_of_many_forms_and_know_what_they_say(painted: list[str])
 
 
 def test_captions_without_phrases_are_kept() -> None:
-    told = reworded_captions(["??", "x", "of the and"] * 5, seed=0)
+    told = augmented_captions(["??", "x", "of the and"] * 5, seed=0)
     assert {rewording.words for rewording in told} == {frozenset(), frozenset({"x"})}
     assert all(text in rewording.text for text, rewording in zip(["??", "x", "of the and"] * 5, told, strict=True))

@@ -10,7 +10,7 @@ import torch
 
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import Batch, Reworded, Sampler
+from stackgan.data.sampler import AugmentedCaptions, Batch, Sampler, WrongPairs
 from stackgan.data.writer import PreparedWriter
 
 
@@ -142,7 +142,7 @@ def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str
     species: list[str | None] = ["a"] * 12 + ["b", "c", None, None]
     split = _write(tmp_path / "p", species).splits["train"]
     rows = np.repeat(np.arange(16), 2)[:, None].astype(np.float32)  # an embedding that is its picture's number
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, mismatch=mismatch)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, wrong=WrongPairs(mismatch))
     for step in range(40):
         batch = sampler.batch(step)
         assert batch.embedding is not None
@@ -166,7 +166,7 @@ def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
             writer.add("train", np.zeros((76, 76, 3), np.uint8), Record(f"{i}", (captions[i % 4],), captions[i % 4]))
     split = PreparedFolder.open(tmp_path / "p").splits["train"]
     rows = np.arange(16, dtype=np.float32)[:, None]
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, wrong=WrongPairs(hard=1.0))
     sampler.near = [near[:1] for near in sampler.near]  # the closest alone
     for step in range(10):
         batch = sampler.batch(step)
@@ -180,7 +180,7 @@ def test_half_of_the_hard_wrong_captions_are_swapped_ones(tmp_path: Path) -> Non
     split = _write(tmp_path / "p", [None] * 16).splits["train"]
     rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
     swapped = np.where(rows % 4 == 0, rows, rows + 1000)  # every fourth caption has no swap
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, hard=1.0, swapped=swapped)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, wrong=WrongPairs(hard=1.0, swapped=swapped))
     own, other = [], []
     for step in range(50):
         batch = sampler.batch(step)
@@ -199,8 +199,8 @@ def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> Non
     split = _write(tmp_path / "p", [None] * 16).splits["train"]
     rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
     words = [frozenset({"new"} if row % 4 else split.captions[row].split()) for row in range(len(rows))]
-    told = Reworded(rows + 1000, words, 0.5)
-    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, reworded=told)
+    augmented = AugmentedCaptions(rows + 1000, words, 0.5)
+    sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, augmented=augmented)
     plain = Sampler(split, rows, size=64, batch_size=8, seed=0)
     sampler.words = [frozenset(word for caption in split.captions[::4] for word in caption.split())] * 16
     own, wrong = [], []

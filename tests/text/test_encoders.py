@@ -14,8 +14,9 @@ from torch import Tensor
 
 from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
+from stackgan.io.files import atomic_folder
 from stackgan.pipeline import StackGANPipeline
-from stackgan.text.base import Notice, TextEncoder, filled_folder, write_json
+from stackgan.text.base import Notice, TextEncoder, write_json
 from stackgan.text.load import ANY_OTHER, ENCODERS, EncoderKind, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.loop import train
 from tests.tiny import TINY
@@ -42,7 +43,7 @@ class HashedWords(TextEncoder):
         return []
 
     def save(self, folder: Path) -> None:
-        with filled_folder(folder) as target:
+        with atomic_folder(folder) as target:
             write_json(target / "config.json", {"hashed_words": {"dim": self.dim}})
 
 

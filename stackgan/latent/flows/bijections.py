@@ -4,8 +4,8 @@ Every :class:`Bijection` maps data x to base u and back, both with the log-deter
 
     u, log |det ∂u/∂x| = f(x, c)              x, log |det ∂x/∂u| = f.inverse(u, c)
 
-so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) where a map
-says so; c (B, context) is optional everywhere. A new map starts at, or close to, the identity.
+so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) where a map's
+docstring has it; c (B, context) is optional everywhere. A new map starts at, or close to, the identity.
 """
 
 from __future__ import annotations

@@ -1,0 +1,88 @@
+"""Files and folders appear whole or not at all, whatever stands there and whenever the writing stops."""
+
+from pathlib import Path
+
+import pytest
+
+from stackgan.io.files import atomic_file, atomic_folder, copy_folder, replace_folder, write_atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_atomic(file, b"one")
+    with atomic_file(file, ".gif") as partial:
+        assert partial.parent == tmp_path and partial.name.startswith(".a.txt.partial-") and partial.suffix == ".gif"
+        partial.write_bytes(b"two")
+        assert file.read_bytes() == b"one"
+    assert file.read_bytes() == b"two" and names(tmp_path) == ["a.txt"]
+
+
+def test_an_interrupted_file_leaves_what_was_there(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a.txt", b"one")
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "a.txt") as partial:
+        partial.write_bytes(b"tw")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a.txt").read_bytes() == b"one" and names(tmp_path) == ["a.txt"]
+
+
+def fill(folder: Path, *files: str) -> None:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{folder.name}/{name}")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_is_replaced_whole(tmp_path: Path, there: bool) -> None:
+    target = tmp_path / "deep" / "f"
+    if there:
+        fill(target, "old", "both")
+    with atomic_folder(target) as partial:
+        assert partial.parent == target.parent and ".partial-" in partial.name and not any(partial.iterdir())
+        fill(partial, "both", "sub/new")
+        assert not there or names(target) == ["both", "old"]
+    assert names(tmp_path) == ["deep", "deep/f", "deep/f/both", "deep/f/sub", "deep/f/sub/new"]
+
+
+def test_merging_leaves_other_files(tmp_path: Path) -> None:
+    fill(tmp_path / "f", "old", "both", "sub/old")
+    with atomic_folder(tmp_path / "f", merge=True) as partial:
+        fill(partial, "both", "sub/new")
+    assert names(tmp_path) == ["f", "f/both", "f/old", "f/sub", "f/sub/new"]
+    assert (tmp_path / "f" / "both").read_text() != "f/both"
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_interrupted_folder_leaves_what_was_there(tmp_path: Path, merge: bool) -> None:
+    fill(tmp_path / "f", "old")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "f", merge=merge) as partial:
+        fill(partial, "new")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["f", "f/old"]
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "f", "old")
+    fill(tmp_path / "g", "new")
+    rename = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "g":
+            raise PermissionError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError):
+        replace_folder(tmp_path / "g", tmp_path / "f")
+    assert names(tmp_path) == ["f", "f/old", "g", "g/new"]
+
+
+def test_a_copy_does_not_replace(tmp_path: Path) -> None:
+    fill(tmp_path / "f", "a", "sub/b")
+    copy_folder(tmp_path / "f", tmp_path / "new" / "g")
+    assert names(tmp_path / "new" / "g") == ["a", "sub", "sub/b"]
+    with pytest.raises(FileExistsError, match=r"exists, so .* is not copied there"):
+        copy_folder(tmp_path / "f", tmp_path / "new" / "g")

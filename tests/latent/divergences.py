@@ -1,0 +1,47 @@
+"""Divergences for tests: of full-covariance Gaussians in closed form, of any two distributions by sampling."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from stackgan.latent.distributions import Distribution, FullGaussian
+
+
+def half_log_det(factor: Tensor) -> Tensor:
+    """log |L| = ½ log |L Lᵀ|."""
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def kl_full_gaussians(p: FullGaussian, q: FullGaussian) -> Tensor:
+    """KL(p ‖ q) of two full-covariance Gaussians, through their Cholesky factors:
+
+    ½ (tr(Σ_q⁻¹ Σ_p) + (m_q − m_p)ᵀ Σ_q⁻¹ (m_q − m_p) − D + log |Σ_q| − log |Σ_p|)
+
+    with tr(Σ_q⁻¹ Σ_p) = ‖L_q⁻¹ L_p‖² and the Mahalanobis term ‖L_q⁻¹ (m_q − m_p)‖².
+    """
+    dim = p.mean.shape[-1]
+    trace = torch.linalg.solve_triangular(q.factor, p.factor, upper=False).square().sum((-2, -1))
+    offset = torch.linalg.solve_triangular(q.factor, (q.mean - p.mean)[..., None], upper=False)
+    distance = offset.square().sum((-2, -1))
+    return 0.5 * (trace + distance - dim) + half_log_det(q.factor) - half_log_det(p.factor)
+
+
+def kl_monte_carlo(
+    p: Distribution, q: Distribution, count: int, generator: Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """KL(p ‖ q) = E_p[log p(x) − log q(x)] from ``count`` draws, and the standard error of that mean.
+
+    Both are (B,), or () where the distributions are not batched. Gradients flow through reparameterised draws.
+
+    Raises:
+        ValueError: fewer than 2 draws leave no standard error.
+    """
+    if count < 2:
+        raise ValueError(f"count is {count}: a standard error needs 2 draws or more")
+    draws = []
+    for _ in range(count):
+        x = p.sample(generator)
+        draws.append(p.log_prob(x) - q.log_prob(x))
+    values = torch.stack(draws)
+    return values.mean(0), values.std(0) / math.sqrt(count)
