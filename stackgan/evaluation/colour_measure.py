@@ -101,9 +101,9 @@ def _foreground(lab: Tensor) -> Tensor:
     frame = torch.ones(side, side, dtype=torch.bool, device=lab.device)
     frame[BORDER:-BORDER, BORDER:-BORDER] = False
     border = blurred[:, :, frame].transpose(1, 2)  # (N, K, 3)
-    apart = torch.cdist(blurred.flatten(2).transpose(1, 2), border).amin(2)  # (N, s²)
-    unlike = 1 - torch.exp(-(apart**2) / (2 * DIFFERENT**2))
-    weights = centre * (unlike.view(count, side, side) + 1e-3)  # never all 0
+    distance = torch.cdist(blurred.flatten(2).transpose(1, 2), border).amin(2)  # (N, s²)
+    differs = 1 - torch.exp(-(distance**2) / (2 * DIFFERENT**2))
+    weights = centre * (differs.view(count, side, side) + 1e-3)  # never all 0
     return weights / weights.sum((1, 2), keepdim=True)
 
 

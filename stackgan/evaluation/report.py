@@ -25,8 +25,8 @@ def write_report(
     """Write report.json, report.html, report.md (the tables, for a model card) and the sheets into ``folder``.
 
     Args:
-        facts: what was measured: checkpoint, data, number of pictures …
-        found, missing: by section: its title, and its findings or why there are none.
+        facts: what was measured: checkpoint, data, number of images …
+        found, missing: by section: its title, and its findings or the reason why there are none.
         subtitle: a line under the heading.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, beside which checkpoint, which data and where the report goes.
+"""Settings of an evaluation: all but the checkpoint, the data and the report's folder.
 
 This file imports nothing heavy, so that the command line can read fields and defaults from it.
 """

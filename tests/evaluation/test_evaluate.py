@@ -111,7 +111,7 @@ def test_without_options_there_are_figures_too_and_reasons(
     assert again == report
 
 
-def test_figures_have_their_truncation_and_the_pictures_shown_the_recommended_one(
+def test_figures_have_their_truncation_and_the_samples_shown_the_recommended_one(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)

@@ -88,7 +88,7 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     assert more.generate.painted == list(range(24, 40))  # type: ignore[attr-defined]
 
 
-def test_damaged_and_foreign_shards_are_painted_again(tmp_path: Path) -> None:
+def test_damaged_and_foreign_shards_are_generated_again(tmp_path: Path) -> None:
     Painter().set(16, tmp_path).generate_all()
     first, second = sorted(tmp_path.glob("*.npy"))
     first.write_bytes(first.read_bytes()[:50])
@@ -129,7 +129,7 @@ def test_stale_shards_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     assert not again.painted
 
 
-def test_photos_are_the_middles_and_their_features_stay_in_the_prepared_folder(split: PreparedSplit) -> None:
+def test_photos_are_centre_crops_and_their_features_stay_in_the_prepared_folder(split: PreparedSplit) -> None:
     photos = Photos(split, 64)
     levels = torch.cat([photos.shard(*span) for span in photos.spans()])
     assert levels.shape == (11, 3, 64, 64) and levels.dtype == torch.uint8
@@ -153,7 +153,7 @@ def test_pixels_are_means_of_areas(split: PreparedSplit) -> None:
     assert np.allclose(small[4].view(3, 32, 32).permute(1, 2, 0).numpy(), expected, atol=1e-5)
 
 
-def test_painted_captions_are_what_the_pipeline_paints(split: PreparedSplit, tmp_path: Path) -> None:
+def test_generated_images_are_those_of_the_pipeline(split: PreparedSplit, tmp_path: Path) -> None:
     pipe = tiny_pipeline(stages=1)
     rows = caption_rows(split, 10).tolist()
     pictures = images_of_captions(ImageSource(pipe), split, rows, seed=5, folder=tmp_path)

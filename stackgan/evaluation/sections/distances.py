@@ -51,9 +51,7 @@ def section(context: Context) -> Findings:
         first, label = next(iter(_labels(network).items()))
         headlines.append((label, f"{columns['captions'][first]:.4g}"))
     if any("training photos" in figures[network.name] for network in context.networks):
-        words.append(
-            "The column of training photos gives what real images of another split reach; no model must be better."
-        )
+        words.append("The column of training photos gives what real images of another split reach.")
     if not any(network.inception for network in context.networks):
         words.append("FID, KID and Inception score: give --inception auto, or the file of the weights.")
     return Findings(figures=figures, protocol=" ".join(words), tables=tables, headlines=headlines)

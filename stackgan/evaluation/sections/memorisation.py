@@ -193,5 +193,5 @@ def neighbour_sheet(
             shown.append(photo[:, ::-1] if theirs.mirrored[row] else photo)
             rank = float((found.held_out[space].distance < theirs.distance[row]).double().mean())
             words.append(f"{space} {rank:.0%}".replace("%", " %"))
-        groups.append((f"painted {row} | " + " | ".join(words), shown))
+        groups.append((f"image {row} | " + " | ".join(words), shown))
     return caption_sheet(groups, columns=3, side=min(128, max(96, generated.side)))

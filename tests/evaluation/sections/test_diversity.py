@@ -15,7 +15,7 @@ from stackgan.evaluation.sections.diversity import diversity
 from tests.tiny import tiny_pipeline
 
 
-def test_diversity_knows_a_generator_that_ignores_its_seed(painted: Path) -> None:
+def test_diversity_is_zero_for_a_generator_that_ignores_its_seed(painted: Path) -> None:
     pipe = tiny_pipeline(stages=1)
     real = real_images(PreparedFolder.open(painted).splits["test"], 60, 64)
     e = pipe.encode(["a red bird", "a bird"])

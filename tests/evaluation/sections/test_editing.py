@@ -36,12 +36,12 @@ class Editor:
 
     sizes = (64,)
 
-    def __init__(self, split: PreparedSplit, hears: bool = True, keeps: bool = True) -> None:
+    def __init__(self, split: PreparedSplit, follows: bool = True, keeps: bool = True) -> None:
         self.birds = [painting_of(record.parameters) for record in split.records]
         self.by_photo = {
             np.asarray(image).tobytes(): bird for image, bird in zip(split.images, self.birds, strict=True)
         }
-        self.hears, self.keeps = hears, keeps
+        self.follows, self.keeps = follows, keeps
         self.painted: dict[bytes, Painting] = {}
 
     def reconstruct(self, photos: list[Image.Image], texts: list[str]) -> PipelineOutput:
@@ -53,7 +53,7 @@ class Editor:
             bird = self.by_photo[np.asarray(photo).tobytes()]
             if before != after and not self.keeps:
                 bird = random_painting(np.random.default_rng(len(self.painted)), held_out=False)
-            if self.hears:
+            if self.follows:
                 named = caption_colours(after)
                 bird = dataclasses.replace(
                     bird, **{part: Part(colour, PALETTE[colour][0]) for part, colour in named.items()}
@@ -78,12 +78,12 @@ def test_editors_with_a_known_answer(split: PreparedSplit) -> None:
     assert figures.kept == same and figures.reconstruction == {"colours": 1, **same}
     assert figures.other_photos["pose"] < 0.6 and figures.other_photos["tilt"] > 5
 
-    deaf = Editor(split, hears=False)
-    figures = editing(deaf, deaf, split, 60)  # type: ignore[arg-type]
+    ignoring = Editor(split, follows=False)
+    figures = editing(ignoring, ignoring, split, 60)  # type: ignore[arg-type]
     assert figures.changed == 0 and figures.others_kept == 1 and figures.kept == same
 
-    restless = Editor(split, keeps=False)
-    figures = editing(restless, restless, split, 60)  # type: ignore[arg-type]
+    redrawing = Editor(split, keeps=False)
+    figures = editing(redrawing, redrawing, split, 60)  # type: ignore[arg-type]
     assert figures.changed == 1 and figures.kept["pose"] < 0.6 and figures.kept["background"] < 0.6
     assert figures.kept["tilt"] > 5
 

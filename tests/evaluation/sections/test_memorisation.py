@@ -36,7 +36,7 @@ def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
     return GeneratedImages("copies", len(levels), levels.shape[1], paint, lambda start, stop: None, None)
 
 
-def test_copies_are_found_and_new_pictures_are_not_accused(prepared: PreparedFolder) -> None:
+def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFolder) -> None:
     network = pyramid_features()
     train = Photos(prepared.splits["train"], 64, cached=False)
     test = Photos(prepared.splits["test"], 64, cached=False)
