@@ -16,7 +16,9 @@ from data_prep.painted import (
     prepare_painted,
 )
 from stackgan.config import CompactConfig
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.evaluation.image_text_scorers import (
     ClipScorer,

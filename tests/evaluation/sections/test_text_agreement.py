@@ -13,7 +13,9 @@ from torch import Tensor
 from data_prep.painted import (
     prepare_painted,
 )
-from stackgan.data.prepared import PreparedFolder, PreparedSplit, PreparedWriter, Record
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.image_text_scorers import (
     CompactScorer,
 )
