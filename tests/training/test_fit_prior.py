@@ -83,7 +83,7 @@ def test_refusals_of_fit_prior(
         ([*full, "latent.dim=9"], "cannot be changed"),
         ([*full, "latent.family=nsd"], "latent.family"),
         (["train", "--data", str(painted)], "--run is missing"),
-        (["train", "--data", str(painted), "--run", "r", "--out", "x"], "unrecognized arguments: --out x"),
+        (["train", "--data", str(painted), "--run", "r", "--out", "x"], "unrecognized arguments: --out"),
     ]
     for arguments, message in cases:
         try:
