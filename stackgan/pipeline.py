@@ -10,7 +10,6 @@ walk goes through.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,12 +21,14 @@ from PIL import Image
 from torch import Tensor
 
 from stackgan.checkpoint import Published, load_published, publish
-from stackgan.config import MAX_SEED, Config
+from stackgan.config import Config
 from stackgan.images.pixels import to_pil, to_tensor
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
+from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
+from stackgan.runtime.device import chosen_device
 from stackgan.text.base import Notice, TextEncoder
 from stackgan.text.load import load_text_encoder
 
@@ -36,10 +37,6 @@ __all__ = [
     "CaptionDensity",
     "PipelineOutput",
     "StackGANPipeline",
-    "check_sampling",
-    "chosen_device",
-    "default_device",
-    "slerp",
 ]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -72,60 +69,6 @@ class CaptionDensity:
     log_prob: float
     share: float | None
     warning: str | None
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def chosen_device(name: str | torch.device | None) -> torch.device:
-    """The named device, or the default one for None; raises ``ValueError`` for one that is not here."""
-    if name is None:
-        return default_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device {name!r} is unknown: it is cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{device}' is not here: PyTorch sees {torch.cuda.device_count()} CUDA devices")
-    return device
-
-
-def check_sampling(
-    seeds: Sequence[int], truncation: float | None = 1.0, latent: str = "prior", batch_size: int = 1
-) -> None:
-    """Raise ``ValueError`` for a seed, truncation, latent or batch size that no pipeline takes."""
-    if not seeds:
-        raise ValueError("there is no seed: pass at least one")
-    for seed in seeds:
-        if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
-    if truncation is not None and not 0 <= truncation <= 2:
-        raise ValueError(
-            f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own"
-        )
-    if latent not in ("prior", "mean"):
-        raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
-    if batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} is too small: it must be 1 or more")
-
-
-def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """From a (D,) to b (D,) along a great circle, the length going from |a| to |b| (Shoemake 1985).
-
-    A straight line between two normal draws would pass close to 0, where no draw ever lies.
-
-    >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5)
-    tensor([0.7071, 0.7071])
-    """
-    lengths = a.norm(), b.norm()
-    if min(lengths) < 1e-6:
-        return torch.lerp(a, b, t)
-    angle = torch.arccos((a @ b / (lengths[0] * lengths[1])).clamp(-1, 1))
-    if angle < 1e-4 or math.pi - angle < 1e-4:
-        return torch.lerp(a, b, t)
-    path = (torch.sin((1 - t) * angle) * a / lengths[0] + torch.sin(t * angle) * b / lengths[1]) / torch.sin(angle)
-    return path * torch.lerp(lengths[0], lengths[1], t)
 
 
 class StackGANPipeline:
@@ -324,12 +267,8 @@ class StackGANPipeline:
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Base noise of z (B, Z) and of c (B, C), row i from a generator of its own seeded with seed i."""
-        z_dim, c_dim = self.config.latent.dim, self.model.code_dim
-        rows = []
-        for seed in seeds:  # drawn on the CPU whatever the device, so that a seed is the same picture everywhere
-            rows.append(torch.randn(z_dim + c_dim, generator=torch.Generator().manual_seed(seed)))
-        z, c = torch.stack(rows).to(self.device).split([z_dim, c_dim], dim=1)
-        return z, c
+        z, c = base_noise(seeds, (self.config.latent.dim, self.model.code_dim))
+        return z.to(self.device), c.to(self.device)
 
     # --- photos, and pictures without words ---
 

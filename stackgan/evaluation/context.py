@@ -23,7 +23,8 @@ from stackgan.evaluation.image_source import ImageSource, embeddings_of
 from stackgan.evaluation.image_text_scorers import ClipScorer, ImageTextScorer, choose_scorers
 from stackgan.evaluation.inception import load_inception
 from stackgan.evaluation.settings import EvaluationSettings
-from stackgan.pipeline import StackGANPipeline, chosen_device
+from stackgan.pipeline import StackGANPipeline
+from stackgan.runtime.device import chosen_device
 
 __all__ = ["Context", "open_context"]
 

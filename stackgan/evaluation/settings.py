@@ -52,7 +52,7 @@ class EvaluationSettings:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        from stackgan.pipeline import check_sampling  # here: it imports torch, which --help does without
+        from stackgan.latent.sampling import check_sampling  # here: it imports torch, which --help does without
 
         if self.count < 2:
             raise ValueError(f"--num {self.count}: it must be 2 or more")

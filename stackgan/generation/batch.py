@@ -43,7 +43,8 @@ from stackgan.generation.writer import (
 )
 from stackgan.images.grid import caption_sheet
 from stackgan.io.files import atomic_file, write_atomic
-from stackgan.pipeline import StackGANPipeline, check_sampling
+from stackgan.latent.sampling import check_sampling
+from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
 __all__ = ["batch", "image_seed"]

@@ -9,7 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from stackgan.generation.generate import print_warnings
 from stackgan.generation.writer import make_folder, slug, write_png
-from stackgan.pipeline import StackGANPipeline, check_sampling
+from stackgan.latent.sampling import check_sampling
+from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["edit", "open_photo", "sample"]
 

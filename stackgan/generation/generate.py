@@ -11,7 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stackgan.generation.writer import Chunk, chunked, image_facts, make_folder, slug, write_chunks
-from stackgan.pipeline import StackGANPipeline, check_sampling
+from stackgan.latent.sampling import check_sampling
+from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["generate", "print_warnings"]
 

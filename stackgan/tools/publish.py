@@ -8,7 +8,7 @@ import torch
 
 from stackgan.captions.file import read_captions
 from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
-from stackgan.pipeline import check_sampling
+from stackgan.latent.sampling import check_sampling
 from stackgan.text.load import load_text_encoder
 from stackgan.training.warm_start import open_start
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from stackgan.checkpoint import save_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder
-from stackgan.pipeline import chosen_device
+from stackgan.runtime.device import chosen_device
 from stackgan.training.batchnorm import standing_statistics
 from stackgan.training.diagnostics import Health
 from stackgan.training.outputs import Evaluator, Log, Publisher, SampleSheet

@@ -12,8 +12,9 @@ from data_prep.painted import prepare_painted
 from stackgan.cli.main import main
 from stackgan.config import preset
 from stackgan.images.pixels import to_tensor
+from stackgan.latent.sampling import slerp
 from stackgan.model import StackGAN
-from stackgan.pipeline import StackGANPipeline, slerp
+from stackgan.pipeline import StackGANPipeline
 from stackgan.training.loop import train
 from tests.tiny import TINY
 
