@@ -39,7 +39,7 @@ def open_rgb(file: Path, *, upright: bool) -> Image.Image:
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:
-        raise ValueError("not a picture in a format that can be read") from None
+        raise ValueError("not an image in a format that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
     except (

@@ -1,4 +1,4 @@
-"""StackGAN++ made current: captions in, pictures out.
+"""StackGAN++ made current: captions in, images out.
 
 >>> import stackgan
 >>> stackgan.__version__

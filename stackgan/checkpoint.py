@@ -110,8 +110,8 @@ def publish(
             those with values that it cannot hold.
         facts: what else ``config.json`` should tell (data, figures, example captions).
         card: the model card, Markdown.
-        discriminators: their state dict, to train on from; not needed to paint.
-        keep: names of what stands in ``folder`` now and is to stay, such as the card's pictures.
+        discriminators: their state dict, to train on from; not needed to generate.
+        keep: names of what stands in ``folder`` now and is to stay, such as the card's images.
 
     Raises:
         FileExistsError: ``folder`` exists and is no checkpoint.
@@ -186,7 +186,7 @@ def load_published(folder: str | Path) -> Published:
 
 
 def _fingerprint(folder: Path) -> str:
-    """sha256 over everything that decides the pictures: config, weights, caption encoder; not the card."""
+    """sha256 over everything that decides the images: config, weights, caption encoder; not the card."""
     digest = hashlib.sha256()
     files = [folder / "config.json", folder / "model.safetensors"]
     files += sorted(file for file in (folder / "text").rglob("*") if file.is_file())

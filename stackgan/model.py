@@ -10,9 +10,10 @@ from stackgan.latent.distributions import DiagonalGaussian, Distribution
 from stackgan.latent.posterior import PosteriorEncoder
 from stackgan.latent.priors import CODE_PRIORS, PRIORS, check_latent
 from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures, load_frozen_features
 from stackgan.networks.generator import Generator
 
-__all__ = ["StackGAN", "build_discriminators", "check_choices", "has_posterior"]
+__all__ = ["StackGAN", "build_discriminators", "build_feature_discriminator", "check_choices", "has_posterior"]
 
 QUANTILES = 101  # of the training captions' log densities under p(c), kept in the checkpoint
 
@@ -97,9 +98,26 @@ def check_choices(config: Config) -> None:
 
 def build_discriminators(config: Config) -> nn.ModuleList:
     """One discriminator a stage, coarsest first; where the images are larger than discriminator.patch, for crops."""
-    condition = 0
-    if config.text.conditional:
-        condition = config.text.code_dim if config.discriminator.condition == "code" else config.text.dim
+    condition = _condition_dim(config)
     patch = config.discriminator.patch or config.tree.sizes[-1]
     sides = (min(size, patch) for size in config.tree.sizes)
     return nn.ModuleList(Discriminator(config.discriminator, side, condition) for side in sides)
+
+
+def build_feature_discriminator(config: Config) -> tuple[FrozenFeatures, FeatureHeads] | None:
+    """The network of discriminator.features and the heads on its maps; None without.
+
+    Raises:
+        ValueError: no such network, or its weights are not on this machine.
+    """
+    if not config.discriminator.features:
+        return None
+    frozen = load_frozen_features(config.discriminator.features)
+    return frozen, FeatureHeads(frozen.channels[: config.discriminator.features_maps], _condition_dim(config))
+
+
+def _condition_dim(config: Config) -> int:
+    """Dimension of what the discriminators' conditional heads see; 0 for unconditional training."""
+    if not config.text.conditional:
+        return 0
+    return config.text.code_dim if config.discriminator.condition == "code" else config.text.dim

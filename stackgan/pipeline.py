@@ -1,9 +1,9 @@
-"""StackGANPipeline: captions in, pictures out. Thin, for inference only.
+"""StackGANPipeline: captions in, images out. Thin, for inference only.
 
 caption → embedding → c ~ CA_NET → z ~ prior → images = G(z, c) → PIL
 
 Checkpoints with a posterior q(z | x, c) (latent.z=vae or flow) also read the style of a photo: reconstruct it, or
-paint it with other words. Every random draw happens in base space, as noise N(0, I) that the model's distributions
+decode it with other words. Every random draw happens in base space, as noise N(0, I) that the model's distributions
 turn into codes and styles; that is what truncation scales, what is carried from one caption to another, and what a
 walk goes through.
 """
@@ -29,7 +29,7 @@ from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
 from stackgan.runtime.device import chosen_device
-from stackgan.text.base import Notice, TextEncoder
+from stackgan.text.base import CaptionWarning, TextEncoder
 from stackgan.text.load import load_text_encoder
 
 __all__ = [
@@ -49,7 +49,7 @@ class PipelineOutput:
 
     stages: list[list[Image.Image]]
     seeds: list[int]
-    notices: list[Notice] = field(default_factory=list)
+    warnings: list[CaptionWarning] = field(default_factory=list)
 
     @property
     def images(self) -> list[Image.Image]:
@@ -72,7 +72,7 @@ class CaptionDensity:
 
 
 class StackGANPipeline:
-    """A published checkpoint, ready to paint.
+    """A published checkpoint, ready to generate.
 
     ::
 
@@ -81,9 +81,9 @@ class StackGANPipeline:
         out.images[0].save("bird.png")
 
     Args:
-        precision: of the generator: ``fp32`` for the trained module's pictures, ``bf16`` for faster ones that differ
+        precision: of the generator: ``fp32`` for the trained module's images, ``bf16`` for faster ones that differ
             from them by less than a level of 255 on average.
-        compiled: use ``torch.compile`` on the generator: pays for thousands of pictures of one batch size.
+        compiled: use ``torch.compile`` on the generator: pays for thousands of images of one batch size.
 
     Attributes:
         sizes: sides of the stages in pixels.
@@ -167,7 +167,7 @@ class StackGANPipeline:
 
     @property
     def truncation(self) -> float:
-        """What the checkpoint recommends for pictures to look at; 1, the model's own, where it says nothing."""
+        """What the checkpoint recommends for images to look at; 1, the model's own, where it says nothing."""
         return float(self.facts.get("truncation", 1.0))
 
     @cached_property
@@ -185,7 +185,7 @@ class StackGANPipeline:
             )
         for i, caption in enumerate(captions):
             if not caption.strip():
-                raise ValueError(f"caption {i + 1} is empty: write what the picture should show")
+                raise ValueError(f"caption {i + 1} is empty: write what the image should show")
         return self.text_encoder.encode(list(captions))
 
     @torch.inference_mode()
@@ -200,32 +200,32 @@ class StackGANPipeline:
         batch_size: int = 16,
         size: int | None = None,
     ) -> PipelineOutput:
-        """Paint one picture for each (caption, seed).
+        """Generate one image for each (caption, seed).
 
         Captions (or rows of ``embeddings``) and seeds are paired; one of either is used with all of the other. An
-        unconditional checkpoint takes seeds alone. Picture i depends on its caption and its seed, on nothing else.
+        unconditional checkpoint takes seeds alone. Image i depends on its caption and its seed, on nothing else.
 
         Args:
             seeds: 0 or more; each drives a random generator of its own.
             truncation: scales the noise of z and c, in the base space of their distributions: 1 is the model's own
                 distribution, smaller is safer and less varied, 0 is the same as ``latent="mean"``.
             latent: ``prior`` draws, ``mean`` takes every distribution's mean.
-            batch_size: pictures painted at a time; does not change them beyond rounding.
-            size: side of the one stage to paint; None for all of them.
+            batch_size: images generated at a time; does not change them beyond rounding.
+            size: side of the one stage to generate; None for all of them.
 
         Raises:
-            ValueError: nothing to paint, counts that do not pair up, a negative seed, a truncation out of [0, 2], a
-                size that no stage has.
+            ValueError: nothing to generate, counts that do not pair up, a negative seed, a truncation out of [0, 2],
+                a size that no stage has.
         """
         wanted = self.stages_of(size)
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         texts = [captions] if isinstance(captions, str) else None if captions is None else list(captions)
         self._check(texts, embeddings)
         check_sampling(chosen, truncation, latent, batch_size)
-        notices: list[Notice] = []
+        warnings: list[CaptionWarning] = []
         if texts is not None:
             embeddings = self.encode(texts)
-            notices = self.text_encoder.notices(texts) if self.text_encoder else []
+            warnings = self.text_encoder.warnings(texts) if self.text_encoder else []
         if embeddings is not None:
             embeddings, chosen = _pair(embeddings, chosen)
         stages: list[list[Image.Image]] = [[] for _ in wanted]
@@ -233,9 +233,9 @@ class StackGANPipeline:
             part = slice(start, start + batch_size)
             e = embeddings[part] if embeddings is not None else None
             scale = truncation if latent == "prior" else 0.0
-            for stage, images in zip(stages, self.paint(e, chosen[part], scale, wanted), strict=True):
+            for stage, images in zip(stages, self.generate(e, chosen[part], scale, wanted), strict=True):
                 stage.extend(to_pil(images))
-        return PipelineOutput(stages, chosen, notices)
+        return PipelineOutput(stages, chosen, warnings)
 
     def stages_of(self, size: int | None) -> list[int]:
         """The stage whose side is ``size``, or all of them for None; raises ``ValueError`` where there is none."""
@@ -246,7 +246,7 @@ class StackGANPipeline:
             raise ValueError(f"size {size} is not in this checkpoint's tree: choose from {sides}")
         return [self.sizes.index(size)]
 
-    def paint(
+    def generate(
         self,
         embeddings: Tensor | None,
         seeds: Sequence[int],
@@ -262,7 +262,7 @@ class StackGANPipeline:
         return self.decode(c, truncation * z_noise, stages)
 
     def decode(self, c: Tensor, z_noise: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
-        """One batch: codes (B, C) and base noise of z (B, Z) -> images of ``stages``, as :meth:`paint` gives them."""
+        """One batch: codes (B, C) and base noise of z (B, Z) -> images of ``stages``, as in :meth:`generate`."""
         return self.generator(self.model.prior(c).sample(noise=z_noise), c, stages)
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -270,10 +270,10 @@ class StackGANPipeline:
         z, c = base_noise(seeds, (self.config.latent.dim, self.model.code_dim))
         return z.to(self.device), c.to(self.device)
 
-    # --- photos, and pictures without words ---
+    # --- photos, and images without words ---
 
     @torch.inference_mode()
-    def read_style(self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]) -> Tensor:
+    def encode_style(self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]) -> Tensor:
         """What the posterior sees in photos besides their captions: base noise (B, Z), the mean of q(z | x, c).
 
         Raises:
@@ -290,7 +290,7 @@ class StackGANPipeline:
     def reconstruct(
         self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]
     ) -> PipelineOutput:
-        """Photos as the model paints them: encoded with their captions, decoded again."""
+        """Photos as the model reconstructs them: encoded with their captions, decoded again."""
         return self.edit(images, captions, captions)
 
     def edit(
@@ -299,7 +299,7 @@ class StackGANPipeline:
         captions: str | Sequence[str],
         new_captions: str | Sequence[str],
     ) -> PipelineOutput:
-        """Photos with other words: the style (pose, size, place) is read with the old caption, painted with the new.
+        """Photos with other words: the style (pose, size, place) is read with the old caption, decoded with the new.
 
         One photo and caption serve for all new captions.
 
@@ -307,7 +307,7 @@ class StackGANPipeline:
             ValueError: a checkpoint without a posterior, or counts that do not pair up.
         """
         texts = [new_captions] if isinstance(new_captions, str) else list(new_captions)
-        noise = self.read_style(images, captions)
+        noise = self.encode_style(images, captions)
         if len(noise) == 1:
             noise = noise.expand(len(texts), -1)
         if len(noise) != len(texts):
@@ -316,7 +316,7 @@ class StackGANPipeline:
 
     @torch.inference_mode()
     def sample(self, seeds: int | Sequence[int], *, truncation: float = 1.0) -> PipelineOutput:
-        """Pictures without text: c ~ p(c), z ~ p(z | c), one for each seed.
+        """Images without text: c ~ p(c), z ~ p(z | c), one for each seed.
 
         Raises:
             ValueError: no seed, a negative one, a truncation out of [0, 2].
@@ -330,10 +330,10 @@ class StackGANPipeline:
         return self._decode(c, truncation * z_noise, None, chosen)
 
     @torch.inference_mode()
-    def walk(
+    def interpolate(
         self, captions: tuple[str, str], seeds: tuple[int, int], *, frames: int = 24, truncation: float = 1.0
     ) -> PipelineOutput:
-        """From one caption and seed to another in ``frames`` pictures; both ends are what the pipeline paints there.
+        """From one caption and seed to another in ``frames`` images; both ends are what the pipeline generates there.
 
         CA_NET's distribution goes straight from caption to caption, the noise on a great circle (:func:`slerp`).
 
@@ -369,7 +369,7 @@ class StackGANPipeline:
             share = float((self.model.code_quantiles <= value).float().mean())
             warning = None
             if share < UNLIKELY:
-                warning = "this caption is unlike anything in the training captions: the picture may not follow it"
+                warning = "this caption is unlike anything in the training captions: the image may not follow it"
             found.append(CaptionDensity(float(value), share, warning))
         return found
 
@@ -385,20 +385,20 @@ class StackGANPipeline:
     def _decode(
         self, c: Tensor, noise: Tensor, texts: list[str] | None, seeds: Sequence[int] = (), batch_size: int = 16
     ) -> PipelineOutput:
-        """Codes (B, C) and base noise (B, Z) -> pictures."""
+        """Codes (B, C) and base noise (B, Z) -> images."""
         stages: list[list[Image.Image]] = [[] for _ in self.sizes]
         for start in range(0, len(c), batch_size):
             part = slice(start, start + batch_size)
             for stage, images in zip(stages, self.decode(c[part], noise[part]), strict=True):
                 stage.extend(to_pil(images))
-        notices = self.text_encoder.notices(texts) if texts and self.text_encoder else []
-        return PipelineOutput(stages, list(seeds), notices)
+        warnings = self.text_encoder.warnings(texts) if texts and self.text_encoder else []
+        return PipelineOutput(stages, list(seeds), warnings)
 
     def _check(self, texts: list[str] | None, embeddings: Tensor | None) -> None:
         if texts is not None and embeddings is not None:
             raise ValueError("pass captions or embeddings, not both")
         if self.conditional and texts is None and embeddings is None:
-            raise ValueError("this checkpoint paints captions: pass captions (or embeddings)")
+            raise ValueError("this checkpoint generates from captions: pass captions (or embeddings)")
         if not self.conditional and (texts is not None or embeddings is not None):
             raise ValueError("this checkpoint was trained without text: leave the captions out")
         if texts is not None and not texts:

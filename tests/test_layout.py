@@ -314,8 +314,8 @@ DOCTORED = {
     "a folder that is no package": (
         "stackgan/latent/flows/maf.py", "", ["stackgan.latent.flows.maf: its folder has no __init__.py"]),
     "a module that is not there": (
-        "stackgan/cli/main.py", "from stackgan.health import Health",
-        ["stackgan.cli.main: imports stackgan.health.Health, which does not exist"]),
+        "stackgan/cli/main.py", "from stackgan.diagnostics import TrainingDiagnostics",
+        ["stackgan.cli.main: imports stackgan.diagnostics.TrainingDiagnostics, which does not exist"]),
     "data_prep imports a higher package": (
         "data_prep/words.py", "import stackgan.evaluation",
         ["data_prep.words: " + UPWARD.format("stackgan.evaluation")]),

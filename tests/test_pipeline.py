@@ -75,7 +75,7 @@ def test_the_bare_generator(pipe: StackGANPipeline) -> None:
 
 
 def test_unknown_words_are_noticed(pipe: StackGANPipeline) -> None:
-    notices = pipe([CAPTIONS[0], "a crimson bird"], seeds=[0]).notices
+    notices = pipe([CAPTIONS[0], "a crimson bird"], seeds=[0]).warnings
     assert [n.index for n in notices] == [1] and "crimson" in notices[0].message
 
 

@@ -38,7 +38,7 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
     With ``live`` no files are written: images are data URLs, and a ZIP is made when it is asked for.
     """
     files = None if live else _Files()
-    pictures = []
+    images = []
     for number, image in enumerate(result.images, 1):
         stages = []
         for stage, pixels in enumerate(image.stages):
@@ -49,14 +49,14 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
             stages.append({"size": pixels.width, "name": name, "file": file})
             if files is not None:
                 files.zip(f"{number:02d}_{name}", content, image, pixels.width)
-        pictures.append(_card(image, stages, result.reusable))
-    archive = f"{result.images[0].name}_{len(pictures)}-pictures.zip"
+        images.append(_card(image, stages, result.reusable))
+    archive = f"{result.images[0].name}_{len(images)}-pictures.zip"
     return {
         "title": title,
         "detail": detail,
         # a caption that is being typed ends in half a word: no warnings about that
         "notices": [] if live else [html_text(warning) for warning in result.warnings],
-        "pictures": pictures,
+        "pictures": images,
         "truncation": result.truncation,
         "zip": files.finish(archive) if files is not None else None,
     }
@@ -66,7 +66,7 @@ def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]
     """:func:`gallery_value` with the count, the time and the seeds as title and detail."""
     seeds = [image.seed for image in result.images]
     took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
-    title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
+    title = f"{len(seeds)} images in {took}" if len(seeds) > 1 else f"1 image in {took}"
     title = "While you type" if live else title  # nothing in it that changes with every letter
     which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
@@ -82,7 +82,7 @@ def opening_value(examples: GenerationResult | None, conditional: bool) -> dict[
 
 
 def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -> dict[str, Any]:
-    label = image.caption or "Picture"
+    label = image.caption or "Image"
     return {
         "caption": image.caption,
         "label": label,

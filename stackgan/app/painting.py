@@ -17,7 +17,7 @@ from PIL import Image
 from stackgan.generation.batch import slug
 from stackgan.images import png
 from stackgan.pipeline import PipelineOutput, StackGANPipeline
-from stackgan.text.base import Notice
+from stackgan.text.base import CaptionWarning
 from stackgan.version import __version__
 
 __all__ = [
@@ -127,7 +127,7 @@ def generate(
         raise ValueError(f"The variety is {truncation}: it goes from 0 to 2.")
     captions = [text] if pipe.conditional else None
     out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=float(truncation)))
-    warnings = [_as_sentence(notice) for notice in out.notices]
+    warnings = [_as_sentence(warning) for warning in out.warnings]
     if pipe.model.has_code_flow and (warning := pipe.caption_log_prob(text)[0].warning):
         warnings.append(f"{warning[:1].upper()}{warning[1:]}.")
     images = _images([text] * len(seeds), seeds, out)
@@ -202,7 +202,7 @@ def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, 
         raise ValueError("Say what the photo shows: its style is read with these words.")
     captions = [old, new] if new else [old]
     out, seconds = _timed(lambda: pipe.edit(photo, old, captions))
-    warnings = [_as_sentence(notice) for notice in out.notices]
+    warnings = [_as_sentence(warning) for warning in out.warnings]
     images = _images(captions, [None] * len(captions), out)
     return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint, reusable=False)
 
@@ -222,7 +222,7 @@ def interpolate(
     if not (start and end):
         raise ValueError("Write both captions: where the walk begins, and where it ends.")
     first, last = (_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
-    return pipe.walk((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
+    return pipe.interpolate((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
 
 
 def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | None:
@@ -281,10 +281,10 @@ def _integer(what: str, value: float | None, low: int, high: int) -> int:
     return int(value)
 
 
-def _as_sentence(notice: Notice) -> str:
+def _as_sentence(warning: CaptionWarning) -> str:
     """A text encoder's warning as a sentence that does not mention tokens."""
-    message = notice.message.strip().rstrip(".")
-    if notice.kind == "truncated":
+    message = warning.message.strip().rstrip(".")
+    if warning.kind == "truncated":
         cut = re.search(r"the text from .*", message, re.DOTALL)
         return f"The caption is longer than the model can read: {cut.group() if cut else message}."
     return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('?') else '.'}"

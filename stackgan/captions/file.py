@@ -183,7 +183,7 @@ def _line(where: str, number: int, caption: str, seed: int | None, count: int | 
 def _caption(where: str, text: str) -> str:
     caption = text.strip()
     if not caption:
-        raise ValueError(f"{where}: the caption is empty: write what the picture should show")
+        raise ValueError(f"{where}: the caption is empty: write what the image should show")
     control = CONTROL.search(caption)
     if control:
         what = "a line break" if control[0] in "\r\n" else f"the control character U+{ord(control[0]):04X}"

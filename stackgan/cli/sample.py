@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.generation.edit import sample
 
     files = sample(**given)
-    print(f"{len(files)} pictures in {files[0].parent}")
+    print(f"{len(files)} images in {files[0].parent}")
     return 0

@@ -13,7 +13,7 @@ from stackgan.config import PRESETS
 
 if TYPE_CHECKING:
     from stackgan.config import Config
-    from stackgan.training.warm_start import Start
+    from stackgan.training.warm_start import InitialisationSource
 
 __all__ = ["add_arguments", "run"]
 
@@ -57,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _configuration(
     overrides: Sequence[str], *, preset: str = "modern", start_from: Path | None = None
-) -> tuple[Config, Start | None]:
+) -> tuple[Config, InitialisationSource | None]:
     """The configuration of the run, and the weights to start from where there are any."""
     import stackgan.config
 
     if start_from is None:
         return stackgan.config.preset(preset, overrides), None
-    from stackgan.training.warm_start import open_start
+    from stackgan.training.warm_start import open_initialisation_source
 
-    start = open_start(start_from)
+    start = open_initialisation_source(start_from)
     return stackgan.config.with_overrides(start.config, overrides), start

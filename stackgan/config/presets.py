@@ -40,7 +40,7 @@ PRESETS: dict[str, Config] = {
         ),
         train=TrainConfig(images=5_000_000, save_minutes=15, sample_minutes=5),
     ),
-    # Painted birds at 64 px in ten minutes on two CPU cores. Endless fresh pictures: no augmentation needed.
+    # Painted birds at 64 px in ten minutes on two CPU cores. Endless fresh images: no augmentation needed.
     "quickstart": Config(
         preset="quickstart",
         generator=GeneratorConfig(width=16),

@@ -116,16 +116,16 @@ class CompactConfig:
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """The latent modules: z, the picture's style, and c's marginal, what captions look like.
+    """The latent modules: z, the image's style, and c's marginal, what captions look like.
 
     ``z``: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder)
     or ``flow`` (the same, and the prior is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``, ``standard`` or
     ``learned`` N(m(c), s(c)). ``context``: what a flow prior looks at: ``none``, p(z), or the ``caption``, p(z | c),
     which fits styles to captions like the training's and worse ones to new combinations of words. ``c``: ``gaussian``
-    or ``flow``, p(c) for pictures without text and for the density of captions. ``family``, ``steps``, ``hidden``:
+    or ``flow``, p(c) for images without text and for the density of captions. ``family``, ``steps``, ``hidden``:
     the flows. ``width``: of q(z | x, c). ``beta``: weight of KL(q ‖ p), which is a mean over batch and dimensions,
     reached after the first ``warm_up`` (a share) of the run; ``free_bits``: nats a dimension below which it costs
-    nothing. ``reconstruction``, ``features``: weights of the mean absolute error of pictures, and of the
+    nothing. ``reconstruction``, ``features``: weights of the mean absolute error of images, and of the
     discriminators' features.
     """
 
@@ -192,11 +192,15 @@ class DiscriminatorConfig:
 
     ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
     ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
-    head's loss, which is to find a picture's caption among the batch's: real ones in D's step, generated ones in G's.
-    ``minibatch_std``: the residual trunk's last features are told how much four pictures of the batch differ.
+    head's loss, which is to find an image's caption among the batch's: real ones in D's step, generated ones in G's.
+    ``minibatch_std``: the residual trunk's last features are told how much four images of the batch differ.
     ``patch``: side in pixels of the random crops that the discriminators of larger stages judge, a power of two from
     64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage
     of G is then computed at the crop alone.
+    ``features``: name or folder of a frozen image classifier (``efficientnet-lite0``, see
+    stackgan/networks/frozen_features.py) whose maps a further discriminator of the finest stage judges (Projected
+    GAN, arXiv:2111.01007), empty for none; ``features_weight``: of that in G's loss; ``features_maps``: how many of
+    its maps, from the one at a quarter of the side to that at a 32nd.
     """
 
     block: str = "residual"
@@ -206,6 +210,9 @@ class DiscriminatorConfig:
     match: float = 0.0
     minibatch_std: bool = False
     patch: int = 0
+    features: str = ""
+    features_weight: float = 0.3
+    features_maps: int = 3
 
     def __post_init__(self) -> None:
         check(self.block in ("legacy", "residual"), "discriminator.block", self.block, "legacy or residual")
@@ -217,6 +224,8 @@ class DiscriminatorConfig:
         check(fits, "discriminator.minibatch_std", self.minibatch_std, "false with discriminator.block=legacy")
         power = self.patch == 0 or (self.patch >= BASE_SIZE and self.patch & (self.patch - 1) == 0)
         check(power, "discriminator.patch", self.patch, "0 (whole images) or a power of two from 64")
+        check(self.features_weight >= 0, "discriminator.features_weight", self.features_weight, "0 or more")
+        check(self.features_maps in (1, 2, 3, 4), "discriminator.features_maps", self.features_maps, "1, 2, 3 or 4")
 
 
 @dataclass(frozen=True)
@@ -225,14 +234,14 @@ class LossConfig:
 
     ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
     (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
-    caption with two words swapped, or another picture's). ``penalty``: weight of the zero-centred gradient penalty
+    caption with two words swapped, or another image's). ``penalty``: weight of the zero-centred gradient penalty
     on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
     E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty
-    at generated pictures too (R2, as R3GAN has it). ``kl``: weight of CA_NET's KL, which is a mean over batch and
+    at generated images too (R2, as R3GAN has it). ``kl``: weight of CA_NET's KL, which is a mean over batch and
     dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all). ``contrast``: weight of
-    the contrast of generated pictures with captions, read by the compact encoder's image half
-    (``text.encoder=compact``). ``diversity``: weight of mode seeking between two pictures of one caption, until
-    they differ ``diversity_share`` times as much as real pictures of different captions do. ``colour``: weight of
+    the contrast of generated images with captions, read by the compact encoder's image half
+    (``text.encoder=compact``). ``diversity``: weight of mode seeking between two images of one caption, until
+    they differ ``diversity_share`` times as much as real images of different captions do. ``colour``: weight of
     the colour consistency between stages. ``coarse``: weight of the adversarial loss of the first stage's
     discriminator on the finest images averaged down to 64 px, on a quarter of the batch, where the lower stages are
     frozen (optim.lower_rate=0).
@@ -289,9 +298,9 @@ class AugmentConfig:
 class OptimConfig:
     """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
-    ``standing``: pictures that the average's BatchNorm statistics are measured on wherever it is saved, shown or
+    ``standing``: images that the average's BatchNorm statistics are measured on wherever it is saved, shown or
     evaluated, 0 takes over the live generator's, as published.
-    ``discriminator_first``: until so many pictures are seen, G and its average stand still and the discriminators
+    ``discriminator_first``: until so many images are seen, G and its average stand still and the discriminators
     learn alone: for a start from a checkpoint that brings none (``--start-from``), whose G a fresh one would spoil.
     ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
     this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
@@ -299,7 +308,7 @@ class OptimConfig:
     in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
     under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
     size would be, with discriminator.match a caption's rivals are those of its part, and with
-    discriminator.minibatch_std a picture's neighbours. G paints the batch in one.
+    discriminator.minibatch_std an image's neighbours. G generates the batch in one.
     ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
     and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
     are). ``cuda_graphs``: a step is recorded once and replayed, on a GPU: the same step without the time that Python
@@ -371,8 +380,8 @@ class TrainConfig:
 class EvalConfig:
     """Small evaluations of the average during training, logged, the best average kept as RUN/best.
 
-    ``every``: minutes of training between two, 0 for none. ``count``: pictures. ``features``: folder of a feature
-    network whose kernel distance decides which is best; without one the distance in plain picture statistics does.
+    ``every``: minutes of training between two, 0 for none. ``count``: images. ``features``: folder of a feature
+    network whose kernel distance decides which is best; without one the distance in plain image statistics does.
     """
 
     every: float = 0.0

@@ -33,7 +33,7 @@ class ImageSource:
 
     def images(self, embeddings: Tensor | None, seeds: Sequence[int]) -> Tensor:
         """One batch of the finest stage: embeddings (B, T), None without text, B seeds -> (B, 3, s, s) in [−1, 1]."""
-        return self.pipe.paint(embeddings, seeds, self.truncation, self._finest)[-1]
+        return self.pipe.generate(embeddings, seeds, self.truncation, self._finest)[-1]
 
     @torch.inference_mode()
     def without_text(self, seeds: Sequence[int], *, standard_normal: bool = False) -> Tensor:

@@ -91,7 +91,7 @@ def batch(
     """
     check_sampling([seed], truncation, batch_size=batch_size)
     if count < 1:
-        raise ValueError(f"count {count} is too small: it is the pictures a caption, 1 or more")
+        raise ValueError(f"count {count} is too small: it is the number of images per caption, 1 or more")
     found = survey(file, count)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision, compiled=compiled)
     truncation = pipe.truncation if truncation is None else truncation
@@ -117,14 +117,14 @@ def batch(
     with _claimed(out, job):
         _show_blank(file, found)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
-        print(f"painting {found.images} pictures on {how}{', compiled' * compiled}", file=sys.stderr)
+        print(f"generating {found.images} images on {how}{', compiled' * compiled}", file=sys.stderr)
         start, report = time.perf_counter(), _Report(found.images)
         tasks = _tasks(read_captions(file), count, seed, found)
         try:
             _generate_missing(pipe, tasks, out, truncation, size, batch_size, report)
         except KeyboardInterrupt:
             print(
-                f"stopped at {report.done} of {found.images} pictures; the same command goes on",
+                f"stopped at {report.done} of {found.images} images; the same command goes on",
                 file=sys.stderr,
             )
             raise
@@ -178,9 +178,9 @@ def _generate_missing(
     """Generate what is missing, chunk by chunk; write the manifest of all images, and the grid of the first."""
 
     @lru_cache(maxsize=4096)
-    def notices(caption: str) -> tuple[str, ...]:
+    def warnings_of(caption: str) -> tuple[str, ...]:
         encoder = pipe.text_encoder
-        return tuple(notice.message for notice in encoder.notices([caption])) if encoder else ()
+        return tuple(warning.message for warning in encoder.warnings([caption])) if encoder else ()
 
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
@@ -195,7 +195,7 @@ def _generate_missing(
         for chunk in written:
             generated = {place for place, _, _ in chunk.files}
             for place, task in enumerate(chunk.images):
-                warnings = notices(task.caption)
+                warnings = warnings_of(task.caption)
                 report.add(task, warnings, generated=place in generated)
                 record = {"file": task.name, "line": task.line, "copy": task.copy}
                 record |= image_facts(pipe, task.caption, task.seed, truncation)
@@ -244,12 +244,12 @@ class _Report:
         self.messages: dict[str, list[int]] = {}
         self.further = 0
 
-    def add(self, task: _Task, notices: Sequence[str], generated: bool) -> None:
+    def add(self, task: _Task, warnings: Sequence[str], generated: bool) -> None:
         self.done += 1
         self.generated += generated
         if task.copy > 1:
             return
-        for message in notices:
+        for message in warnings:
             if message in self.messages:
                 self.messages[message][1] += 1
             elif len(self.messages) < SHOWN:
@@ -262,10 +262,10 @@ class _Report:
             also = f" (and {captions - 1} more captions)" if captions > 1 else ""
             print(f"line {line}{also}: {message}", file=sys.stderr)
         if self.further:
-            print(f"{self.further} more such notices are in {out / MANIFEST}", file=sys.stderr)
+            print(f"{self.further} more such warnings are in {out / MANIFEST}", file=sys.stderr)
         there = self.done - self.generated
         print(
-            f"{self.done} pictures in {out}: {self.generated} painted in {seconds:.1f} s"
+            f"{self.done} images in {out}: {self.generated} generated in {seconds:.1f} s"
             + (f", {there} were there already" if there else "")
         )
 
@@ -330,7 +330,7 @@ def _lock(handle: int, out: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(f"{out}: another batch is painting here just now; wait, or name another folder") from None
+        raise ValueError(f"{out}: another batch is writing here just now; wait, or name another folder") from None
     except OSError:
         pass  # a file system without locks: two batches at once are then the user's to avoid
 

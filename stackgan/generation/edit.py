@@ -22,7 +22,7 @@ def open_photo(file: Path) -> Image.Image:
             image.load()
             return image.copy()
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file}: not a picture that can be read ({error})") from None
+        raise ValueError(f"{file}: not an image that can be read ({error})") from None
 
 
 def edit(

@@ -48,7 +48,7 @@ def generate(
     embeddings = None
     if pipe.conditional:
         if not texts:
-            raise ValueError(f"{checkpoint}: this checkpoint paints captions: give one or more")
+            raise ValueError(f"{checkpoint}: this checkpoint generates from captions: give one or more")
         embeddings = pipe.encode(texts)  # no text encoder, empty caption: raised before a folder is made
         print_warnings(pipe, texts)
     elif texts:
@@ -87,5 +87,5 @@ def _name_of(caption: str, seed: int) -> str:
 def print_warnings(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
     """Print unknown words and captions that were cut off, a line each, to stderr."""
     if pipe.text_encoder is not None:
-        for notice in pipe.text_encoder.notices(captions):
-            print(f'"{captions[notice.index]}": {notice.message}', file=sys.stderr)
+        for warning in pipe.text_encoder.warnings(captions):
+            print(f'"{captions[warning.index]}": {warning.message}', file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stackgan.generation.generate import print_warnings
 from stackgan.generation.writer import make_folder, write_png
-from stackgan.images.video import save_film, strip
+from stackgan.images.video import save_video, strip
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["interpolate"]
@@ -35,10 +35,10 @@ def interpolate(
         raise ValueError(f"--out {out}: a walk is written as a .gif or an .mp4")
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     truncation = pipe.truncation if truncation is None else truncation
-    images = pipe.walk(captions, seeds, frames=frames, truncation=truncation).images
+    images = pipe.interpolate(captions, seeds, frames=frames, truncation=truncation).images
     print_warnings(pipe, captions)
     make_folder(out.parent)
-    save_film(images, out)
+    save_video(images, out)
     facts = {"caption": " → ".join(captions), "seeds": f"{seeds[0]}, {seeds[1]}", "checkpoint": pipe.fingerprint}
     write_png(out.with_suffix(".png"), strip(images), facts)
     return [out, out.with_suffix(".png")]

@@ -98,7 +98,7 @@ def _generate(
 ) -> Tensor:
     """Pixels (B, 3, s, s) of one stage for each row of ``embeddings`` (B, T) and its seed, in one batch."""
     with torch.inference_mode():
-        return pipe.paint(embeddings, seeds, truncation, stages)[0]
+        return pipe.generate(embeddings, seeds, truncation, stages)[0]
 
 
 def chunked(items: Iterable[_T], length: int) -> Iterator[list[_T]]:

@@ -68,7 +68,7 @@ def alike_side_by_side(
 
 
 def mosaic(images: NDArray[np.uint8], columns: int, side: int) -> Image.Image:
-    """Pictures (N, s, s, 3) edge to edge, row by row."""
+    """Images (N, s, s, 3) edge to edge, row by row."""
     sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
     for place, levels in enumerate(images):
         image = Image.fromarray(levels)

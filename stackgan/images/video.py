@@ -10,12 +10,12 @@ from PIL import Image
 
 from stackgan.io.files import atomic_file
 
-__all__ = ["save_film", "strip"]
+__all__ = ["save_video", "strip"]
 
 LEAST_SIDE = 256  # px: smaller images are enlarged, since most players show videos at their own size
 
 
-def save_film(
+def save_video(
     images: Sequence[Image.Image], file: Path, *, seconds: float = 3.0, there_and_back: bool = True
 ) -> None:
     """Write a video of ``seconds`` from the first image to the last, and back.
@@ -28,7 +28,7 @@ def save_film(
         ValueError: fewer than 2 images, another ending, or no encoder for MP4.
     """
     if len(images) < 2:
-        raise ValueError(f"{file}: a video needs 2 pictures or more, not {len(images)}")
+        raise ValueError(f"{file}: a video needs 2 images or more, not {len(images)}")
     if seconds <= 0:
         raise ValueError(f"seconds is {seconds}: it must be above 0")
     scale = max(1, -(-LEAST_SIDE // images[0].width))

@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
         condition_dim: dimension of the condition (mu of CA_NET, or the embedding); 0 for unconditional training.
 
     ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` read logits (B,) from it, so that a
-    picture that is judged with two captions goes through the trunk once.
+    image that is judged with two captions goes through the trunk once.
     """
 
     def __init__(self, config: DiscriminatorConfig, size: int, condition_dim: int) -> None:
@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
         return self.joint(h)
 
     def conditional(self, h: Tensor, condition: Tensor, maps: Tensor | None = None) -> Tensor:
-        """Logits (B,) of "this picture is real and matches the condition" from features and (B, condition_dim).
+        """Logits (B,) of "this image is real and matches the condition" from features and (B, condition_dim).
 
         ``maps`` of :meth:`joint_maps`, where they are at hand, save computing them again.
         """
@@ -145,9 +145,9 @@ class Discriminator(nn.Module):
         return self.logit(joint).flatten() + projection
 
     def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
+        """Images and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
         return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
 
     def unconditional(self, h: Tensor) -> Tensor:
-        """Logits (B,) of "this picture is real" from features."""
+        """Logits (B,) of "this image is real" from features."""
         return self.plain_logit(h).flatten()

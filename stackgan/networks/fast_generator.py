@@ -1,4 +1,4 @@
-"""The fast form of a trained generator: algebraically the same pictures for half the multiply-adds.
+"""The fast form of a trained generator: algebraically the same images for half the multiply-adds.
 
 Nothing is approximated in float32; what changes is the order of sums. The trained module stays the source of truth:
 its fast form is made from it at any time.
@@ -55,7 +55,7 @@ class FastGenerator(nn.Module):
 
     Args:
         generator: a trained generator, left as it is. Later changes of its weights do not reach this form.
-        dtype: of weights and feature maps: ``torch.float32`` for the module's pictures up to rounding,
+        dtype: of weights and feature maps: ``torch.float32`` for the module's images up to rounding,
             ``torch.bfloat16`` for faster ones that differ by about half a level of 255.
         compiled: hand the whole to ``torch.compile``, weights frozen, for the first batch size that comes; others are
             painted without. Seconds at the first call; on a processor about as fast as without, from then on.
@@ -97,7 +97,7 @@ class FastGenerator(nn.Module):
         self._batch: int | None = None  # what was compiled
         if compiled:
             if on_cpu:
-                need_compiler("a compiled generator was asked for", "paint without")
+                need_compiler("a compiled generator was asked for", "generate without")
             options: dict[str, Any] = {} if on_cpu else {"triton.cudagraphs": True}
             self._compiled = torch.compile(self._eager, dynamic=False, options=options)
 

@@ -191,7 +191,7 @@ class _NormGainLeaky(torch.autograd.Function):
     """leaky(a · norm(x) + b) with batch statistics, a and b (B, C, 1, 1): two thirds of the passes over the maps.
 
     With x̂ = norm(x), σ the deviations and g the gradient behind the LeakyReLU, sums over places, means over places
-    and batch (arXiv:1502.03167, section 3, with a gain for each picture):
+    and batch (arXiv:1502.03167, section 3, with a gain for each image):
 
         ∂b = Σ g        ∂a = Σ g x̂        ∂x = (a g − mean(a g) − x̂ mean(a g x̂)) / σ
 

@@ -173,7 +173,7 @@ class ResidualDown(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Tells a discriminator how much the pictures around differ: x + w · mean over features of their deviations.
+    """Tells a discriminator how much the images around differ: x + w · mean over features of their deviations.
 
     The minibatch standard deviation of arXiv:1710.10196, section 3, over groups of four. What a feature map behind
     the features and a linear layer on it would add is added at once: w (C,) starts at 0.

@@ -100,7 +100,7 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = 
 
 
 def blank(axes: Axes, title: str = "", y: str = "") -> Axes:
-    """A panel for a picture: no ticks, no frame."""
+    """A panel for an image: no ticks, no frame."""
     dress(axes, title, "", y, grid="")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -109,7 +109,7 @@ def blank(axes: Axes, title: str = "", y: str = "") -> Axes:
 
 
 def tiles(images: Tensor, columns: int) -> NDArray[np.float32]:
-    """Pictures (N, H, W) in [0, 1] -> one sheet with a margin of 1 pixel between them; N is a multiple of columns."""
+    """Images (N, H, W) in [0, 1] -> one sheet with a margin of 1 pixel between them; N is a multiple of columns."""
     count, height, width = images.shape
     padded = np.full((count, height + 1, width + 1), 0.12, np.float32)
     padded[:, :height, :width] = images.detach().clamp(0, 1).numpy()

@@ -63,14 +63,14 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
         "held_out_nats": {},
         "zuko": {} if with_zuko else None,
     }
-    pictures = {}
+    images = {}
     for name, (ours, theirs, shown) in zip(SHAPES, _every_shape(seed, steps, with_zuko), strict=True):
         numbers["held_out_nats"][name] = ours
         if with_zuko:
             numbers["zuko"][name] = theirs
-        pictures[name] = shown
-    _draw_grid(out / "densities.png", pictures, numbers, "Densities: p(x) of every flow", samples=False)
-    _draw_grid(out / "samples.png", pictures, numbers, "Samples of every flow", samples=True)
+        images[name] = shown
+    _draw_grid(out / "densities.png", images, numbers, "Densities: p(x) of every flow", samples=False)
+    _draw_grid(out / "samples.png", images, numbers, "Samples of every flow", samples=True)
     numbers["parameters"] = {family: _count(_ours(family, seed)) for family in FAMILIES}
     if with_zuko:
         numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in COMPARED}
@@ -108,19 +108,19 @@ def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
         shown: dict[str, tuple[Tensor | None, Tensor]] = {"data": (None, shape.pictured[:DOTS])}
         ours = {"gaussian": _gaussian_nats(shape)}
         for family in FAMILIES:
-            ours[family], picture = found[name, family, True]
-            assert picture is not None
-            shown[family] = picture
+            ours[family], image = found[name, family, True]
+            assert image is not None
+            shown[family] = image
         theirs = {family: found[name, family, False][0] for family in COMPARED if with_zuko}
         results.append((ours, theirs, shown))
     return results
 
 
 def _one_flow(name: str, family: str, own: bool, seed: int, steps: int) -> tuple[float, tuple[Tensor, Tensor] | None]:
-    """Held-out nats, and pictures of ours: density (SIDE, SIDE) and points (DOTS, 2)."""
+    """Held-out nats, and images of ours: density (SIDE, SIDE) and points (DOTS, 2)."""
     shape = draw_shape(name, seed)
     model = _best(_ours if own else _theirs, family, shape, seed, steps)
-    return _held_out(model, shape), _picture(model, seed) if own else None
+    return _held_out(model, shape), _image(model, seed) if own else None
 
 
 # --- points -------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ REACH, SIDE, DOTS = 2.6, 161, 3000
 
 
 @torch.no_grad()
-def _picture(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
+def _image(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
     """Density (SIDE, SIDE) over the square of half side REACH, rows upwards, and points (DOTS, 2)."""
     line = torch.linspace(-REACH, REACH, SIDE)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
@@ -304,11 +304,11 @@ def _picture(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
     return model.log_prob(places).exp().view(SIDE, SIDE), points
 
 
-def _draw_grid(file: Path, pictures: dict[str, Any], numbers: dict[str, Any], title: str, *, samples: bool) -> None:
+def _draw_grid(file: Path, images: dict[str, Any], numbers: dict[str, Any], title: str, *, samples: bool) -> None:
     """One row a density, one column a family; the data on the left."""
-    figure, axes = new_figure(len(pictures), len(FAMILIES) + 1, (12, 10.2), title)
+    figure, axes = new_figure(len(images), len(FAMILIES) + 1, (12, 10.2), title)
     frame = (-REACH, REACH, -REACH, REACH)
-    for row, (name, found) in enumerate(pictures.items()):
+    for row, (name, found) in enumerate(images.items()):
         brightest = max(float(density.max()) for density, _ in found.values() if density is not None)
         brightest = min(brightest, 1.5 * float(found["nsf"][0].max()))
         for column, (family, (density, points)) in enumerate(found.items()):

@@ -393,9 +393,9 @@ def _draw_samples(file: Path, sheets: dict[str, Tensor], models: dict[str, Any])
     figure, axes = new_figure(rows, 4, (11.5, 3.3 * rows), "Digits drawn from each density")
     for panel in axes.flat[len(sheets) :]:
         panel.set_visible(False)
-    for panel, (name, pictures) in zip(axes.flat, sheets.items(), strict=False):
+    for panel, (name, images) in zip(axes.flat, sheets.items(), strict=False):
         title = f"{_NAMES[name]}: {models[name]['nats']:.1f} nats" if name in models else name
-        blank(panel, title).imshow(tiles(pictures.view(-1, 8, 8), 6), cmap="Greys", vmin=0, vmax=1)
+        blank(panel, title).imshow(tiles(images.view(-1, 8, 8), 6), cmap="Greys", vmin=0, vmax=1)
     save_figure(figure, file)
 
 

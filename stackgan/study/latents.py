@@ -1,7 +1,7 @@
 """Every latent module on painted birds: equal budgets, several seeds, one table.
 
 For each seed a model with z ~ N(0, I) (``gaussian``) and one with a posterior (``vae``) see the same number of
-pictures; every flow family is then fitted to the latter's styles. All of them paint the same held-out captions.
+images; every flow family is then fitted to the latter's styles. All of them generate for the same held-out captions.
 
 Hours on two CPU cores. What is finished is kept in the folder, so that a run that was stopped goes on.
 """
@@ -43,7 +43,7 @@ OVERRIDES = {"iaf": ["latent.steps=2"]}
 FEWER_STEPS = {"iaf": 300}
 BIRDS = (16_000, 2_000)  # painted for training and testing where no data are given
 DIVERSITY_CAPTIONS = 40
-PHOTOS_LEAST = 1000  # real pictures that distances are taken to, where there are as many
+PHOTOS_LEAST = 1000  # real images that distances are taken to, where there are as many
 ROUNDS = 5  # of measuring seconds, the modules in turn
 
 
@@ -66,7 +66,7 @@ def run(
         seed: the first of ``seeds`` that follow each other.
         data: a prepared folder of painted birds; painted anew where none is given.
         features: folder of a feature network; without one there are no distances.
-        images: pictures that every model sees in training.
+        images: images that every model sees in training.
         count: captions painted for each figure.
         overrides: further config keys of the runs.
 
@@ -78,7 +78,7 @@ def run(
     folder = data if data is not None else _paint(out / "painted")
     prepared = PreparedFolder.open(folder)
     if prepared.kind != "painted":
-        raise ValueError(f"{folder}: holds {prepared.kind} pictures; this study needs painted birds")
+        raise ValueError(f"{folder}: holds {prepared.kind} images; this study needs painted birds")
     chosen = list(range(seed, seed + seeds))
     for number in chosen:
         for model in MODELS:
@@ -166,7 +166,7 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
 
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
-    """Median seconds to 64 pictures of one caption; the modules take turns, so that a slow moment hits all."""
+    """Median seconds to 64 images of one caption; the modules take turns, so that a slow moment hits all."""
     pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed)) for m in modules}
     times: dict[str, list[float]] = {module: [] for module in modules}
     with torch.inference_mode():
@@ -174,7 +174,7 @@ def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str
             for module, pipe in pipes.items():
                 e = pipe.encode([caption]).expand(64, -1)
                 began = time.perf_counter()
-                pipe.paint(e, range(64))[-1].cpu()  # waits for a GPU
+                pipe.generate(e, range(64))[-1].cpu()  # waits for a GPU
                 if turn:  # the first is for warming up
                     times[module].append(time.perf_counter() - began)
     return {module: float(np.median(found)) for module, found in times.items()}
@@ -201,7 +201,7 @@ def _report(numbers: dict[str, Any]) -> None:
                 row.append("–")
         row.append(f"{numbers['seconds_to_sample_64'][module]:.3f}")
         rows.append(row)
-    title = f"{numbers['images']} pictures seen, {numbers['captions']} held-out captions; mean ± sd over seeds"
+    title = f"{numbers['images']} images seen, {numbers['captions']} held-out captions; mean ± sd over seeds"
     header = ["module", "kernel distance", "diversity", "error of 255", "active units", "KL, nats", "s to sample 64"]
     print_table(title, header, rows)
 
@@ -209,7 +209,7 @@ def _report(numbers: dict[str, Any]) -> None:
 def _draw(file: Path, numbers: dict[str, Any]) -> None:
     """Kernel distance of every module: a dot a seed, a bar for the mean."""
     figure, axes = new_figure(1, 1, (8, 3.6))
-    title = f"Painted birds, {numbers['images']:,} pictures seen: distance of what the prior paints to held-out birds"
+    title = f"Painted birds, {numbers['images']:,} images seen: distance of generated to held-out birds"
     panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")
     for place, (module, found) in enumerate(numbers["modules"].items()):
         colour = COLOURS[module]

@@ -1,7 +1,7 @@
 """The recipe against the published one: equal minutes from scratch, one departure taken back a row, one table.
 
 Every row is trained on the same data with the same caption encoder for the same minutes, and measured by the kernel
-distance of what it paints for the test captions to the test photos; for each, the better of the average and the live
+distance of what it generates for the test captions to the test photos; the better of the average and the live
 generator counts. ``legacy`` is StackGAN-v2's losses, blocks and optimiser at 64 px, as wide as the other.
 
 What is finished is kept in the folder, so that a run that was stopped goes on. Nothing else should run beside it.
@@ -142,7 +142,7 @@ def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
 
 
 def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: int) -> dict[str, float]:
-    """Kernel distances of the average and of the live generator, the better of the two, and the pictures seen."""
+    """Kernel distances of the average and of the live generator, the better of the two, and the images seen."""
     pipe = StackGANPipeline.from_pretrained(folder / "checkpoint")
     cache = folder / "figures.json"
     kept = cached_figures(cache, pipe.fingerprint)
@@ -154,8 +154,8 @@ def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: 
     rows = caption_rows(test, min(count, len(test.captions))).tolist()
     truth = Photos(test, pipe.sizes[-1]).features(network).features
     figures = {"images": float(published.facts["trained"]["images"])}
-    for name, painter in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
-        generated = images_of_captions(ImageSource(painter), test, rows, 0, None).features(network)
+    for name, pipeline in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
+        generated = images_of_captions(ImageSource(pipeline), test, rows, 0, None).features(network)
         figures[name] = kernel_distance(generated.features, truth).value
     figures["distance"] = min(figures["average"], figures["live"])
     keep_figures(cache, pipe.fingerprint, figures)
@@ -170,7 +170,7 @@ def _report(found: dict[str, list[dict[str, float]]], minutes: float) -> None:
             better = ", ".join("average" if f["average"] <= f["live"] else "live" for f in each)
             rows.append([row, distances, better, ", ".join(f"{figures['images']:.0f}" for figures in each)])
     title = f"{minutes:g} minutes each; kernel distance of the better generator, seed by seed"
-    print_table(title, ["recipe", "kernel distance", "better generator", "pictures seen"], rows)
+    print_table(title, ["recipe", "kernel distance", "better generator", "images seen"], rows)
 
 
 def _draw(file: Path, numbers: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None, mnist: Path | Non
 
 @dataclass(frozen=True)
 class Digits:
-    """Pictures as stored: ``images`` (N, H, W) of integers 0 … levels − 1, ``labels`` (N,) of 0 … 9."""
+    """Images as stored: ``images`` (N, H, W) of integers 0 … levels − 1, ``labels`` (N,) of 0 … 9."""
 
     images: Tensor
     labels: Tensor
@@ -207,7 +207,7 @@ class Autoencoder(nn.Module):
             return self.log_likelihood(x, q.mode)
         return self.log_likelihood(x, q.sample(generator)) - q.kl()
 
-    def picture(self, z: Tensor) -> Tensor:
+    def image(self, z: Tensor) -> Tensor:
         """The decoder's means as levels in [0, 1], (N, pixels)."""
         return (self.decode(z)[0] / (self.levels - 1)).clamp(0, 1)
 
@@ -260,7 +260,7 @@ def measure(model: Autoencoder, held_out: Digits, seed: int, draws: int = 200) -
     """
     x = held_out.flat
     q = model.posterior(x)
-    error = (model.picture(q.mode) * (model.levels - 1) - x).square().mean().sqrt()
+    error = (model.image(q.mode) * (model.levels - 1) - x).square().mean().sqrt()
     result = {"reconstruction_rmse_levels": float(error), "code_std": float(q.mu.std(0).mean())}
     if not model.variational:
         return result
@@ -287,7 +287,7 @@ def measure(model: Autoencoder, held_out: Digits, seed: int, draws: int = 200) -
 
 @torch.no_grad()
 def prior_samples(vae: Autoencoder, ae: Autoencoder, fit: Digits, count: int, seed: int) -> dict[str, Tensor]:
-    """Pictures (count, pixels) in [0, 1] from the same noise: VAE, AE, AE from a Gaussian fitted to its codes.
+    """Images (count, pixels) in [0, 1] from the same noise: VAE, AE, AE from a Gaussian fitted to its codes.
 
     ``real`` are as many digits of the training split: what a perfect model would reach.
     """
@@ -296,9 +296,9 @@ def prior_samples(vae: Autoencoder, ae: Autoencoder, fit: Digits, count: int, se
     fitted = FullGaussian(codes.mean.expand(count, -1), codes.factor)
     return {
         "real": fit.flat[:count] / (fit.levels - 1),
-        "vae": vae.picture(noise),
-        "ae": ae.picture(noise),
-        "ae_fitted": ae.picture(fitted.sample(noise=noise)),
+        "vae": vae.image(noise),
+        "ae": ae.image(noise),
+        "ae_fitted": ae.image(fitted.sample(noise=noise)),
     }
 
 
@@ -329,11 +329,11 @@ def _compare_samples(samples: dict[str, Tensor], held_out: Digits) -> dict[str, 
     real = held_out.flat[:1000] / (held_out.levels - 1)
     return {
         name: {
-            "nearest_distance": nearest_distance(pictures[:1000], real),
-            "nearest_distance_back": nearest_distance(real, pictures[:1000]),
-            "kernel_distance": kernel_distance(pictures[:1000], real),
+            "nearest_distance": nearest_distance(images[:1000], real),
+            "nearest_distance_back": nearest_distance(real, images[:1000]),
+            "kernel_distance": kernel_distance(images[:1000], real),
         }
-        for name, pictures in samples.items()
+        for name, images in samples.items()
     }
 
 
@@ -365,12 +365,12 @@ def _draw_reconstructions(file: Path, vae: Autoencoder, ae: Autoencoder, held_ou
     shape, x = held_out.images.shape[1:], held_out.flat[:count]
     rows = {
         "held-out digits": x / (held_out.levels - 1),
-        f"VAE, {LATENT}-D": vae.picture(vae.posterior(x).mode),
-        "without KL": ae.picture(ae.posterior(x).mode),
+        f"VAE, {LATENT}-D": vae.image(vae.posterior(x).mode),
+        "without KL": ae.image(ae.posterior(x).mode),
     }
     figure, axes = new_figure(3, 1, (11, 2.6), "Held-out digits and their reconstructions")
-    for panel, (name, pictures) in zip(axes[:, 0], rows.items(), strict=True):
-        blank(panel).imshow(tiles(pictures.view(-1, *shape), count), cmap="Greys", vmin=0, vmax=1)
+    for panel, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
+        blank(panel).imshow(tiles(images.view(-1, *shape), count), cmap="Greys", vmin=0, vmax=1)
         panel.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9.5, color=INK)
     save_figure(figure, file)
 
@@ -379,8 +379,8 @@ def _draw_samples(file: Path, samples: dict[str, Tensor], held_out: Digits, dist
     figure, axes = new_figure(
         1, 4, (14, 4.2), "Decoder means of z drawn from the prior, with and without the KL in training"
     )
-    for panel, (name, pictures) in zip(axes[0], samples.items(), strict=True):
-        sheet = tiles(pictures[:64].view(-1, *held_out.images.shape[1:]), 8)
+    for panel, (name, images) in zip(axes[0], samples.items(), strict=True):
+        sheet = tiles(images[:64].view(-1, *held_out.images.shape[1:]), 8)
         blank(panel, _SAMPLE_NAMES[name]).imshow(sheet, cmap="Greys", vmin=0, vmax=1)
         nearest, kernel = distances[name]["nearest_distance"], round(distances[name]["kernel_distance"], 3) + 0.0
         note = f"to nearest digit {nearest:.2f}, kernel distance {kernel:.3f}"
@@ -390,7 +390,7 @@ def _draw_samples(file: Path, samples: dict[str, Tensor], held_out: Digits, dist
 
 @torch.no_grad()
 def _draw_maps(file: Path, vae: Autoencoder, ae: Autoencoder, held_out: Digits, side: int = 15) -> None:
-    """The held-out digits' codes in the plane, and what the decoder paints over it."""
+    """The held-out digits' codes in the plane, and what the decoder generates over it."""
     figure, axes = new_figure(1, 3, (14.5, 4.9), "Two-dimensional latents of held-out digits")
     for panel, (name, model) in zip(axes[0], {"VAE": vae, "without KL": ae}.items(), strict=False):
         codes = model.posterior(held_out.flat).mode
@@ -405,7 +405,7 @@ def _draw_maps(file: Path, vae: Autoencoder, ae: Autoencoder, held_out: Digits, 
     axes[0, 1].legend(title="digit", frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1, 0.5))
     quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, side))
     z = torch.stack(torch.meshgrid(quantiles, -quantiles, indexing="xy"), -1).view(-1, 2)
-    sheet = tiles(vae.picture(z).view(-1, *held_out.images.shape[1:]), side)
+    sheet = tiles(vae.image(z).view(-1, *held_out.images.shape[1:]), side)
     panel = blank(axes[0, 2], "VAE: the decoder over the plane, quantiles of N(0, I)")
     panel.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
     panel.set_xlabel("z₁", fontsize=9.5, color=COLOURS["data"])

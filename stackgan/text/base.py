@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "Notice",
+    "CaptionWarning",
     "TextEncoder",
     "by_length",
     "fill_module",
@@ -29,7 +29,7 @@ _CHUNK = 64  # captions a forward pass
 
 
 @dataclass(frozen=True)
-class Notice:
+class CaptionWarning:
     """A caption, by its ``index``, of which a part has no effect: truncated, or an unknown word."""
 
     index: int
@@ -57,7 +57,7 @@ class TextEncoder(ABC):
         """Embeddings of the captions, (B, T) float32; up to rounding, a row depends on its caption alone."""
 
     @abstractmethod
-    def notices(self, captions: Sequence[str]) -> list[Notice]:
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         """Captions that are truncated and words that are unknown, in the order of the captions."""
 
     @abstractmethod

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from stackgan.images.pixels import from_levels
 from stackgan.io.files import atomic_folder
 from stackgan.text.base import (
-    Notice,
+    CaptionWarning,
     TextEncoder,
     by_length,
     fill_module,
@@ -31,7 +31,7 @@ from stackgan.text.base import (
     write_json,
     write_tensors,
 )
-from stackgan.text.tokenizer import PAD_ID, pad_tokens, split_words, truncate, truncation_notice
+from stackgan.text.tokenizer import PAD_ID, pad_tokens, split_words, truncate, truncation_warning
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -220,7 +220,7 @@ class CompactEncoder(TextEncoder):
         e = W · mean over tokens of network(caption) + b        standardised over the training captions
 
     Words of no training caption become ``[UNK]`` unless trained pieces make them up, and are reported by
-    :meth:`notices`. An encoder distilled from a teacher (:mod:`stackgan.text.distillation`) has words of the teacher
+    :meth:`warnings`. An encoder distilled from a teacher (:mod:`stackgan.text.distillation`) has words of the teacher
     in its vocabulary as well.
 
     Args:
@@ -281,19 +281,19 @@ class CompactEncoder(TextEncoder):
         """Embeddings (B, T) of token states (B, L, H)."""
         return self.projection(mean_state(states, mask))
 
-    def notices(self, captions: Sequence[str]) -> list[Notice]:
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         found = []
         for index, caption in enumerate(captions):
             encoding = self.tokenizer.encode(caption)
             if len(encoding.ids) > self.max_tokens:
                 starts = [start for start, _ in encoding.offsets[1:-1]]
-                found.append(truncation_notice(index, caption, starts, self.max_tokens - 2))
+                found.append(truncation_warning(index, caption, starts, self.max_tokens - 2))
             for word in dict.fromkeys(split_words(self.tokenizer, caption)):
                 if word not in self._known and any(map(str.isalnum, word)):
                     near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)
                     unseen = ": no training caption has it" + ", nor its English" * self.has_teacher
                     hint = f': did you mean "{near[0]}"?' if near else unseen
-                    found.append(Notice(index, "unknown", f'unknown word "{word}"{hint}'))
+                    found.append(CaptionWarning(index, "unknown", f'unknown word "{word}"{hint}'))
         return found
 
     def save(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from stackgan.text.base import Notice, TextEncoder
+from stackgan.text.base import CaptionWarning, TextEncoder
 
 __all__ = ["PrecomputedEmbeddings"]
 
@@ -36,7 +36,7 @@ class PrecomputedEmbeddings(TextEncoder):
             "give embeddings= in place of captions"
         )
 
-    def notices(self, captions: Sequence[str]) -> list[Notice]:
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         return []
 
     def save(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from stackgan.io.files import atomic_folder
 from stackgan.text.base import (
-    Notice,
+    CaptionWarning,
     TextEncoder,
     by_length,
     fill_module,
@@ -29,7 +29,7 @@ from stackgan.text.base import (
     write_json,
     write_tensors,
 )
-from stackgan.text.tokenizer import pad_tokens, truncation_notice, word_at
+from stackgan.text.tokenizer import pad_tokens, truncation_warning, word_at
 
 __all__ = [
     "TransformersEncoder",
@@ -126,7 +126,7 @@ class TransformersEncoder(TextEncoder):
         assert out is not None  # there was at least one caption
         return out
 
-    def notices(self, captions: Sequence[str]) -> list[Notice]:
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         found = []
         unknown = self.tokenizer.unk_token_id
         special = self.tokenizer.num_special_tokens_to_add()
@@ -141,14 +141,16 @@ class TransformersEncoder(TextEncoder):
             )
             starts = [start for start, _ in tokens["offset_mapping"]]
             if len(starts) + special > self.max_tokens:
-                found.append(truncation_notice(index, caption, starts, self.max_tokens - special))
+                found.append(truncation_warning(index, caption, starts, self.max_tokens - special))
             spans = [
                 span
                 for token, span in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
                 if token == unknown
             ]
             for word in dict.fromkeys(word_at(caption, start) for start, end in spans if end > start):
-                found.append(Notice(index, "unknown", f'unknown word "{word}": the tokenizer has no such characters'))
+                found.append(
+                    CaptionWarning(index, "unknown", f'unknown word "{word}": the tokenizer has no such characters')
+                )
         return found
 
     def save(self, folder: Path) -> None:

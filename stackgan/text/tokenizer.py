@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stackgan.text.base import Notice
+from stackgan.text.base import CaptionWarning
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,7 +25,7 @@ __all__ = [
     "tokenizer_of",
     "train_tokenizer",
     "truncate",
-    "truncation_notice",
+    "truncation_warning",
     "word_at",
 ]
 
@@ -119,15 +119,15 @@ def word_at(caption: str, position: int) -> str:
     return ""
 
 
-def truncation_notice(index: int, caption: str, starts: Sequence[int], kept: int) -> Notice:
-    """The notice for a caption of which only the first ``kept`` tokens are used.
+def truncation_warning(index: int, caption: str, starts: Sequence[int], kept: int) -> CaptionWarning:
+    """The warning for a caption of which only the first ``kept`` tokens are used.
 
     Args:
         starts: first character of each token, special ones aside.
     """
     number = sum(match.start() <= starts[kept] for match in re.finditer(r"\S+", caption))
     word = word_at(caption, starts[kept])
-    return Notice(
+    return CaptionWarning(
         index,
         "truncated",
         f'kept {kept} of {len(starts)} tokens: the text from word {number}, "{word}", on was dropped',

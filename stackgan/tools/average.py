@@ -14,7 +14,7 @@ from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.image_source import embeddings_of
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
-from stackgan.training.batchnorm import standing_statistics
+from stackgan.training.batchnorm import recalibrate_batchnorm
 
 __all__ = ["average"]
 
@@ -59,7 +59,7 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     embeddings = embeddings_of(pipes[0], split, spread_rows(len(split.captions), CAPTIONS).tolist())
     given = None if embeddings is None else embeddings.cpu().numpy()
     optim = model.config.optim
-    standing_statistics(model, given, optim.standing or PICTURES, optim.batch_size)
+    recalibrate_batchnorm(model, given, optim.standing or PICTURES, optim.batch_size)
     if model.has_code_flow and embeddings is not None:
         model.measure_codes(embeddings.to(pipes[0].device))
     longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))
@@ -76,5 +76,5 @@ def _card(model: StackGAN, facts: dict[str, Any]) -> str:
     seen = ", ".join(str(trained.get("images", "an unknown number of")) for trained in facts["averaged"])
     return f"""# {model.config.preset} checkpoint
 
-The mean of {len(facts["averaged"])} averages of one run, after {seen} pictures, written by `stackgan average`.
+The mean of {len(facts["averaged"])} averages of one run, after {seen} images, written by `stackgan average`.
 """

@@ -10,7 +10,7 @@ from stackgan.captions.file import read_captions
 from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
 from stackgan.latent.sampling import check_sampling
 from stackgan.text.load import load_text_encoder
-from stackgan.training.warm_start import open_start
+from stackgan.training.warm_start import open_initialisation_source
 
 __all__ = ["release"]
 
@@ -52,7 +52,7 @@ def release(
             raise ValueError(f"{captions}: holds no caption: write one a line")
     found = stored_discriminators(checkpoint)
     if discriminators is not None:
-        run = open_start(discriminators)
+        run = open_initialisation_source(discriminators)
         if run.discriminators is None:
             raise ValueError(f"{discriminators}: holds no discriminators; name the run folder, with its state.pt")
         if (run.config.tree, run.config.discriminator) != (published.config.tree, published.config.discriminator):

@@ -10,12 +10,14 @@ from torch import nn
 
 from stackgan.model import StackGAN
 
-__all__ = ["standing_statistics"]
+__all__ = ["recalibrate_batchnorm"]
 
 
 @torch.no_grad()
-def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None, count: int, batch_size: int) -> None:
-    """Replace the generator's running means and variances by those of ``count`` pictures of its own.
+def recalibrate_batchnorm(
+    model: StackGAN, embeddings: NDArray[np.float32] | None, count: int, batch_size: int
+) -> None:
+    """Replace the generator's running means and variances by those of ``count`` images of its own.
 
     An average of G has weights that no batch ever went through, and running statistics of the live one's last few
     batches. BigGAN's standing statistics (arXiv:1809.11096) and SWA's last pass (arXiv:1803.05407) put that right.
@@ -24,7 +26,7 @@ def standing_statistics(model: StackGAN, embeddings: NDArray[np.float32] | None,
 
     Args:
         embeddings: of captions, raw (N, T), drawn from evenly; None for an unconditional model.
-        count: pictures, rounded up to whole batches.
+        count: images, rounded up to whole batches.
         batch_size: 2 or more.
     """
     draws = torch.Generator().manual_seed(0)

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from stackgan.images.diversity import averaged_down, mean_difference
 
-__all__ = ["Health", "variety"]
+__all__ = ["TrainingDiagnostics", "variety"]
 
 WINDOW = 20  # logged steps in a row: a thousand steps at the default train.log_steps
 NEAR_CHANCE = 0.02  # of D's loss at chance: within it D tells nothing apart
 WON = 0.02  # of D's loss at chance: below it G gets no gradient to learn by
-COLLAPSED = 0.1  # of the real pictures' variety
+COLLAPSED = 0.1  # of the real images' variety
 CHANCE = {"hinge": 2.0, "bce": 3 * log(2), "relativistic": 1.5 * log(2)}  # D's loss a head where all logits are 0
 
 ADVICE = {
-    "dead": "the {name} discriminator cannot tell real from generated pictures: try a higher "
+    "dead": "the {name} discriminator cannot tell real from generated images: try a higher "
     "optim.lr_discriminator, a lower loss.penalty, or a wider discriminator.width",
     "winning": "the {name} discriminator wins everything and teaches nothing: try augment.policy="
     "brightness,saturation,contrast,translation,cutout, a higher loss.penalty, or a lower optim.lr_discriminator",
-    "collapsed": "pictures of different captions and styles are nearly the same ({value:.0%} of the real pictures' "
+    "collapsed": "images of different captions and styles are nearly the same ({value:.0%} of the real images' "
     "variety): try loss.diversity=1, a higher loss.penalty, or begin again with another train.seed",
 }
 
@@ -40,7 +40,7 @@ def variety(fakes: Tensor, real: Tensor) -> Tensor:
     return own / reference.clamp(min=1e-6)
 
 
-class Health:
+class TrainingDiagnostics:
     """Reads the scalars of logged steps; a trouble is told once when it has lasted, and again if it comes back.
 
     Args:

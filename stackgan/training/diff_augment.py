@@ -1,4 +1,4 @@
-"""DiffAugment (arXiv:2006.10738): the same differentiable distortions on real, wrong and fake pictures."""
+"""DiffAugment (arXiv:2006.10738): the same differentiable distortions on real, wrong and fake images."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ __all__ = ["diff_augment"]
 def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor:
     """Brightness b, saturation s and contrast k in one pass: three passes over the pixels would cost three times.
 
-    x + b, then s x + (1 − s) grey(x), then k x + (1 − k) middle, where middle is the picture's mean, add up to
+    x + b, then s x + (1 − s) grey(x), then k x + (1 − k) middle, where middle is the image's mean, add up to
     k s x + k (1 − s) grey(x) + (1 − k) middle(x) + b.
     """
 

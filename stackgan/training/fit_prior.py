@@ -41,13 +41,13 @@ BATCH = 256
 LEARNING_RATE = 1e-3
 AVERAGE = 0.998  # of the flows' weights
 CODES_SEEN = 50_000  # captions that p(c) is fitted to, at most
-VIEWS = 2  # of every picture: flipped and cropped anew
-HELD_BACK = 0.05  # of the pictures, to tell how well a flow fits what it has not seen
+VIEWS = 2  # of every image: flipped and cropped anew
+HELD_BACK = 0.05  # of the images, to tell how well a flow fits what it has not seen
 
 
 @dataclass(frozen=True)
 class _Styles:
-    """Posteriors (N, Z) of pictures and the codes (N, C) they were read with."""
+    """Posteriors (N, Z) of images and the codes (N, C) they were read with."""
 
     q: DiagonalGaussian
     c: Tensor
@@ -116,7 +116,7 @@ def fit_prior(
 
 @torch.no_grad()
 def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None, seed: int) -> _Styles:
-    """q(z | x, c) of every picture of the split, seen :data:`VIEWS` times, each with one of its captions."""
+    """q(z | x, c) of every image of the split, seen :data:`VIEWS` times, each with one of its captions."""
     assert model.posterior is not None
     device, side = next(model.parameters()).device, model.config.tree.sizes[-1]
     draws = np.random.default_rng((seed, 0xF1))
@@ -125,9 +125,9 @@ def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None
         for start in tqdm(range(0, len(split), 64), desc="reading styles", unit="batch", leave=False):
             rows = np.arange(start, min(start + 64, len(split)))
             y, x = draws.integers(split.images.shape[1] - side + 1, size=2)
-            pictures = np.asarray(split.images[rows, y : y + side, x : x + side])
-            pictures = pictures[:, :, ::-1] if draws.random() < 0.5 else pictures
-            shown = from_arrays(pictures).to(device)
+            images = np.asarray(split.images[rows, y : y + side, x : x + side])
+            images = images[:, :, ::-1] if draws.random() < 0.5 else images
+            shown = from_arrays(images).to(device)
             c = model.no_code(len(rows))
             if embeddings is not None:
                 captions = draws.integers(split.offsets[rows], split.offsets[rows + 1])

@@ -24,13 +24,13 @@ from stackgan.checkpoint import save_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder
 from stackgan.runtime.device import chosen_device
-from stackgan.training.batchnorm import standing_statistics
-from stackgan.training.diagnostics import Health
+from stackgan.training.batchnorm import recalibrate_batchnorm
+from stackgan.training.diagnostics import TrainingDiagnostics
 from stackgan.training.outputs import Evaluator, Log, Publisher, SampleSheet
 from stackgan.training.setup import TrainingSetup, check_data, set_up
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
-from stackgan.training.warm_start import Start
+from stackgan.training.warm_start import InitialisationSource
 
 __all__ = ["train"]
 
@@ -43,7 +43,7 @@ def train(
     run_folder: Path,
     config: Config,
     *,
-    start: Start | None = None,
+    start: InitialisationSource | None = None,
     dry_run: bool = False,
     device: str | None = None,
     stop_after: float = math.inf,
@@ -114,13 +114,13 @@ def _report_end(run: Run, stopped: bool, checkpoint: Path) -> int:
 class _Outputs:
     """What a run writes beside its steps, each in its time: sample sheets, states, checkpoints, small evaluations."""
 
-    def __init__(self, setup: TrainingSetup, run_folder: Path, start: Start | None) -> None:
+    def __init__(self, setup: TrainingSetup, run_folder: Path, start: InitialisationSource | None) -> None:
         run, prepared, encoder = setup.run, setup.prepared, setup.encoder
         config = self.config = run.config
         self.run, self.folder, self.embeddings = run, run_folder, setup.embeddings
         self.viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
         heads = config.text.conditional + config.discriminator.unconditional
-        self.log = Log(run_folder, run.progress.step, Health(config.loss.adversarial, heads))
+        self.log = Log(run_folder, run.progress.step, TrainingDiagnostics(config.loss.adversarial, heads))
         self.publisher = Publisher(run_folder / "checkpoint", prepared, encoder, start)
         self.evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
         self.saved = self.sampled = run.progress.seconds
@@ -150,7 +150,7 @@ class _Outputs:
         run, optim = self.run, self.config.optim
         if optim.standing and self.recalibrated != run.progress.step:
             self.recalibrated = run.progress.step
-            standing_statistics(run.ema, self.embeddings, optim.standing, optim.batch_size)
+            recalibrate_batchnorm(run.ema, self.embeddings, optim.standing, optim.batch_size)
 
     def _show(self) -> None:
         self._recalibrate()

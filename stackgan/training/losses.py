@@ -99,7 +99,7 @@ def generator_loss(
 ) -> Tensor:
     """G's loss of one stage from D's logits on fakes: non-saturating for ``bce``, −mean for ``hinge``.
 
-    ``real``: conditional and unconditional logits of real pictures, without gradient, that ``relativistic`` sets
+    ``real``: conditional and unconditional logits of real images, without gradient, that ``relativistic`` sets
     them against: −log σ(fake − real).
 
     Raises:
@@ -120,10 +120,10 @@ def generator_loss(
 
 
 def gradient_penalty(logits: Tensor, inputs: tuple[Tensor, ...], power: int) -> Tensor:
-    """E[(Σ_i ‖∂ logits / ∂ input_i‖₂)^power], zero-centred, at real pictures and their true captions.
+    """E[(Σ_i ‖∂ logits / ∂ input_i‖₂)^power], zero-centred, at real images and their true captions.
 
     Power 6 with weight 2 is the matching-aware penalty of DF-GAN (arXiv:2008.05865, eq. 2); with power 2 the
-    squares are added, E[Σ_i ‖·‖²], which is R1 (arXiv:1801.04406, eq. 9) over picture and embedding.
+    squares are added, E[Σ_i ‖·‖²], which is R1 (arXiv:1801.04406, eq. 9) over image and embedding.
 
     Args:
         logits: (B,), a differentiable function of ``inputs``, sample by sample.
@@ -156,14 +156,14 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor:
-    """How far two pictures of one caption fall short of differing as real pictures do: max(0, log(share · r / d)).
+    """How far two images of one caption fall short of differing as real images do: max(0, log(share · r / d)).
 
-    d = mean |one − two|, r = mean distance of real pictures to others of the batch, all averaged down
+    d = mean |one − two|, r = mean distance of real images to others of the batch, all averaged down
     (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3) with a scale and an end:
     what is varied enough is left alone.
 
     Args:
-        one, two: (B, 3, s, s) painted from the same codes and different styles.
+        one, two: (B, 3, s, s) generated from the same codes and different styles.
         real: (N, 3, s, s), N at least 2.
         share: of r that d is to reach.
 
@@ -176,23 +176,23 @@ def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor
     return F.relu(torch.log((wanted + 1e-6) / ((one - two).abs().mean() + 1e-6)))
 
 
-def text_contrast(pictures: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:
-    """−log of the share that a picture gives its own caption, among the batch's and one wrong caption of its own.
+def text_contrast(images: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:
+    """−log of the share that an image gives its own caption, among the batch's and one wrong caption of its own.
 
     softmax over captions of scale · cosine, the image-to-text half of CLIP's loss (arXiv:2103.00020, figure 3), used
-    on generated pictures as AttnGAN uses DAMSM (arXiv:1711.10485, eq. 13).
+    on generated images as AttnGAN uses DAMSM (arXiv:1711.10485, eq. 13).
 
     Args:
-        pictures, texts: (B, T) vectors of a joint space; row i of one belongs to row i of the other.
-        wrong: (B, T) captions that row i's picture should not show.
+        images, texts: (B, T) vectors of a joint space; row i of one belongs to row i of the other.
+        wrong: (B, T) captions that row i's image should not show.
         scale: inverse temperature.
 
     >>> round(float(text_contrast(torch.eye(2), torch.eye(2), scale=1.0)), 4)
     0.3133
     """
-    pictures, texts = F.normalize(pictures.float(), dim=1), F.normalize(texts.float(), dim=1)
-    logits = scale * pictures @ texts.T
+    images, texts = F.normalize(images.float(), dim=1), F.normalize(texts.float(), dim=1)
+    logits = scale * images @ texts.T
     if wrong is not None:
-        own = scale * (pictures * F.normalize(wrong.float(), dim=1)).sum(1, keepdim=True)
+        own = scale * (images * F.normalize(wrong.float(), dim=1)).sum(1, keepdim=True)
         logits = torch.cat((logits, own), 1)
-    return F.cross_entropy(logits, torch.arange(len(pictures), device=pictures.device))
+    return F.cross_entropy(logits, torch.arange(len(images), device=images.device))

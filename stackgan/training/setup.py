@@ -24,7 +24,7 @@ from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.load import caption_embeddings, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.state import Run
-from stackgan.training.warm_start import Start, copy_text_encoder
+from stackgan.training.warm_start import InitialisationSource, copy_text_encoder
 
 __all__ = ["TrainingSetup", "check_data", "prepare_text", "set_up"]
 
@@ -61,7 +61,11 @@ class TrainingSetup:
 
 
 def set_up(
-    prepared: PreparedFolder, run_folder: Path, config: Config, start: Start | None, device: torch.device
+    prepared: PreparedFolder,
+    run_folder: Path,
+    config: Config,
+    start: InitialisationSource | None,
+    device: torch.device,
 ) -> TrainingSetup:
     """Everything for the first step, or for the next one of a run that stands in ``run_folder``.
 
@@ -92,7 +96,9 @@ def set_up(
     return TrainingSetup(prepared, encoder, embeddings, sampler, run)
 
 
-def _begin(run: Run, state_file: Path, start: Start | None, embeddings: NDArray[np.float32] | None) -> None:
+def _begin(
+    run: Run, state_file: Path, start: InitialisationSource | None, embeddings: NDArray[np.float32] | None
+) -> None:
     """Resume from ``state_file``, or take over the weights of ``start``, or measure what fresh networks need."""
     config = run.config
     if state_file.exists():

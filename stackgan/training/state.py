@@ -14,17 +14,18 @@ from torch import Tensor, nn
 
 from stackgan.config import Config
 from stackgan.data.sampler import Batch
-from stackgan.model import StackGAN, build_discriminators
+from stackgan.model import StackGAN, build_discriminators, build_feature_discriminator
 from stackgan.networks.discriminator import Discriminator
+from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures
 from stackgan.networks.recompute import set_checkpointing
 from stackgan.runtime.compiler import need_compiler
 from stackgan.text.compact import CompactEncoder
 from stackgan.training.cuda_graphs import RecordedSteps
-from stackgan.training.warm_start import Start, copy_weights
+from stackgan.training.warm_start import InitialisationSource, copy_weights
 
-__all__ = ["Painter", "Phase", "Progress", "Run", "Trunk"]
+__all__ = ["GeneratorForward", "Phase", "Progress", "Run", "Trunk"]
 
-Painter = Callable[..., list[Tensor]]  # (z, c, places) -> images, coarsest first
+GeneratorForward = Callable[..., list[Tensor]]  # (z, c, places) -> images, coarsest first
 Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
 
 
@@ -67,9 +68,10 @@ class Run:
 
     Attributes:
         optimizers: of what learns, by name: ``generator`` (with CA_NET, latent modules), ``discriminator64``, …
-        paint, features: G's forward pass and each discriminator trunk's: compiled, or the modules' own.
+        generate, features: G's forward pass and each discriminator trunk's: compiled, or the modules' own.
         graphs: recorded steps, with optim.cuda_graphs.
         reader: whose image half reads generated images, for loss.contrast.
+        frozen, heads: of discriminator.features: the frozen network and the heads on its maps.
     """
 
     config: Config
@@ -78,10 +80,12 @@ class Run:
     discriminators: nn.ModuleList
     optimizers: dict[str, torch.optim.Adam]
     device: torch.device
-    paint: Painter
+    generate: GeneratorForward
     features: list[Trunk]
     graphs: RecordedSteps | None = None
     reader: CompactEncoder | None = None
+    frozen: FrozenFeatures | None = None
+    heads: FeatureHeads | None = None
     progress: Progress = field(default_factory=Progress)
 
     @classmethod
@@ -113,16 +117,23 @@ class Run:
         _freeze(model, config)
         for module in (model.generator, discriminators):
             set_checkpointing(module, optim.checkpointing)
-        paint: Painter = model.generator
+        generate: GeneratorForward = model.generator
         features: list[Trunk] = [cast(Discriminator, net).features for net in discriminators]
         if optim.compile:  # one piece of code a shape: the discriminators see few, again and again
-            paint = torch.compile(paint, dynamic=False)
+            generate = torch.compile(generate, dynamic=False)
             features = [torch.compile(trunk, dynamic=False) for trunk in features]
-        optimizers = _optimizers(config, model, discriminators)
-        graphs = RecordedSteps() if optim.cuda_graphs else None
-        return cls(config, model, average, discriminators, optimizers, device, paint, features, graphs)
+        frozen, heads = build_feature_discriminator(config) or (None, None)
+        if frozen is not None and heads is not None:
+            order = torch.channels_last if optim.channels_last else torch.contiguous_format
+            for part in (frozen, heads):
+                part.to(device).to(memory_format=order)
+        optimizers = _optimizers(config, model, discriminators, heads)
+        run = cls(config, model, average, discriminators, optimizers, device, generate, features)
+        run.graphs = RecordedSteps() if optim.cuda_graphs else None
+        run.frozen, run.heads = frozen, heads
+        return run
 
-    def start_from(self, start: Start) -> list[str]:
+    def start_from(self, start: InitialisationSource) -> list[str]:
         """Take over averaged weights; returns the modules that are new and begin afresh.
 
         A discriminator that the start has not, or has of another shape, begins with the weights of the finest one
@@ -181,6 +192,7 @@ class Run:
             "model": self.model.state_dict(),
             "average": self.ema.state_dict(),
             "discriminators": self.discriminators.state_dict(),
+            **({"features": self.heads.state_dict()} if self.heads is not None else {}),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
             "device_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -193,7 +205,10 @@ class Run:
         Raises:
             ValueError: the networks were others when it was saved; nothing has been changed then.
         """
-        networks = {"model": self.model, "average": self.ema, "discriminators": self.discriminators}
+        networks: dict[str, nn.Module] = {"model": self.model, "average": self.ema}
+        networks["discriminators"] = self.discriminators
+        if self.heads is not None:
+            networks["features"] = self.heads
         for name, network in networks.items():
             _must_fit(network, state[name], f"{file}: what was saved as {name!r}")
         for name, network in networks.items():
@@ -216,7 +231,9 @@ def _freeze(model: StackGAN, config: Config) -> None:
     model.generator.set_frozen(config.tree.stages - 1)
 
 
-def _optimizers(config: Config, model: StackGAN, discriminators: nn.ModuleList) -> dict[str, torch.optim.Adam]:
+def _optimizers(
+    config: Config, model: StackGAN, discriminators: nn.ModuleList, heads: FeatureHeads | None
+) -> dict[str, torch.optim.Adam]:
     """Adam for G and for each discriminator that learns; lower stages with their share of the rates."""
     optim = config.optim
 
@@ -245,6 +262,8 @@ def _optimizers(config: Config, model: StackGAN, discriminators: nn.ModuleList) 
             factor = 1.0 if stage == config.tree.stages - 1 or not optim.lower_rate else optim.lower_rate
             group = [{"params": list(net.parameters()), "factor": factor}]
             optimizers[f"discriminator{config.tree.sizes[stage]}"] = adam(group, optim.lr_discriminator, device)
+    if heads is not None:
+        optimizers["features"] = adam([{"params": heads.learning(), "factor": 1.0}], optim.lr_discriminator, device)
     return optimizers
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from stackgan.latent.posterior import ACTIVE
 from stackgan.networks.discriminator import Discriminator
 from stackgan.training.diagnostics import variety
 from stackgan.training.ema import average_decay, update_average
+from stackgan.training.feature_step import adversarial_on_features, step_on_features
 from stackgan.training.losses import (
     colour_consistency,
     discriminator_loss,
@@ -22,16 +21,17 @@ from stackgan.training.losses import (
 )
 from stackgan.training.state import Phase, Run
 from stackgan.training.step_data import (
-    Painted,
+    Cuts,
+    GeneratedBatch,
     StepData,
     View,
     augment,
     autocast,
     batch_parts,
+    generate_batch,
     load_batch,
     make_views,
     note,
-    paint_batch,
 )
 
 __all__ = ["train_step", "update_networks"]
@@ -69,22 +69,25 @@ def update_networks(run: Run, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
     data = load_batch(run, batch)
     with torch.set_grad_enabled(phase.generator_learns):
-        painted = paint_batch(run, data)
-    views = make_views(run, data, painted)
+        generated = generate_batch(run, data)
+    views = make_views(run, data, generated)
 
     real_logits = [_discriminator_step(run, view, phase, scalars) for view in views]
+    finest = views[len(run.config.trained_stages) - 1]
+    step_on_features(run, finest, scalars)
     if not phase.generator_learns:
         return scalars
 
     run.discriminators.requires_grad_(False)
-    cuts = _Cuts()
-    _adversarial(run, views, real_logits, painted, cuts, scalars)
-    terms = _variational(run, data, painted, cuts, scalars) + _regularisers(run, data, painted, scalars)
+    cuts = Cuts()
+    _adversarial(run, views, real_logits, generated, cuts, scalars)
+    adversarial_on_features(run, finest, cuts, scalars)
+    terms = _variational(run, data, generated, cuts, scalars) + _regularisers(run, data, generated, scalars)
     cuts.backward(terms)
     run.optimizers["generator"].step()
     run.discriminators.requires_grad_(True)
     if phase.logged:
-        scalars["g/variety"] = variety(painted.fakes[0], data.real[0])
+        scalars["g/variety"] = variety(generated.fakes[0], data.real[0])
     return scalars
 
 
@@ -118,7 +121,7 @@ def _discriminator_step(run: Run, view: View, phase: Phase, scalars: dict[str, T
 def _discriminator_part(
     run: Run,
     stage: int,
-    pictures: list[Tensor],
+    images: list[Tensor],
     condition: Tensor | None,
     wrong_condition: Tensor | None,
     scalars: dict[str, Tensor],
@@ -126,14 +129,14 @@ def _discriminator_part(
     """The adversarial loss of a stage's discriminator on (a part of) a batch, and its detached logits on real ones.
 
     Args:
-        pictures: augmented; real, wrong and fake, or real and fake where captions are wrong instead of photos.
+        images: augmented; real, wrong and fake, or real and fake where captions are wrong instead of photos.
         condition, wrong_condition: (B, C), the latter without wrong photos.
     """
     config, net, name = run.config, run.nets[stage], f"d{run.sizes[stage]}"
-    photos = len(pictures) == 3
+    photos = len(images) == 3
     conditional = unconditional = None
     with autocast(run):
-        h = _features(run, stage, pictures)
+        h = _features(run, stage, images)
         h_real, h_wrong, h_fake = h[0], h[1] if photos else h[0], h[-1]
         if condition is not None:
             against = condition if photos else wrong_condition
@@ -172,9 +175,9 @@ def _discriminator_part(
 def _match(run: Run, net: Discriminator, h: Tensor, condition: Tensor, wrong: Tensor | None) -> Tensor:
     """How badly the images with features h find their captions among the batch's and a wrong one of their own."""
     with autocast(run):
-        pictures, texts = net.halves(h, condition)
+        images, texts = net.halves(h, condition)
         others = net.text_half(wrong) if wrong is not None else None
-    return text_contrast(pictures, texts, others)
+    return text_contrast(images, texts, others)
 
 
 def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:
@@ -196,50 +199,30 @@ def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:
 
 def _penalty(net: Discriminator, real: Tensor, condition: Tensor | None, power: int) -> Tensor:
     """Gradient penalty at real images and true captions, in float32."""
-    picture = real.detach().requires_grad_()
+    image = real.detach().requires_grad_()
     if condition is None:
-        return gradient_penalty(net.unconditional(net.features(picture)), (picture,), power)
+        return gradient_penalty(net.unconditional(net.features(image)), (image,), power)
     text = condition.detach().requires_grad_()
-    logits = net.conditional(net.features(picture), text)
-    return gradient_penalty(logits, (picture, text), power)
+    logits = net.conditional(net.features(image), text)
+    return gradient_penalty(logits, (image, text), power)
 
 
 # --- generator ----------------------------------------------------------------------------------------------
-
-
-class _Cuts:
-    """Where graphs are cut: leaves in the place of tensors, which hand back the gradients they have collected."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[Tensor, Tensor]] = []
-
-    def leaf(self, tensor: Tensor) -> Tensor:
-        """``tensor`` for a graph of its own."""
-        leaf = tensor.detach().requires_grad_()
-        self.pairs.append((tensor, leaf))
-        return leaf
-
-    def backward(self, terms: Sequence[Tensor]) -> None:
-        """Gradients of the scalar ``terms`` and, through the cut tensors, of all that came from their leaves."""
-        pairs = [(tensor, leaf) for tensor, leaf in self.pairs if tensor.requires_grad]
-        tensors = [*terms, *(tensor for tensor, _ in pairs)]
-        gradients = [*(None for _ in terms), *(leaf.grad for _, leaf in pairs)]
-        torch.autograd.backward(tensors, gradients)
 
 
 def _adversarial(
     run: Run,
     views: list[View],
     real_logits: list[list[Logits]],
-    painted: Painted,
-    cuts: _Cuts,
+    generated: GeneratedBatch,
+    cuts: Cuts,
     scalars: dict[str, Tensor],
 ) -> None:
     """G's adversarial loss in every view, as gradients at the images and, where D looks at the code, at mu."""
     config = run.config
     mu = None
-    if painted.q is not None and config.discriminator.condition == "code":
-        mu = cuts.leaf(painted.q.mu)
+    if generated.q is not None and config.discriminator.condition == "code":
+        mu = cuts.leaf(generated.q.mu)
     for view, logits in zip(views, real_logits, strict=True):
         net, size = run.nets[view.stage], run.sizes[view.stage]
         code = mu[: len(view.fake)] if mu is not None else view.condition
@@ -260,12 +243,14 @@ def _adversarial(
             (view.weight * loss / len(parts)).backward()
 
 
-def _variational(run: Run, data: StepData, painted: Painted, cuts: _Cuts, scalars: dict[str, Tensor]) -> list[Tensor]:
+def _variational(
+    run: Run, data: StepData, generated: GeneratedBatch, cuts: Cuts, scalars: dict[str, Tensor]
+) -> list[Tensor]:
     """With a posterior: reconstruction in images and in discriminator features, and β · KL(q ‖ p) with free bits.
 
     −ELBO with G as the decoder (arXiv:1312.6114, eq. 2).
     """
-    style, rebuilt = painted.style, painted.rebuilt
+    style, rebuilt = generated.style, generated.rebuilt
     if style is None or rebuilt is None:
         return []
     latent, real = run.config.latent, data.real
@@ -297,32 +282,34 @@ def _feature_distance(run: Run, stage: int, ours: Tensor, theirs: Tensor) -> Ten
     return (h.float() - wanted.float()).abs().mean()
 
 
-def _regularisers(run: Run, data: StepData, painted: Painted, scalars: dict[str, Tensor]) -> list[Tensor]:
+def _regularisers(run: Run, data: StepData, generated: GeneratedBatch, scalars: dict[str, Tensor]) -> list[Tensor]:
     """The terms of G's loss that no discriminator is asked for."""
-    config, fakes, terms = run.config, painted.fakes, []
+    config, fakes, terms = run.config, generated.fakes, []
     if config.loss.colour:
         coarse = list(fakes[:-1])
-        if painted.places is not None:
-            coarse[-1] = painted.places.coarse(coarse[-1])
+        if generated.places is not None:
+            coarse[-1] = generated.places.coarse(coarse[-1])
         for fine, below in zip(fakes[1:], coarse, strict=True):
             if fine.requires_grad:
                 terms.append(config.loss.colour * colour_consistency(fine.float(), below.float()))
-    if painted.again is not None:
-        count, share = len(painted.again), config.loss.diversity_share
-        diversity = mode_seeking(fakes[-1][:count], painted.again, data.real[-1], share)
+    if generated.again is not None:
+        count, share = len(generated.again), config.loss.diversity_share
+        diversity = mode_seeking(fakes[-1][:count], generated.again, data.real[-1], share)
         scalars["g/diversity"] = diversity.detach()
         terms.append(config.loss.diversity * diversity)
     frozen = config.optim.lower_rate == 0
-    if run.model.has_code_flow and painted.q is not None and not frozen:
-        density = -run.model.codes(len(painted.c)).log_prob(painted.c.detach().float()).mean() / painted.c.shape[1]
+    if run.model.has_code_flow and generated.q is not None and not frozen:
+        density = (
+            -run.model.codes(len(generated.c)).log_prob(generated.c.detach().float()).mean() / generated.c.shape[1]
+        )
         scalars["g/code_nll"] = density.detach()
         terms.append(density)
     if run.reader is not None and data.e is not None:
         contrast = text_contrast(run.reader.encode_images(fakes[-1].float()), data.e, data.e_wrong)
         scalars["g/contrast"] = contrast.detach()
         terms.append(config.loss.contrast * contrast)
-    if painted.q is not None and not frozen:
-        kl = painted.q.kl().mean() / painted.q.mu.shape[1]
+    if generated.q is not None and not frozen:
+        kl = generated.q.kl().mean() / generated.q.mu.shape[1]
         scalars["g/kl"] = kl.detach()
         terms.append(config.loss.kl * kl)
     return terms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,16 +19,17 @@ from stackgan.training.diff_augment import diff_augment
 from stackgan.training.state import Run
 
 __all__ = [
-    "Painted",
+    "Cuts",
+    "GeneratedBatch",
     "StepData",
     "View",
     "augment",
     "autocast",
     "batch_parts",
+    "generate_batch",
     "load_batch",
     "make_views",
     "note",
-    "paint_batch",
 ]
 
 
@@ -42,7 +44,7 @@ class StepData:
 
 
 @dataclass(frozen=True)
-class Painted:
+class GeneratedBatch:
     """G's images for a batch.
 
     Attributes:
@@ -99,7 +101,7 @@ def _stages(run: Run, images: Tensor) -> list[Tensor]:
     return [x.contiguous(memory_format=order) for x in to_stages(images, run.config.tree.sizes, run.device)]
 
 
-def paint_batch(run: Run, data: StepData) -> Painted:
+def generate_batch(run: Run, data: StepData) -> GeneratedBatch:
     """Images of every stage, made once for both players.
 
     Beside them, in the same pass, reconstructions (with a posterior) and second images of some captions (for
@@ -121,38 +123,40 @@ def paint_batch(run: Run, data: StepData) -> Painted:
         if config.patch_side is not None:
             margin = patch_margin(config.generator.residuals, config.generator.refine)
             places = PatchPlaces.draw(count, config.tree.sizes[-1], config.patch_side, margin, run.device)
-        painted = run.paint(torch.cat(styles), torch.cat(codes), places)
+        generated = run.generate(torch.cat(styles), torch.cat(codes), places)
         whole = None
         if config.loss.coarse and places is not None:
             some = max(count // 4, 1)
-            whole = run.paint(styles[0][:some], c[:some], None)[-1]
-    return Painted(
+            whole = run.generate(styles[0][:some], c[:some], None)[-1]
+    return GeneratedBatch(
         q,
         c,
-        fakes=[images[:count] for images in painted],
+        fakes=[images[:count] for images in generated],
         style=style,
-        rebuilt=[images[count : 2 * count] for images in painted] if style is not None else None,
-        again=painted[-1][-again:] if again else None,
+        rebuilt=[images[count : 2 * count] for images in generated] if style is not None else None,
+        again=generated[-1][-again:] if again else None,
         places=places,
         whole=whole,
     )
 
 
-def make_views(run: Run, data: StepData, painted: Painted) -> list[View]:
+def make_views(run: Run, data: StepData, generated: GeneratedBatch) -> list[View]:
     """What each discriminator judges: its stage's images, or crops of them, and with loss.coarse small ones."""
     config = run.config
-    condition = _condition(run, data.e, painted.q)
+    condition = _condition(run, data.e, generated.q)
     wrong_condition = _condition(run, data.e_wrong, None)
     views = []
     for stage in config.trained_stages:
         groups = [data.real[stage], data.wrong[stage] if data.wrong is not None else None]
-        if painted.places is not None and stage == config.tree.stages - 1:
-            groups = [painted.places.from_whole(images) if images is not None else None for images in groups]
+        if generated.places is not None and stage == config.tree.stages - 1:
+            groups = [generated.places.from_whole(images) if images is not None else None for images in groups]
         real, wrong = groups
         assert real is not None
-        views.append(View(stage, 1.0, real, wrong, painted.fakes[stage], condition, wrong_condition))
+        views.append(View(stage, 1.0, real, wrong, generated.fakes[stage], condition, wrong_condition))
     if config.loss.coarse:
-        fine = painted.whole if painted.whole is not None else painted.fakes[-1][: max(len(data.real[0]) // 4, 1)]
+        fine = (
+            generated.whole if generated.whole is not None else generated.fakes[-1][: max(len(data.real[0]) // 4, 1)]
+        )
         some = slice(len(fine))
         views.append(
             View(
@@ -198,3 +202,23 @@ def autocast(run: Run) -> torch.autocast:
 
 def augment(run: Run, images: Tensor) -> Tensor:
     return diff_augment(images, run.config.augment.names, run.config.augment.probability)
+
+
+class Cuts:
+    """Where graphs are cut: leaves in the place of tensors, which hand back the gradients they have collected."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+
+    def leaf(self, tensor: Tensor) -> Tensor:
+        """``tensor`` for a graph of its own."""
+        leaf = tensor.detach().requires_grad_()
+        self.pairs.append((tensor, leaf))
+        return leaf
+
+    def backward(self, terms: Sequence[Tensor]) -> None:
+        """Gradients of the scalar ``terms`` and, through the cut tensors, of all that came from their leaves."""
+        pairs = [(tensor, leaf) for tensor, leaf in self.pairs if tensor.requires_grad]
+        tensors = [*terms, *(tensor for tensor, _ in pairs)]
+        gradients = [*(None for _ in terms), *(leaf.grad for _, leaf in pairs)]
+        torch.autograd.backward(tensors, gradients)

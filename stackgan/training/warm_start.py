@@ -14,11 +14,11 @@ from stackgan.checkpoint import load_published, load_state, stored_discriminator
 from stackgan.config import Config
 from stackgan.io.files import copy_folder
 
-__all__ = ["Start", "copy_text_encoder", "copy_weights", "open_start"]
+__all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_initialisation_source"]
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialisationSource:
     """What a run folder or a published checkpoint gives to a new run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Start:
     trained: Mapping[str, Any]
 
 
-def open_start(folder: Path) -> Start:
+def open_initialisation_source(folder: Path) -> InitialisationSource:
     """Read a run folder (``state.pt`` in it) or a published checkpoint.
 
     Raises:
@@ -54,17 +54,17 @@ def open_start(folder: Path) -> Start:
         text = folder / "text"
         progress = state["progress"]
         trained = {"steps": progress["step"], "images": progress["images"], "seconds": round(progress["seconds"])}
-        return Start(
+        return InitialisationSource(
             folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
         )
     published = load_published(folder)
     trained = published.facts.get("trained", {})
-    return Start(
+    return InitialisationSource(
         folder, published.config, published.weights, stored_discriminators(folder), published.text_folder, trained
     )
 
 
-def copy_text_encoder(start: Start, run_folder: Path) -> None:
+def copy_text_encoder(start: InitialisationSource, run_folder: Path) -> None:
     """Put the start's caption encoder where a run looks for its own; one that is there stays."""
     if start.text is not None and not (run_folder / "text").exists():
         copy_folder(start.text, run_folder / "text")

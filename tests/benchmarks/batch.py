@@ -73,7 +73,7 @@ def make_bare(checkpoint: Path, pictures: int, precision: str) -> Callable[[], o
     def work() -> None:
         for start in range(0, pictures, BATCH):
             seeds = range(start, min(start + BATCH, pictures))
-            pipe.paint(embeddings[start : start + BATCH], seeds, stages=[len(pipe.sizes) - 1])
+            pipe.generate(embeddings[start : start + BATCH], seeds, stages=[len(pipe.sizes) - 1])
 
     return work
 

@@ -113,7 +113,7 @@ def test_captions_for_a_checkpoint_without_text(tmp_path: Path, captions: Path, 
 
 def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     command = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
-    assert "paints captions: give one or more" in refused("generate", *command)
+    assert "generates from captions: give one or more" in refused("generate", *command)
     assert "caption 2 is empty" in refused("generate", "a bird", "  ", *command)
     assert not (tmp_path / "out").exists()
 
@@ -145,7 +145,7 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
     [
         (["--seed", "-1"], "seed -1 is out of range: seeds are whole numbers from 0 to 9223372036854775807"),
         (["--seed=-1"], "seed -1 is out of range"),
-        (["--count", "0"], "count 0 is too small: it is the pictures a caption, 1 or more"),
+        (["--count", "0"], "count 0 is too small: it is the number of images per caption, 1 or more"),
         (["--count", "-3"], "count -3 is too small"),
         (["--size", "100"], "size 100 is not in this checkpoint's tree: choose from 64, 128"),
         (["--size", "-64"], "size -64 is not in this checkpoint's tree"),

@@ -264,8 +264,8 @@ def test_every_problem_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert listed == {
         "CUB_200_2011/bounding_boxes.txt, line 6": "'6 here and there' is not 'id x y width height'",
         f"{pictures}/{PHOTOS[0]}.jpg": listed[f"{pictures}/{PHOTOS[0]}.jpg"],
-        f"{pictures}/{PHOTOS[1]}.jpg": "not a picture in a format that can be read",
-        f"{pictures}/{PHOTOS[2]}.jpg": "not a picture in a format that can be read",
+        f"{pictures}/{PHOTOS[1]}.jpg": "not an image in a format that can be read",
+        f"{pictures}/{PHOTOS[2]}.jpg": "not an image in a format that can be read",
         f"text/{PHOTOS[3]}.txt": "empty: no caption in it",
         f"text/{PHOTOS[4]}.txt": "missing",
         f"{pictures}/{PHOTOS[5]}.jpg": "no box in bounding_boxes.txt",

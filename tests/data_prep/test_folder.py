@@ -351,7 +351,7 @@ def test_pictures_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     found = problems(tmp_path / "out")
     assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits a channel"
     assert found["huge.png"] == "more than 80,000 pixels; save it smaller"
-    assert found["text.jpg"] == found["zero.png"] == "not a picture in a format that can be read"
+    assert found["text.jpg"] == found["zero.png"] == "not an image in a format that can be read"
     assert set(found) == {"float.tif", "huge.png", "text.jpg", "zero.png", "cut.png"}
 
 

@@ -44,7 +44,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
     return PreparedFolder.open(folder).splits["test"]
 
 
-class Painter:
+class GeneratorForward:
     """Images whose levels give their place; remembers which it generated, stops at ``stop_at``."""
 
     def __init__(self, stop_at: int = 10**9) -> None:
@@ -73,8 +73,8 @@ def network(name: str = "mean", calls: list[int] | None = None) -> FeatureNetwor
 
 def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        Painter(stop_at=16).set(30, tmp_path).generate_all()
-    again = Painter()
+        GeneratorForward(stop_at=16).set(30, tmp_path).generate_all()
+    again = GeneratorForward()
     pictures = again.set(30, tmp_path)
     pictures.generate_all()
     assert again.painted == list(range(16, 30))  # the first two shards were there
@@ -83,27 +83,27 @@ def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
     assert whole.shape == (30, 3, 4, 4) and whole[:, 0, 0, 0].tolist() == list(range(30))
     assert again.painted == list(range(16, 30))  # and nothing is painted for looking at them
 
-    more = Painter().set(40, tmp_path)  # a larger number of the same pictures
+    more = GeneratorForward().set(40, tmp_path)  # a larger number of the same pictures
     more.generate_all()
     assert more.generate.painted == list(range(24, 40))  # type: ignore[attr-defined]
 
 
 def test_damaged_and_foreign_shards_are_generated_again(tmp_path: Path) -> None:
-    Painter().set(16, tmp_path).generate_all()
+    GeneratorForward().set(16, tmp_path).generate_all()
     first, second = sorted(tmp_path.glob("*.npy"))
     first.write_bytes(first.read_bytes()[:50])
     np.save(second, np.zeros((8, 2, 2, 3), np.uint8))
-    again = Painter()
+    again = GeneratorForward()
     assert again.set(16, tmp_path).rows([3, 12])[:, 0, 0, 0].tolist() == [3, 12]
     assert again.painted == list(range(16))
-    other = Painter()
+    other = GeneratorForward()
     other.set(16, tmp_path, model="b").generate_all()  # another checkpoint, the same folder
     assert other.painted == list(range(16)) and len(list(tmp_path.glob("*.npy"))) == 4
 
 
 def test_features_are_cached_by_network_and_mirroring(tmp_path: Path) -> None:
     calls: list[int] = []
-    pictures = Painter().set(20, tmp_path)
+    pictures = GeneratorForward().set(20, tmp_path)
     found = pictures.features(network(calls=calls)).features
     assert torch.equal(found[:, 0], torch.arange(20.0)) and calls == [8, 8, 4]
     assert torch.equal(pictures.features(network(calls=calls)).features, found) and calls == [8, 8, 4]
@@ -116,7 +116,7 @@ def test_features_are_cached_by_network_and_mirroring(tmp_path: Path) -> None:
 
 
 def test_stale_shards_are_cleared_and_nothing_else(tmp_path: Path) -> None:
-    old, new = Painter().set(16, tmp_path, model="old"), Painter().set(16, tmp_path, model="new")
+    old, new = GeneratorForward().set(16, tmp_path, model="old"), GeneratorForward().set(16, tmp_path, model="new")
     for pictures in (old, new):
         pictures.features(network())
     (tmp_path / "my-notes.npy").write_bytes(b"mine")
@@ -124,7 +124,7 @@ def test_stale_shards_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     clear_others(tmp_path, [new])
     left = {file.name for file in tmp_path.iterdir()}
     assert "my-notes.npy" in left and len(left) == 5
-    again = Painter()
+    again = GeneratorForward()
     again.set(16, tmp_path, model="new").generate_all()
     assert not again.painted
 

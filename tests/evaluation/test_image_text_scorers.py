@@ -87,7 +87,7 @@ def test_scorers_of_a_checkpoint(prepared: PreparedFolder, tmp_path: Path) -> No
     assert list(scorers) == ["own", "independent"]
     split, rows = prepared.splits["test"], np.arange(0, 120, 3)
     texts = [split.captions[row] for row in rows]
-    chunks = (pipe.paint(pipe.encode(texts[i : i + 16]), range(i, min(i + 16, 40)))[-1] for i in range(0, 40, 16))
+    chunks = (pipe.generate(pipe.encode(texts[i : i + 16]), range(i, min(i + 16, 40)))[-1] for i in range(0, 40, 16))
     figures = text_agreement_figures(split, rows, chunks, scorers, seed=1)
     for name in scorers:
         found = figures[name]["random"]

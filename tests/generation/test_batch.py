@@ -51,7 +51,7 @@ def test_a_batch_writes_pictures_a_manifest_and_a_grid(
     assert Image.open(out / "grid.png").width > 1000
 
     said = capsys.readouterr()
-    assert said.out.startswith(f"12 pictures in {out}: 12 painted in ")
+    assert said.out.startswith(f"12 images in {out}: 12 generated in ")
     assert "2 blank lines skipped (2, 7)" in said.err
     assert said.err.count('line 5: unknown word "zebra"') == 1
 

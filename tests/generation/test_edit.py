@@ -62,12 +62,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_kind_paints_and_truncates_the_same_way(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     e = pipe.encode(CAPTIONS)
-    one, two = pipe.paint(e, [1, 2])[-1], pipe.paint(e, [1, 2])[-1]
-    assert torch.equal(one, two) and not torch.equal(one, pipe.paint(e, [3, 4])[-1])
-    torch.testing.assert_close(one[1:], pipe.paint(e[1:], [2])[-1], rtol=1e-4, atol=1e-5)
+    one, two = pipe.generate(e, [1, 2])[-1], pipe.generate(e, [1, 2])[-1]
+    assert torch.equal(one, two) and not torch.equal(one, pipe.generate(e, [3, 4])[-1])
+    torch.testing.assert_close(one[1:], pipe.generate(e[1:], [2])[-1], rtol=1e-4, atol=1e-5)
     # Truncation scales the base space: at 0 the seed does not matter, and that is latent="mean".
-    still = pipe.paint(e, [1, 2], 0.0)[-1]
-    assert torch.equal(still, pipe.paint(e, [8, 9], 0.0)[-1])
+    still = pipe.generate(e, [1, 2], 0.0)[-1]
+    assert torch.equal(still, pipe.generate(e, [8, 9], 0.0)[-1])
     mean = pipe(CAPTIONS, seeds=[5, 6], latent="mean").images
     assert np.array_equal(np.asarray(mean[0]), np.asarray(pipe(CAPTIONS, seeds=[1, 2], truncation=0).images[0]))
     c, noise = pipe.model.condition(e).mu, torch.randn(2, pipe.config.latent.dim)
@@ -79,7 +79,7 @@ def test_every_kind_paints_and_truncates_the_same_way(checkpoints: dict[str, Pat
 def test_styles_are_read_and_carried_over(checkpoints: dict[str, Path], photo: Path, name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     image = Image.open(photo)
-    noise = pipe.read_style(image, CAPTIONS[0])
+    noise = pipe.encode_style(image, CAPTIONS[0])
     assert noise.shape == (1, pipe.config.latent.dim) and noise.isfinite().all()
     # Decoding what was read is the posterior's mean through G, exactly.
     c = pipe.model.condition(pipe.encode(CAPTIONS[:1])).mu
@@ -108,7 +108,7 @@ def test_what_cannot_be_done_is_said(checkpoints: dict[str, Path], photo: Path) 
     with pytest.raises(ValueError, match="2 photos and 3 new captions"):
         pipe.edit([image, image], CAPTIONS, ["a", "b", "c"])
     with pytest.raises(ValueError, match="frames is 1"):
-        pipe.walk((CAPTIONS[0], CAPTIONS[1]), (0, 1), frames=1)
+        pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (0, 1), frames=1)
 
 
 @pytest.mark.parametrize("name", LATENTS)
@@ -125,7 +125,7 @@ def test_pictures_without_words(checkpoints: dict[str, Path], name: str) -> None
 @pytest.mark.parametrize("name", LATENTS)
 def test_a_walk_begins_and_ends_where_the_pipeline_paints(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
-    frames = pipe.walk((CAPTIONS[0], CAPTIONS[1]), (3, 8), frames=5).images
+    frames = pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (3, 8), frames=5).images
     ends = pipe(CAPTIONS, seeds=[3, 8]).images
     assert len(frames) == 5
     for ours, theirs in zip((frames[0], frames[-1]), ends, strict=True):
@@ -185,7 +185,7 @@ def test_command_errors_are_one_line(
     text = tmp_path / "not-a-picture.png"
     text.write_text("hello")
     cases = [
-        (["edit", str(text), "a bird", "--checkpoint", flow], "not a picture"),
+        (["edit", str(text), "a bird", "--checkpoint", flow], "not an image"),
         (["edit", str(tmp_path / "none.png"), "a bird", "--checkpoint", flow], "none.png"),
         (["edit", str(photo), " ", "--checkpoint", flow], "is empty"),
         (["edit", str(photo), "a bird", "--checkpoint", plain], "no posterior"),

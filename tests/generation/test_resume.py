@@ -136,7 +136,7 @@ def test_lost_and_broken_files_are_painted_again_and_nothing_else(
     assert contents(out) == whole
     assert sorted(written[:3]) == [names[5], names[12], names[13]]
     assert written[3:] == ["grid.png"]
-    assert "3 painted" in (said := capsys.readouterr().out)
+    assert "3 generated" in (said := capsys.readouterr().out)
     assert "15 were there already" in said
 
 
@@ -225,6 +225,6 @@ def test_two_batches_at_once_in_one_folder_are_refused(tmp_path: Path, checkpoin
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another batch is painting here"):
+        with pytest.raises(ValueError, match="another batch is writing here"):
             batch(captions, checkpoint=checkpoint, out=out)
     assert batch(captions, checkpoint=checkpoint, out=out, size=64) == 0

@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_has_been_painted(
         patched.setattr(stackgan.generation.writer, "_generate", stop)
         with pytest.raises(KeyboardInterrupt):
             batch(captions, out=tmp_path / "out", **usual)
-    assert "stopped at 12 of 18 pictures" in capsys.readouterr().err
+    assert "stopped at 12 of 18 images" in capsys.readouterr().err
     assert len([name for name in contents(tmp_path / "out") if name.startswith("0")]) == 12
     assert threads_left() == []
     batch(captions, out=tmp_path / "out", **usual)

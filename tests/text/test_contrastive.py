@@ -218,7 +218,7 @@ def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
 
 def test_notices(encoder: CompactEncoder) -> None:
     long = "a red roof and " * 6
-    notices = encoder.notices(["A red roof!", "a yelow roof on a zebra", long])
+    notices = encoder.warnings(["A red roof!", "a yelow roof on a zebra", long])
     assert [(notice.index, notice.kind) for notice in notices] == [
         (1, "unknown"),
         (1, "unknown"),
@@ -237,7 +237,7 @@ def test_save_and_load_agree(encoder: CompactEncoder, saved: Path) -> None:
     assert isinstance(again, CompactEncoder) and again.identity == encoder.identity
     captions = ["a red roof", "the wall is blue", "zebra"]
     assert torch.equal(again.encode(captions), encoder.encode(captions))
-    assert again.notices(captions) == encoder.notices(captions)
+    assert again.warnings(captions) == encoder.warnings(captions)
     images = pictures([("red", "blue"), ("green", "yellow")])
     # another memory format, another rounding
     torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)

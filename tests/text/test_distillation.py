@@ -99,8 +99,8 @@ def test_captions_still_find_their_pictures(encoder: CompactEncoder, split: Prep
 
 
 def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
-    assert encoder.notices(["a crimson roof in the garden, rojo"]) == encoder.notices(["in"])
-    (notice,) = encoder.notices(["a floccinaucinihilipilification roof"])
+    assert encoder.warnings(["a crimson roof in the garden, rojo"]) == encoder.warnings(["in"])
+    (notice,) = encoder.warnings(["a floccinaucinihilipilification roof"])
     assert notice.message == (
         'unknown word "floccinaucinihilipilification": no training caption has it, nor its English'
     )

@@ -16,7 +16,7 @@ from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
 from stackgan.io.files import atomic_folder
 from stackgan.pipeline import StackGANPipeline
-from stackgan.text.base import Notice, TextEncoder, write_json
+from stackgan.text.base import CaptionWarning, TextEncoder, write_json
 from stackgan.text.load import ANY_OTHER, ENCODERS, EncoderKind, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.loop import train
 from tests.tiny import TINY
@@ -39,7 +39,7 @@ class HashedWords(TextEncoder):
                 row[hashlib.sha256(word.encode()).digest()[0] % self.dim] += 1
         return out
 
-    def notices(self, captions: Sequence[str]) -> list[Notice]:
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         return []
 
     def save(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
-from stackgan.text.base import Notice, TextEncoder, read_tensors, write_tensors
+from stackgan.text.base import CaptionWarning, TextEncoder, read_tensors, write_tensors
 from stackgan.text.compact import CaptionTransformer, CompactEncoder
 from stackgan.text.load import caption_embeddings, load_text_encoder
 from stackgan.text.precomputed import PrecomputedEmbeddings
@@ -267,7 +267,7 @@ def test_notices_of_a_transformers_encoder(tmp_path: Path) -> None:
     long = "a bird with " + "small " * 26 + "crimson wings and crown"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        notices = encoder.notices(["a red bird", "a zebra bird, zebra", long])
+        notices = encoder.warnings(["a red bird", "a zebra bird, zebra", long])
     assert [(notice.index, notice.kind) for notice in notices] == [(1, "unknown"), (2, "truncated")]
     assert "zebra" in notices[0].message
     assert notices[1].message == 'kept 30 of 33 tokens: the text from word 31, "wings", on was dropped'
@@ -388,7 +388,7 @@ class Counting(TextEncoder):
         self.asked += captions
         return torch.tensor([[len(caption), caption.count("a")] for caption in captions], dtype=torch.float32)
 
-    def notices(self, captions: Any) -> list[Notice]:
+    def warnings(self, captions: Any) -> list[CaptionWarning]:
         return []
 
     def save(self, folder: Path) -> None:
@@ -432,7 +432,7 @@ def test_precomputed_embeddings(tmp_path: Path) -> None:
     encoder = load_text_encoder("precomputed:char-cnn-rnn")
     assert isinstance(encoder, PrecomputedEmbeddings)
     assert caption_embeddings(split, encoder).shape == (2, 4) and encoder.dim == 4
-    assert encoder.notices(["a bird"]) == []
+    assert encoder.warnings(["a bird"]) == []
     with pytest.raises(ValueError, match="has no text encoder: give embeddings="):
         encoder.encode(["a bird"])
     with pytest.raises(FileNotFoundError, match="no embeddings 'other'; stored here: char-cnn-rnn"):
@@ -448,5 +448,5 @@ def test_real_weights_know_crimson() -> None:
     crimson, red, blue = encoder.encode(["a crimson bird", "a red bird", "a blue bird"])
     assert torch.linalg.vector_norm(crimson).item() == pytest.approx(1, abs=1e-5)
     assert crimson @ red > crimson @ blue + 0.1
-    assert encoder.notices(["a crimson bird"]) == []
+    assert encoder.warnings(["a crimson bird"]) == []
     assert not isinstance(encoder, CompactEncoder)

@@ -12,7 +12,7 @@ from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_state
 from stackgan.config import preset
 from stackgan.model import StackGAN
-from stackgan.training.batchnorm import standing_statistics
+from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.loop import train
 
 TINY = [
@@ -32,7 +32,7 @@ def _buffers(model: StackGAN) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", ["modern", "legacy"])
 def test_statistics_are_those_of_the_pictures_that_it_paints(name: str) -> None:
     model, embeddings = _model(name=name), np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
-    standing_statistics(model, embeddings, 4096, 64)
+    recalibrate_batchnorm(model, embeddings, 4096, 64)
     generator = model.generator
     with torch.no_grad():  # what reaches the first normalisation, of other draws
         q = model.condition(torch.from_numpy(embeddings).repeat(80, 1))
@@ -52,9 +52,9 @@ def test_it_draws_the_same_each_time_and_leaves_everything_else_as_it_was() -> N
     model, embeddings = _model(), np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     weights = {name: value.clone() for name, value in model.named_parameters()}
     before = torch.get_rng_state()
-    standing_statistics(model, embeddings, 64, 16)
+    recalibrate_batchnorm(model, embeddings, 64, 16)
     once = _buffers(model)
-    standing_statistics(model, embeddings, 60, 16)  # rounded up
+    recalibrate_batchnorm(model, embeddings, 60, 16)  # rounded up
     assert all(torch.equal(once[name], buffer) for name, buffer in _buffers(model).items())
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(weights[name], value) for name, value in model.named_parameters())
@@ -65,7 +65,7 @@ def test_it_draws_the_same_each_time_and_leaves_everything_else_as_it_was() -> N
 def test_unconditional_models_have_statistics_too() -> None:
     model = _model(["text.encoder=none"])
     before = _buffers(model)
-    standing_statistics(model, None, 32, 8)
+    recalibrate_batchnorm(model, None, 32, 8)
     changed = [name for name, buffer in _buffers(model).items() if not torch.equal(before[name], buffer)]
     assert changed == list(before)
 
@@ -77,9 +77,9 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_wi
 
     def measure(model: StackGAN, embeddings: None, count: int, batch_size: int) -> None:
         measured.append(count)
-        standing_statistics(model, embeddings, count, batch_size)
+        recalibrate_batchnorm(model, embeddings, count, batch_size)
 
-    monkeypatch.setattr("stackgan.training.loop.standing_statistics", measure)
+    monkeypatch.setattr("stackgan.training.loop.recalibrate_batchnorm", measure)
     data = tmp_path / "painted"
     prepare_painted(data, count=24, seed=1, test_count=4, workers=1)
     keys = [*TINY, "text.encoder=none", "train.images=12", "optim.batch_size=4", "optim.precision=fp32"]
@@ -93,6 +93,6 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_wi
     assert differ and all("running" in name or "num_batches" in name for name in differ)
     model = StackGAN(preset("modern", keys))
     model.load_state_dict(one["average"])
-    standing_statistics(model.eval(), None, 2048, 4)
+    recalibrate_batchnorm(model.eval(), None, 2048, 4)
     for name, value in model.state_dict().items():  # training keeps another memory format
         torch.testing.assert_close(value, two["average"][name], atol=1e-5, rtol=1e-4)

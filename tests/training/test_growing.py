@@ -8,10 +8,10 @@ import torch
 from stackgan.config import Config, preset
 from stackgan.data.sampler import Batch
 from stackgan.model import check_choices
-from stackgan.training.batchnorm import standing_statistics
+from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
-from stackgan.training.warm_start import Start
+from stackgan.training.warm_start import InitialisationSource
 
 SMALL = ["generator.width=8", "discriminator.width=4", "optim.batch_size=4"]
 SMALL += ["text.dim=6", "text.code_dim=4", "latent.dim=5"]
@@ -78,14 +78,16 @@ def test_recalibration_leaves_frozen_stages_alone() -> None:
     config = _config(*GROWN)
     run = Run.start(config, torch.device("cpu"))
     before = _weights(run.ema)
-    standing_statistics(run.ema, torch.randn(8, 6).numpy(), 8, 4)
+    recalibrate_batchnorm(run.ema, torch.randn(8, 6).numpy(), 8, 4)
     changed = {name for name, tensor in run.ema.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith(("generator.stages.1.", "generator.heads.1.")) for name in changed)
 
 
 def test_a_new_stage_begins_with_the_discriminator_below() -> None:
     low = Run.start(_config(), torch.device("cpu"))
-    start = Start(Path("low"), low.config, low.ema.state_dict(), low.discriminators.state_dict(), None, {})
+    start = InitialisationSource(
+        Path("low"), low.config, low.ema.state_dict(), low.discriminators.state_dict(), None, {}
+    )
     run = Run.start(_config(*GROWN, "train.seed=5"), torch.device("cpu"))
     assert run.start_from(start) == ["discriminator128 (from 64 px)", "generator"]
     for net in run.nets:

@@ -13,7 +13,7 @@ from stackgan.app.gallery import EMPTY
 from stackgan.app.painting import DEFAULT_SEED, interpolate
 from stackgan.app.static_files import read_static
 from stackgan.images import png
-from stackgan.images.video import save_film, strip
+from stackgan.images.video import save_video, strip
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["available", "build", "interpolation_files"]
@@ -70,7 +70,7 @@ def interpolation_files(
     images = interpolate(pipe, captions, seeds, frames)
     with tempfile.TemporaryDirectory() as folder:
         animation = Path(folder) / "walk.gif"
-        save_film(images, animation)
+        save_video(images, animation)
         served = get_upload_folder()
         return (
             save_bytes_to_cache(animation.read_bytes(), "walk.gif", served),

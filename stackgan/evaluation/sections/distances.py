@@ -28,7 +28,7 @@ from stackgan.evaluation.metrics import (
 
 __all__ = ["distance_table", "distances", "section"]
 
-MANIFOLD_MOST = 10_000  # images of either set for precision and recall
+manifold_picturesOLD_MOST = 10_000  # images of either set for precision and recall
 NEIGHBOURS, DENSE_NEIGHBOURS = 3, 5
 SCORE_PARTS = 10
 
@@ -62,7 +62,7 @@ def distances(network: FeatureNetwork, generated: FeatureSet, reference: Feature
 
     Keys: ``FID``, ``KID``, ``inception_score`` for Inception, else ``frechet_distance``, ``kernel_distance``,
     ``class_score`` (for networks with classes); and ``precision``, ``recall``, ``density``, ``coverage`` of equally
-    many pictures of both (``manifold_pictures``), which need more than five.
+    many images of both (``manifold_pictures``), which need more than five.
     """
     if network.inception:
         figures = fidelity_figures(generated, reference)
@@ -73,7 +73,7 @@ def distances(network: FeatureNetwork, generated: FeatureSet, reference: Feature
         }
         if generated.log_probs is not None and len(generated) >= SCORE_PARTS:
             figures["class_score"] = asdict(class_score(generated.log_probs, SCORE_PARTS))
-    count = min(len(generated), len(reference), MANIFOLD_MOST)
+    count = min(len(generated), len(reference), manifold_picturesOLD_MOST)
     if count > DENSE_NEIGHBOURS:
         own, real = (torch.as_tensor(spread_rows(len(side), count)) for side in (generated, reference))
         pair = generated.features[own], reference.features[real]

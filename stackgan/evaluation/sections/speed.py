@@ -33,10 +33,10 @@ def seconds_to_sample(pipe: StackGANPipeline, embedding: Tensor | None) -> float
     e = embedding.expand(IMAGES, -1) if embedding is not None else None
     times = []
     with torch.inference_mode():
-        pipe.paint(e, range(IMAGES))
+        pipe.generate(e, range(IMAGES))
         for _ in range(REPEATS):
             start = time.perf_counter()
-            pipe.paint(e, range(IMAGES))
+            pipe.generate(e, range(IMAGES))
             if pipe.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
