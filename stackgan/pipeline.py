@@ -4,8 +4,8 @@ caption → embedding → c ~ CA_NET → z ~ prior → images = G(z, c) → PIL
 
 Checkpoints with a posterior q(z | x, c) (latent.z=vae or flow) also read the style of a photo: reconstruct it, or
 decode it with other words. Every random draw happens in base space, as noise N(0, I) that the model's distributions
-turn into codes and styles; that is what truncation scales, what is carried from one caption to another, and what a
-walk goes through.
+turn into codes and styles; that is what truncation scales, what is carried from one caption to another, and what an
+interpolation goes through.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CaptionDensity:
     Attributes:
         log_prob: log p(c) in nats at c = mu(e).
         share: of the training captions that are no more likely, 0 to 1; None for checkpoints without a flow p(c).
-        warning: plain words where the caption is out of the model's world, else None.
+        warning: plain words for an out-of-domain caption, else None.
     """
 
     log_prob: float
@@ -341,7 +341,7 @@ class StackGANPipeline:
             ValueError: fewer than 2 frames, an empty caption, a negative seed, a truncation out of [0, 2].
         """
         if frames < 2:
-            raise ValueError(f"frames is {frames}: a walk needs 2 or more")
+            raise ValueError(f"frames is {frames}: an interpolation needs 2 or more")
         check_sampling(list(seeds), truncation)
         q = self.model.condition(self.encode(list(captions)).to(self.device))
         z_noise, c_noise = (truncation * noise for noise in self.noise(seeds))
@@ -354,7 +354,7 @@ class StackGANPipeline:
 
     @torch.inference_mode()
     def caption_log_prob(self, captions: str | Sequence[str]) -> list[CaptionDensity]:
-        """How likely captions are under p(c), and a warning for those out of the model's world.
+        """How likely captions are under p(c), and a warning for out-of-domain captions.
 
         log p(c) is exact for a flow (latent.c=flow); it is compared with that of the training captions. Checkpoints
         without one answer with N(0, I) and never warn.

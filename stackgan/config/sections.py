@@ -69,7 +69,12 @@ class TextConfig:
         check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
         check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")
         reads = self.encoder != "none" and not self.encoder.startswith("precomputed:")
-        check(not self.reword or reads, "text.reword", self.reword, f"0 with text.encoder={self.encoder}, no reader")
+        check(
+            not self.reword or reads,
+            "text.reword",
+            self.reword,
+            f"0 with text.encoder={self.encoder}, which reads no text",
+        )
 
     @property
     def conditional(self) -> bool:
@@ -296,12 +301,13 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam, two time scales, the average of G (with a ramp: min(average, (1 + t) / (10 + t))).
+    """Adam, two time scales, EMA of G (with a ramp: min(average, (1 + t) / (10 + t))).
 
-    ``standing``: images that the average's BatchNorm statistics are measured on wherever it is saved, shown or
-    evaluated, 0 takes over the live generator's, as published.
-    ``discriminator_first``: until so many images are seen, G and its average stand still and the discriminators
-    learn alone: for a start from a checkpoint that brings none (``--start-from``), whose G a fresh one would spoil.
+    ``standing``: images that the EMA generator's BatchNorm statistics are recalibrated on wherever it is saved, shown
+    or evaluated, 0 takes over the live generator's, as published.
+    ``discriminator_first``: until so many images are seen, G and its EMA stand still and the discriminators
+    learn alone: for a start from a checkpoint that brings none (``--start-from``): untrained
+    discriminators would degrade its G.
     ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
     this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
     products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
@@ -378,7 +384,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Small evaluations of the average during training, logged, the best average kept as RUN/best.
+    """Small evaluations of the EMA during training, logged, the best EMA kept as RUN/best.
 
     ``every``: minutes of training between two, 0 for none. ``count``: images. ``features``: folder of a feature
     network whose kernel distance decides which is best; without one the distance in plain image statistics does.

@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
         size: image side, a power of two from 64.
         condition_dim: dimension of the condition (mu of CA_NET, or the embedding); 0 for unconditional training.
 
-    ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` read logits (B,) from it, so that a
+    ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` read logits (B,) from it, so that an
     image that is judged with two captions goes through the trunk once.
     """
 
@@ -144,7 +144,7 @@ class Discriminator(nn.Module):
         projection = (t * F.adaptive_avg_pool2d(h, 1).flatten(1)).sum(1) / t.shape[1] ** 0.5  # arXiv:1802.05637
         return self.logit(joint).flatten() + projection
 
-    def halves(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def match_vectors(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Images and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
         return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
 

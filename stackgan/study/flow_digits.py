@@ -46,7 +46,7 @@ from stackgan.study.figures import (
     write_numbers,
 )
 from stackgan.study.vae_digits import Digits, load_digits, split
-from stackgan.training.ema import average_decay, update_average
+from stackgan.training.ema import ema_decay, update_ema
 
 __all__ = [
     "AsImage",
@@ -335,7 +335,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 50.0)
         optimizer.step()
         schedule.step()
-        update_average(average, model, average_decay(0.998, update, ramp=True))
+        update_ema(average, model, ema_decay(0.998, update, ramp=True))
         if update % max(1, updates // 30) == 0 or update == updates:
             average.eval()
             value = float(likelihood(average.given(count=1), validation, seed, draws=5).mean())

@@ -19,7 +19,7 @@ from stackgan.training.batchnorm import recalibrate_batchnorm
 __all__ = ["average"]
 
 CAPTIONS = 4000  # of the train split, that BatchNorm's statistics are measured with
-PICTURES = 2048  # the same, where the run did not say (optim.standing)
+IMAGES = 2048  # the same, where the run did not say (optim.standing)
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
         if _networks(pipe) != _networks(pipes[0]):
             raise ValueError(
                 f"{folder}: another network or caption encoder than {checkpoints[0]}; "
-                "only moments of one run can be averaged"
+                "only checkpoints of one run can be averaged"
             )
     model = pipes[0].model
     states = [pipe.model.state_dict() for pipe in pipes]
@@ -59,7 +59,7 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     embeddings = embeddings_of(pipes[0], split, spread_rows(len(split.captions), CAPTIONS).tolist())
     given = None if embeddings is None else embeddings.cpu().numpy()
     optim = model.config.optim
-    recalibrate_batchnorm(model, given, optim.standing or PICTURES, optim.batch_size)
+    recalibrate_batchnorm(model, given, optim.standing or IMAGES, optim.batch_size)
     if model.has_code_flow and embeddings is not None:
         model.measure_codes(embeddings.to(pipes[0].device))
     longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))

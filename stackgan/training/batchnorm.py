@@ -1,4 +1,4 @@
-"""BatchNorm's statistics of the averaged generator, measured with its own weights."""
+"""BatchNorm recalibration: statistics of the EMA generator, measured with its own weights."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def recalibrate_batchnorm(
 ) -> None:
     """Replace the generator's running means and variances by those of ``count`` images of its own.
 
-    An average of G has weights that no batch ever went through, and running statistics of the live one's last few
+    The EMA of G has weights that no batch ever went through, and running statistics of the live one's last few
     batches. BigGAN's standing statistics (arXiv:1809.11096) and SWA's last pass (arXiv:1803.05407) put that right.
     Means over whole batches, each normalised by itself as in training; always the same draws, and torch's global
     generator stays as it is. Stages that were frozen in training (optim.lower_rate=0) keep the statistics they have.

@@ -11,7 +11,7 @@ from stackgan.images.diversity import averaged_down, mean_difference
 __all__ = ["TrainingDiagnostics", "variety"]
 
 WINDOW = 20  # logged steps in a row: a thousand steps at the default train.log_steps
-NEAR_CHANCE = 0.02  # of D's loss at chance: within it D tells nothing apart
+NEAR_CHANCE = 0.02  # of D's loss at chance: within it D does not separate real from generated
 WON = 0.02  # of D's loss at chance: below it G gets no gradient to learn by
 COLLAPSED = 0.1  # of the real images' variety
 CHANCE = {"hinge": 2.0, "bce": 3 * log(2), "relativistic": 1.5 * log(2)}  # D's loss a head where all logits are 0

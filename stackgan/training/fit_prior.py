@@ -33,7 +33,7 @@ from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings, stored_embeddings
-from stackgan.training.ema import average_decay, update_average
+from stackgan.training.ema import ema_decay, update_ema
 
 __all__ = ["fit_prior"]
 
@@ -165,7 +165,7 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
             nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            update_average(average, flow, average_decay(AVERAGE, step, ramp=True))
+            update_ema(average, flow, ema_decay(AVERAGE, step, ramp=True))
             bar.update()
             if step % 50 == 0:
                 bar.set_postfix(nats=f"{float(loss.detach()):.3f}", refresh=False)

@@ -88,7 +88,7 @@ class SampleSheet:
 
 
 class Evaluator:
-    """The average, measured while it is being trained; on the test split where there is one."""
+    """The EMA generator, measured while it is being trained; on the test split where there is one."""
 
     def __init__(self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
         self.encoder, self.config = encoder, config
@@ -171,7 +171,7 @@ class Log:
 
 
 class Publisher:
-    """Writes the average as RUN/checkpoint, with its card."""
+    """Writes the EMA generator as RUN/checkpoint, with its card."""
 
     def __init__(
         self, folder: Path, prepared: PreparedFolder, encoder: TextEncoder | None, start: InitialisationSource | None

@@ -91,7 +91,7 @@ def set_up(
     )
     run = Run.start(config, device)
     if config.loss.contrast:
-        run.reader = cast(CompactEncoder, encoder).to(device)
+        run.dual_encoder = cast(CompactEncoder, encoder).to(device)
     _begin(run, run_folder / "state.pt", start, embeddings)
     return TrainingSetup(prepared, encoder, embeddings, sampler, run)
 
@@ -108,7 +108,7 @@ def _begin(
         new = run.start_from(start)
         print(f"starting from {start.folder}; new here: {', '.join(new) or 'nothing'}")
         if "discriminators" in new and not config.optim.discriminator_first:
-            print("they will spoil the generator before they have learned: try optim.discriminator_first=100000")
+            print("untrained discriminators degrade a trained generator: try optim.discriminator_first=100000")
     elif embeddings is not None and config.text.standardise:
         measured = torch.from_numpy(np.array(embeddings)).to(run.device)  # a copy: the cache is read-only
         run.model.standardise.measure(measured)

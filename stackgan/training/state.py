@@ -70,7 +70,7 @@ class Run:
         optimizers: of what learns, by name: ``generator`` (with CA_NET, latent modules), ``discriminator64``, …
         generate, features: G's forward pass and each discriminator trunk's: compiled, or the modules' own.
         graphs: recorded steps, with optim.cuda_graphs.
-        reader: whose image half reads generated images, for loss.contrast.
+        dual_encoder: whose image tower encodes generated images, for loss.contrast.
         frozen, heads: of discriminator.features: the frozen network and the heads on its maps.
     """
 
@@ -83,7 +83,7 @@ class Run:
     generate: GeneratorForward
     features: list[Trunk]
     graphs: RecordedSteps | None = None
-    reader: CompactEncoder | None = None
+    dual_encoder: CompactEncoder | None = None
     frozen: FrozenFeatures | None = None
     heads: FeatureHeads | None = None
     progress: Progress = field(default_factory=Progress)
@@ -113,7 +113,7 @@ class Run:
         if optim.channels_last:
             model.to(memory_format=torch.channels_last)
             discriminators.to(memory_format=torch.channels_last)
-        average = copy.deepcopy(model).eval().requires_grad_(False)
+        ema = copy.deepcopy(model).eval().requires_grad_(False)
         _freeze(model, config)
         for module in (model.generator, discriminators):
             set_checkpointing(module, optim.checkpointing)
@@ -128,13 +128,13 @@ class Run:
             for part in (frozen, heads):
                 part.to(device).to(memory_format=order)
         optimizers = _optimizers(config, model, discriminators, heads)
-        run = cls(config, model, average, discriminators, optimizers, device, generate, features)
+        run = cls(config, model, ema, discriminators, optimizers, device, generate, features)
         run.graphs = RecordedSteps() if optim.cuda_graphs else None
         run.frozen, run.heads = frozen, heads
         return run
 
     def start_from(self, start: InitialisationSource) -> list[str]:
-        """Take over averaged weights; returns the modules that are new and begin afresh.
+        """Take over EMA weights; returns the modules that are new and begin afresh.
 
         A discriminator that the start has not, or has of another shape, begins with the weights of the finest one
         below it that it fits: crops of a finer stage look like whole images of a coarser one.

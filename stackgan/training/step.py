@@ -9,7 +9,7 @@ from stackgan.data.sampler import Batch
 from stackgan.latent.posterior import ACTIVE
 from stackgan.networks.discriminator import Discriminator
 from stackgan.training.diagnostics import variety
-from stackgan.training.ema import average_decay, update_average
+from stackgan.training.ema import ema_decay, update_ema
 from stackgan.training.feature_step import adversarial_on_features, step_on_features
 from stackgan.training.losses import (
     colour_consistency,
@@ -53,8 +53,8 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
     )
     scalars = run.update(update_networks, batch, phase)
     if phase.generator_learns:
-        decay = average_decay(config.optim.average, step, config.optim.average_ramp)
-        update_average(run.ema, run.model, decay)
+        decay = ema_decay(config.optim.average, step, config.optim.average_ramp)
+        update_ema(run.ema, run.model, decay)
     return scalars
 
 
@@ -175,7 +175,7 @@ def _discriminator_part(
 def _match(run: Run, net: Discriminator, h: Tensor, condition: Tensor, wrong: Tensor | None) -> Tensor:
     """How badly the images with features h find their captions among the batch's and a wrong one of their own."""
     with autocast(run):
-        images, texts = net.halves(h, condition)
+        images, texts = net.match_vectors(h, condition)
         others = net.text_half(wrong) if wrong is not None else None
     return text_contrast(images, texts, others)
 
@@ -304,8 +304,8 @@ def _regularisers(run: Run, data: StepData, generated: GeneratedBatch, scalars: 
         )
         scalars["g/code_nll"] = density.detach()
         terms.append(density)
-    if run.reader is not None and data.e is not None:
-        contrast = text_contrast(run.reader.encode_images(fakes[-1].float()), data.e, data.e_wrong)
+    if run.dual_encoder is not None and data.e is not None:
+        contrast = text_contrast(run.dual_encoder.encode_images(fakes[-1].float()), data.e, data.e_wrong)
         scalars["g/contrast"] = contrast.detach()
         terms.append(config.loss.contrast * contrast)
     if generated.q is not None and not frozen:

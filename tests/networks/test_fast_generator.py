@@ -99,8 +99,8 @@ def test_a_bundled_checkpoint_in_bfloat16_differs_by_less_than_a_level(name: str
         z_noise, c_noise = exact.noise(seeds)
         c = exact.model.condition(e).sample(noise=c_noise)
         module = exact.model.generator(exact.model.prior(c).sample(noise=z_noise), c)[-1]
-        assert float((exact.paint(e, seeds)[-1] - module).abs().max()) < 1e-4
-        difference = (quick.paint(e, seeds)[-1] - module).abs() * 127.5
+        assert float((exact.generate(e, seeds)[-1] - module).abs().max()) < 1e-4
+        difference = (quick.generate(e, seeds)[-1] - module).abs() * 127.5
     print(f"bf16 against the module: mean {difference.mean():.3f}, worst {difference.max():.1f} of 255 levels")
     assert float(difference.mean()) < 1
 

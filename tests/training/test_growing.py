@@ -1,9 +1,13 @@
 """A tree grown stage by stage: frozen stages stay, crops train the finest one, a start brings its discriminators."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision import models
 
 from stackgan.config import Config, preset
 from stackgan.data.sampler import Batch
@@ -118,3 +122,55 @@ def test_keys_that_do_not_go_together(keys: list[str], message: str) -> None:
 def test_recorded_steps_need_a_gpu() -> None:
     with pytest.raises(ValueError, match="NVIDIA GPU"):
         Run.start(_config("optim.cuda_graphs=true"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network as a folder, as discriminator.features takes it."""
+    folder = tmp_path_factory.mktemp("features")
+    save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"architecture": "mobilenet_v2"}')
+    return folder
+
+
+@pytest.mark.parametrize("keys", [[], ["loss.adversarial=relativistic"], ["loss.mismatch=photo"]])
+def test_heads_on_frozen_features_learn_and_teach_the_generator(features: Path, keys: list[str]) -> None:
+    config = _config(*GROWN, f"discriminator.features={features}", "discriminator.features_weight=0.5", *keys)
+    run, batch = Run.start(config, torch.device("cpu")), _batch(config)
+    if config.loss.mismatch == "photo":
+        batch = replace(batch, wrong=batch.real.flip(0), wrong_embedding=None)
+    assert run.frozen is not None and run.heads is not None
+    frozen, mixing = _weights(run.frozen), _weights(run.heads.across_scales)
+    heads = _weights(run.heads.logits)
+    scalars = train_step(run, batch)
+    assert all(bool(torch.isfinite(value)) for value in scalars.values())
+    assert {"features/loss", "features/real", "features/wrong", "features/fake", "g/features"} <= set(scalars)
+    assert all(torch.equal(frozen[name], tensor) for name, tensor in run.frozen.state_dict().items())
+    assert all(torch.equal(mixing[name], tensor) for name, tensor in run.heads.across_scales.state_dict().items())
+    assert any(not torch.equal(heads[name], tensor) for name, tensor in run.heads.logits.state_dict().items())
+    assert all(parameter.requires_grad for parameter in run.heads.learning())
+
+    one, other = (
+        Run.start(_config(*GROWN, f"discriminator.features={features}", *keys, weight), torch.device("cpu"))
+        for weight in ("discriminator.features_weight=0", "discriminator.features_weight=100")
+    )
+    for each in (one, other):
+        train_step(each, batch)
+    a, b = ([p.grad for p in each.model.generator.finest_parameters()] for each in (one, other))
+    assert any(x is not None and y is not None and not torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_heads_on_frozen_features_are_resumed(features: Path, tmp_path: Path) -> None:
+    config = _config(*GROWN, f"discriminator.features={features}")
+    batch = _batch(config)
+    whole = Run.start(config, torch.device("cpu"))
+    train_step(whole, batch)
+    saved = copy.deepcopy(whole.state())
+    resumed = Run.start(config, torch.device("cpu"))
+    resumed.restore(saved, tmp_path / "state.pt")
+    for run in (whole, resumed):
+        torch.manual_seed(3)
+        train_step(run, batch)
+    assert whole.heads is not None and resumed.heads is not None
+    for name, tensor in whole.heads.state_dict().items():
+        assert torch.equal(tensor, resumed.heads.state_dict()[name]), name

@@ -20,6 +20,6 @@ def test_diversity_is_zero_for_a_generator_that_ignores_its_seed(painted: Path) 
     real = real_images(PreparedFolder.open(painted).splits["test"], 60, 64)
     e = pipe.encode(["a red bird", "a bird"])
     assert diversity(ImageSource(pipe), e, real) > 0
-    paint = pipe.paint
-    pipe.paint = lambda e, seeds, *more: paint(e, [0] * len(seeds), *more)  # type: ignore[method-assign]
+    generate = pipe.generate
+    pipe.generate = lambda e, seeds, *more: generate(e, [0] * len(seeds), *more)  # type: ignore[method-assign]
     assert diversity(ImageSource(pipe), e, real) == pytest.approx(0, abs=1e-6)
