@@ -197,7 +197,8 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
     wanted = replace(
         latent, z="flow" if has_posterior(config) else latent.z, c="flow" if config.text.conditional else latent.c
     )
-    new = with_overrides(replace(config, latent=wanted), overrides)
+    optim = replace(config.optim, cuda_graphs=False)  # of a training on a GPU, which refuses a flow p(c)
+    new = with_overrides(replace(config, latent=wanted, optim=optim), overrides)
     check_choices(new)
     if has_posterior(new) != has_posterior(config) or (new.latent.dim, new.latent.width) != (
         latent.dim,

@@ -12,6 +12,7 @@ from stackgan.cli.main import main
 from stackgan.config import preset
 from stackgan.latent.flows import FAMILIES
 from stackgan.pipeline import StackGANPipeline
+from stackgan.training.fit_prior import _new_config
 from stackgan.training.loop import train
 from tests.tiny import TINY
 
@@ -53,6 +54,12 @@ def test_fitting_a_prior_leaves_the_generator_alone(
     pipe = StackGANPipeline.from_pretrained(out, device="cpu")
     assert len(pipe(CAPTIONS, seeds=[1, 2]).images) == 2 and pipe.caption_log_prob(CAPTIONS)[0].share is not None
     assert "Fitted priors" in (out / "README.md").read_text()
+
+
+def test_a_checkpoint_of_recorded_steps_takes_a_flow_too() -> None:
+    """Training with CUDA graphs refuses latent.c=flow; fitting afterwards does not train."""
+    fitted = _new_config(preset("modern", ["optim.cuda_graphs=true"]), [])
+    assert fitted.latent.c == "flow" and not fitted.optim.cuda_graphs
 
 
 def test_a_fitted_flow_finds_the_density_of_styles() -> None:
