@@ -1,8 +1,9 @@
-"""Two kinds of files: the published checkpoint (a folder anyone can load) and a run's private state.
+"""Two kinds of files: the checkpoint (a folder that generates images) and a run's private state.
 
-A published checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged
-weights), ``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card);
-``discriminators.safetensors`` may lie beside them, for those who train on from it.
+A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged weights),
+``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card); ``discriminators.safetensors``
+may lie beside them, for those who train on from it. A run writes one whenever it saves, as RUN/checkpoint;
+:mod:`stackgan.tools.publish` writes one for distribution, in the same format.
 """
 
 import hashlib
@@ -26,21 +27,21 @@ from stackgan.version import __version__
 __all__ = [
     "DISCRIMINATORS",
     "FORMAT",
-    "Published",
-    "load_published",
+    "Checkpoint",
+    "load_checkpoint",
     "load_state",
-    "publish",
+    "save_checkpoint",
     "save_state",
     "stored_discriminators",
 ]
 
 DISCRIMINATORS = "discriminators.safetensors"
-FORMAT = 1  # of published checkpoints; raised when an old reader could not read a new folder
+FORMAT = 1  # of checkpoints; raised when an old reader could not read a new folder
 
 
 @dataclass(frozen=True)
-class Published:
-    """What a published checkpoint holds.
+class Checkpoint:
+    """A checkpoint folder that was read.
 
     Attributes:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
@@ -60,7 +61,7 @@ class Published:
 
 
 def stored_discriminators(folder: Path) -> dict[str, Tensor] | None:
-    """State dict of the discriminators in a published checkpoint, float32; None where it has none.
+    """State dict of the discriminators in a checkpoint, float32; None where it has none.
 
     Raises:
         ValueError: the file is damaged.
@@ -91,7 +92,7 @@ def _without_paths(config: Config) -> Config:
     )
 
 
-def publish(
+def save_checkpoint(
     folder: Path,
     config: Config,
     weights: Mapping[str, Tensor],
@@ -103,7 +104,7 @@ def publish(
     discriminators: Mapping[str, Tensor] | None = None,
     keep: Sequence[str] = (),
 ) -> None:
-    """Write a published checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
+    """Write a checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
 
     Args:
         weights: state dict of StackGAN; floating tensors are stored as ``dtype``, the discriminators' too, but for
@@ -154,8 +155,8 @@ def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return narrow if torch.equal(narrow.isfinite(), tensor.isfinite()) else tensor
 
 
-def load_published(folder: str | Path) -> Published:
-    """Read and check a published checkpoint.
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read and check a checkpoint folder.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
@@ -182,7 +183,7 @@ def load_published(folder: str | Path) -> Published:
     config = Config.from_dict(header.get("config"), where=str(header_file))
     weights = _load_tensors(folder / "model.safetensors")
     facts = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
-    return Published(folder, config, weights, facts, _fingerprint(folder))
+    return Checkpoint(folder, config, weights, facts, _fingerprint(folder))
 
 
 def _fingerprint(folder: Path) -> str:

@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stackgan.checkpoint import Published, load_published, publish
+from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
 from stackgan.images.pixels import to_pil, to_tensor
+from stackgan.io.weights import compare_weights
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
@@ -72,7 +73,7 @@ class CaptionDensity:
 
 
 class StackGANPipeline:
-    """A published checkpoint, ready to generate.
+    """A checkpoint, ready to generate.
 
     ::
 
@@ -120,37 +121,37 @@ class StackGANPipeline:
         precision: str = "fp32",
         compiled: bool = False,
     ) -> StackGANPipeline:
-        """Load a published checkpoint folder.
+        """Load a checkpoint folder.
 
         Raises:
             FileNotFoundError: no checkpoint there. ValueError: another format, or damaged files; no such device or
                 precision.
         """
-        published = load_published(folder)
-        model = StackGAN(published.config)
-        _load_weights(model, published)
+        checkpoint = load_checkpoint(folder)
+        model = StackGAN(checkpoint.config)
+        _load_weights(model, checkpoint)
         encoder = None
-        if published.text_folder is not None:
-            encoder = load_text_encoder(str(published.text_folder), published.config.text.pooling)
-            if encoder.dim != published.config.text.dim:
+        if checkpoint.text_folder is not None:
+            encoder = load_text_encoder(str(checkpoint.text_folder), checkpoint.config.text.pooling)
+            if encoder.dim != checkpoint.config.text.dim:
                 raise ValueError(
-                    f"{published.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
-                    f"{published.config.text.dim}; the folder's parts do not belong together"
+                    f"{checkpoint.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
+                    f"{checkpoint.config.text.dim}; the folder's parts do not belong together"
                 )
         model.to(chosen_device(device))
         return cls(
             model,
             encoder,
-            facts=published.facts,
-            fingerprint=published.fingerprint,
+            facts=checkpoint.facts,
+            fingerprint=checkpoint.fingerprint,
             precision=precision,
             compiled=compiled,
         )
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str = "") -> None:
-        """Write this pipeline as a published checkpoint; ``card`` is the text of its README.md."""
-        weights = self.model.state_dict()
-        publish(Path(folder), self.config, weights, self.text_encoder, facts=self.facts, card=card, dtype=dtype)
+        """Write this pipeline as a checkpoint; ``card`` is the text of its README.md."""
+        model, encoder = self.model.state_dict(), self.text_encoder
+        save_checkpoint(Path(folder), self.config, model, encoder, facts=self.facts, card=card, dtype=dtype)
 
     @property
     def device(self) -> torch.device:
@@ -421,18 +422,13 @@ def _pair(embeddings: Tensor, seeds: list[int]) -> tuple[Tensor, list[int]]:
     return embeddings, seeds
 
 
-def _load_weights(model: StackGAN, published: Published) -> None:
-    file = published.folder / "model.safetensors"
-    wanted = model.state_dict()
-    for name, tensor in wanted.items():
-        if name not in published.weights:
-            raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
-        found = published.weights[name]
-        if found.shape != tensor.shape:
-            raise ValueError(
-                f"{file}: {name} has shape {tuple(found.shape)}, the config asks for {tuple(tensor.shape)}"
-            )
-    extra = sorted(published.weights.keys() - wanted.keys())
-    if extra:
-        raise ValueError(f"{file}: {extra[0]} is not part of the model that config.json describes")
-    model.load_state_dict(published.weights)
+def _load_weights(model: StackGAN, checkpoint: Checkpoint) -> None:
+    file = checkpoint.folder / "model.safetensors"
+    differs = compare_weights(model, checkpoint.weights)
+    for name, (found, wanted) in differs.reshaped.items():
+        raise ValueError(f"{file}: {name} has shape {found}, the config asks for {wanted}")
+    for name in differs.missing:
+        raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
+    for name in differs.unexpected:
+        raise ValueError(f"{file}: {name} is not part of the model that config.json describes")
+    model.load_state_dict(checkpoint.weights)

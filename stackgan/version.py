@@ -1,4 +1,4 @@
-"""The version of this package; ``pyproject.toml`` and published checkpoints take it from here."""
+"""The version of this package; ``pyproject.toml`` and checkpoints take it from here."""
 
 __all__ = ["__version__"]
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import app
-from stackgan.checkpoint import load_published
+from stackgan.checkpoint import load_checkpoint
 from stackgan.cli import options
 from stackgan.evaluation.colour_measure import COLOUR_ORDER
 from stackgan.evaluation.image_source import ImageSource
@@ -62,7 +62,7 @@ def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> No
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", card)
     assert pictures and all((folder / picture).is_file() for picture in pictures)
     assert {file.name for file in folder.glob("*.png")} == set(pictures)
-    seen = f"{load_published(folder).facts['trained']['images']:,}"
+    seen = f"{load_checkpoint(folder).facts['trained']['images']:,}"
     assert seen in rows["trained"], f"config.json says {seen} pictures"
 
 

@@ -1,4 +1,4 @@
-"""The pipeline and the published folder: what a caption and a seed decide, and what a damaged folder says."""
+"""The pipeline and the checkpoint folder: what a caption and a seed decide, and what a damaged folder says."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import stackgan
-from stackgan.checkpoint import load_published
+from stackgan.checkpoint import load_checkpoint
 from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS, change_header, save_tiny_checkpoint, tiny_pipeline
 
@@ -120,12 +120,12 @@ def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) 
 
 
 def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp_path: Path) -> None:
-    before = load_published(checkpoint).fingerprint
+    before = load_checkpoint(checkpoint).fingerprint
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
     (copy / "README.md").write_text("another card")
-    assert load_published(copy).fingerprint == before
+    assert load_checkpoint(copy).fingerprint == before
     save_tiny_checkpoint(tmp_path / "other", seed=1)
-    assert load_published(tmp_path / "other").fingerprint != before
+    assert load_checkpoint(tmp_path / "other").fingerprint != before
 
 
 def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tiny published checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
+"""Tiny checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ def calibrate(model: StackGAN) -> None:
 def save_tiny_checkpoint(
     folder: Path, seed: int = 0, stages: int = 2, text: bool = True, latent: Sequence[str] = ()
 ) -> Path:
-    """Write :func:`tiny_pipeline` as a published checkpoint; returns ``folder``."""
+    """Write :func:`tiny_pipeline` as a checkpoint; returns ``folder``."""
     tiny_pipeline(seed, stages, text, latent).save_pretrained(folder, card="# tiny, for tests\n")
     return folder
 

@@ -28,7 +28,7 @@ def serve(checkpoint: str | Path, *, host: str = "127.0.0.1", port: int = 7860, 
     """Load a checkpoint and serve the page until SIGINT (Ctrl-C) or SIGTERM; call it in the main thread.
 
     Args:
-        checkpoint: published checkpoint folder; its README.md is shown on the page.
+        checkpoint: checkpoint folder; its README.md is shown on the page.
         host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks.
         port: 1 to 65535.
         device: cpu or cuda; None for cuda where there is one.

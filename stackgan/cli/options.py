@@ -37,9 +37,9 @@ MAX_SEEDS = 1_000_000
 def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
     """``--checkpoint``; required where there is no default."""
     if default is None:
-        parser.add_argument("--checkpoint", required=True, type=Path, help="published checkpoint")
+        parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint folder")
     else:
-        named = "published checkpoint (default: %(default)s)"
+        named = "checkpoint folder (default: %(default)s)"
         parser.add_argument("--checkpoint", type=Path, default=Path(default), help=named)
 
 

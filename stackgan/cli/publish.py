@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from stackgan.tools.publish import release
+    from stackgan.tools.publish import publish
 
-    size = release(**vars(args))
+    size = publish(**vars(args))
     print(f"checkpoint in {args.out}, {size / 2**20:.1f} MiB")
     return 0

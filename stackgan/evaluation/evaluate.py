@@ -83,7 +83,7 @@ def evaluate(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettin
     stopped. That folder may be deleted afterwards.
 
     Args:
-        checkpoint: a published checkpoint.
+        checkpoint: a checkpoint folder.
         data: a prepared folder of the checkpoint's size.
         out: folder of report.json, report.html, report.md and the sheets.
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stackgan.checkpoint import load_published, load_state
+from stackgan.checkpoint import load_checkpoint, load_state
 from stackgan.config import Config, preset
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.caption_choice import caption_rows
@@ -148,12 +148,12 @@ def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: 
     kept = cached_figures(cache, pipe.fingerprint)
     if kept is not None:
         return kept
-    published = load_published(folder / "checkpoint")
-    live = StackGAN(published.config)
+    checkpoint = load_checkpoint(folder / "checkpoint")
+    live = StackGAN(checkpoint.config)
     live.load_state_dict(load_state(folder / "state.pt")["model"])
     rows = caption_rows(test, min(count, len(test.captions))).tolist()
     truth = Photos(test, pipe.sizes[-1]).features(network).features
-    figures = {"images": float(published.facts["trained"]["images"])}
+    figures = {"images": float(checkpoint.facts["trained"]["images"])}
     for name, pipeline in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
         generated = images_of_captions(ImageSource(pipeline), test, rows, 0, None).features(network)
         figures[name] = kernel_distance(generated.features, truth).value

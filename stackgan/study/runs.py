@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from stackgan.checkpoint import load_published
+from stackgan.checkpoint import load_checkpoint
 from stackgan.config import Config
 from stackgan.io.files import copy_folder, write_atomic
 from stackgan.training.loop import train
@@ -21,7 +21,7 @@ def trained(folder: Path, what: str) -> int:
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():
         return -1
-    return int(load_published(checkpoint).facts["trained"][what])
+    return int(load_checkpoint(checkpoint).facts["trained"][what])
 
 
 def train_quietly(data: Path, folder: Path, config: Config, text: Path) -> None:

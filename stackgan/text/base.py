@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stackgan.io.weights import compare_weights
+
 __all__ = [
     "CaptionWarning",
     "TextEncoder",
@@ -125,10 +127,6 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Load every parameter from the tensors, in the module's own precision."""
-    wanted = module.state_dict()
-    wrong = sorted(set(wanted) ^ set(tensors)) or sorted(
-        name for name in wanted if wanted[name].shape != tensors[name].shape
-    )
-    if wrong:
-        raise ValueError(f"{folder}: weight {wrong[0]!r} is missing, unexpected or of another shape")
+    for name in compare_weights(module, tensors).names:
+        raise ValueError(f"{folder}: weight {name!r} is missing, unexpected or of another shape")
     module.load_state_dict(tensors)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stackgan.checkpoint import publish
+from stackgan.checkpoint import save_checkpoint
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.image_source import embeddings_of
@@ -64,7 +64,8 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
         model.measure_codes(embeddings.to(pipes[0].device))
     longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))
     facts = {**longest.facts, "averaged": [pipe.facts.get("trained", {}) for pipe in pipes]}
-    publish(out, model.config, model.state_dict(), pipes[0].text_encoder, facts=facts, card=_card(model, facts))
+    weights, encoder = model.state_dict(), pipes[0].text_encoder
+    save_checkpoint(out, model.config, weights, encoder, facts=facts, card=_card(model, facts))
 
 
 def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:

@@ -20,8 +20,9 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
-from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
+from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
 from stackgan.config import PRESETS, Config
+from stackgan.io.weights import compare_weights
 from stackgan.model import StackGAN, build_discriminators
 
 __all__ = ["convert", "load_discriminators", "read_weights"]
@@ -63,7 +64,8 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
     imported = {file.name: _sha256(file) for file in (netg, *netd)}
     facts = {"imported": imported, "examples": []}
-    publish(out, config, weights, None, facts=facts, card=_card(config, imported), discriminators=discriminators)
+    card = _card(config, imported)
+    save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
 
 
 def load_discriminators(folder: str | Path) -> nn.ModuleList:
@@ -72,16 +74,14 @@ def load_discriminators(folder: str | Path) -> nn.ModuleList:
     Raises:
         FileNotFoundError: the checkpoint holds none. ValueError: they do not fit its configuration.
     """
-    published = load_published(folder)
-    file, weights = published.folder / DISCRIMINATORS, stored_discriminators(published.folder)
+    checkpoint = load_checkpoint(folder)
+    file, weights = checkpoint.folder / DISCRIMINATORS, stored_discriminators(checkpoint.folder)
     if weights is None:
         raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to have them")
     with torch.device("meta"):
-        discriminators = build_discriminators(published.config)
-    wanted = discriminators.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        if name not in wanted or name not in weights or wanted[name].shape != weights[name].shape:
-            raise ValueError(f"{file}: {name} is missing, unexpected or of another shape than config.json asks for")
+        discriminators = build_discriminators(checkpoint.config)
+    for name in compare_weights(discriminators, weights).names:
+        raise ValueError(f"{file}: {name} is missing, unexpected or of another shape than config.json asks for")
     discriminators.load_state_dict(weights, assign=True)
     return discriminators
 

@@ -113,14 +113,14 @@ def _cuda() -> list[Finding]:
 
 
 def _checkpoint(folder: Path) -> Finding:
-    from stackgan.checkpoint import load_published
+    from stackgan.checkpoint import load_checkpoint
 
     try:
-        published = load_published(folder)
+        checkpoint = load_checkpoint(folder)
     except (OSError, ValueError) as error:
         return Finding("checkpoint", str(error), False, "run in the repository's folder, or name one: --checkpoint")
-    sizes = ", ".join(map(str, published.config.tree.sizes))
-    return Finding("checkpoint", f"{folder}: {published.config.preset}, {sizes} px", True)
+    sizes = ", ".join(map(str, checkpoint.config.tree.sizes))
+    return Finding("checkpoint", f"{folder}: {checkpoint.config.preset}, {sizes} px", True)
 
 
 def _compiler() -> Finding:

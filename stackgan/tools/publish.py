@@ -7,17 +7,17 @@ from pathlib import Path
 import torch
 
 from stackgan.captions.file import read_captions
-from stackgan.checkpoint import DISCRIMINATORS, load_published, publish, stored_discriminators
+from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
 from stackgan.latent.sampling import check_sampling
 from stackgan.text.load import load_text_encoder
 from stackgan.training.warm_start import open_initialisation_source
 
-__all__ = ["release"]
+__all__ = ["publish"]
 
 WRITTEN = ("config.json", "model.safetensors", DISCRIMINATORS, "text")  # replaced, whatever is there
 
 
-def release(
+def publish(
     checkpoint: Path,
     out: Path,
     *,
@@ -41,9 +41,9 @@ def release(
         FileNotFoundError: no such checkpoint, captions, or run. FileExistsError: ``out`` is no checkpoint.
         ValueError: a file cannot be read, a truncation out of [0, 2], a run that has no discriminators or others.
     """
-    published = load_published(checkpoint)
+    source = load_checkpoint(checkpoint)
     check_sampling([0], truncation)
-    facts = dict(published.facts)
+    facts = dict(source.facts)
     if truncation is not None:
         facts["truncation"] = truncation
     if captions is not None:
@@ -55,18 +55,18 @@ def release(
         run = open_initialisation_source(discriminators)
         if run.discriminators is None:
             raise ValueError(f"{discriminators}: holds no discriminators; name the run folder, with its state.pt")
-        if (run.config.tree, run.config.discriminator) != (published.config.tree, published.config.discriminator):
+        if (run.config.tree, run.config.discriminator) != (source.config.tree, source.config.discriminator):
             raise ValueError(f"{discriminators}: its discriminators are not of the kind that {checkpoint} names")
         found = dict(run.discriminators)
     encoder = None
-    if published.text_folder is not None:
-        encoder = load_text_encoder(str(published.text_folder), published.config.text.pooling)
+    if source.text_folder is not None:
+        encoder = load_text_encoder(str(source.text_folder), source.config.text.pooling)
     keep = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
     card = (out if "README.md" in keep else checkpoint) / "README.md"
-    publish(
+    save_checkpoint(
         out,
-        published.config,
-        published.weights,
+        source.config,
+        source.weights,
         encoder,
         facts=facts,
         card=card.read_text("utf-8") if card.is_file() else "",

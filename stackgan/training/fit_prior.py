@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import publish, stored_discriminators
+from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
@@ -68,7 +68,7 @@ def fit_prior(
     p(z) is fitted where the checkpoint has a posterior, p(c) where it has captions and latent.c is flow.
 
     Args:
-        checkpoint: published; latent.z vae or flow for p(z).
+        checkpoint: latent.z vae or flow for p(z).
         data: the prepared folder it was trained on, or one like it.
         overrides: ``latent.family=nsf`` and the like; other sections may not be changed.
         steps: of Adam, each with 256 styles or codes.
@@ -101,7 +101,7 @@ def fit_prior(
         fitted.measure_codes(embeddings[rows].to(pipe.device))
     facts = {**pipe.facts, "fitted_prior": {"family": config.latent.family, "steps": steps, **report}}
     card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
-    publish(
+    save_checkpoint(
         out,
         config,
         fitted.state_dict(),

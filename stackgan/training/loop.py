@@ -1,8 +1,8 @@
 """The training loop, top to bottom: data → discriminators → generator → EMA → log → samples → save.
 
 A run folder holds ``config.json`` (resolved), ``text/`` (the run's caption encoder), ``state.pt`` (private, for
-resuming), ``checkpoint/`` (published, the EMA of G), ``best/`` (the best EMA, with eval.every), ``samples/*.png``,
-``log.jsonl`` and ``tensorboard/``. Running the same command again goes on where the run stopped.
+resuming), ``checkpoint/`` (the EMA of G, to generate images), ``best/`` (the best EMA, with eval.every),
+``samples/*.png``, ``log.jsonl`` and ``tensorboard/``. Running the same command again goes on where the run stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.runtime.device import chosen_device
 from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.diagnostics import TrainingDiagnostics
-from stackgan.training.outputs import Evaluator, Log, Publisher, SampleSheet
+from stackgan.training.outputs import CheckpointWriter, Evaluator, Log, SampleSheet
 from stackgan.training.setup import TrainingSetup, check_data, set_up
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
@@ -95,7 +95,7 @@ def train(
             bar.update(config.optim.batch_size)
             late = time.monotonic() >= deadline
         outputs.write_last()
-    return _report_end(run, bool(stop), outputs.publisher.folder)
+    return _report_end(run, bool(stop), outputs.checkpoint.folder)
 
 
 def _report_end(run: Run, stopped: bool, checkpoint: Path) -> int:
@@ -121,7 +121,7 @@ class _Outputs:
         self.viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
         heads = config.text.conditional + config.discriminator.unconditional
         self.log = Log(run_folder, run.progress.step, TrainingDiagnostics(config.loss.adversarial, heads))
-        self.publisher = Publisher(run_folder / "checkpoint", prepared, encoder, start)
+        self.checkpoint = CheckpointWriter(run_folder / "checkpoint", prepared, encoder, start)
         self.evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
         self.saved = self.sampled = run.progress.seconds
         self.evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)  # whatever calls it is cut into
@@ -164,14 +164,14 @@ class _Outputs:
             count = len(self.embeddings)
             some = np.linspace(0, count - 1, min(count, CODES_MEASURED)).astype(int)
             run.ema.measure_codes(torch.from_numpy(np.array(self.embeddings[some])).to(run.device))
-        self.publisher(run)
+        self.checkpoint(run)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
         self._recalibrate()
         figures, best = evaluator(self.run)
         self.log.figures(self.run.progress, figures)
         if best:
-            self.publisher(self.run, self.folder / "best")
+            self.checkpoint(self.run, self.folder / "best")
 
 
 def _last_multiple(seconds: float, every: float) -> float:

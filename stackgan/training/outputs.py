@@ -1,4 +1,4 @@
-"""What a run leaves behind: sample sheets, small evaluations, the log, the published checkpoint."""
+"""What a run leaves behind: sample sheets, small evaluations, the log, the checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stackgan.checkpoint import publish
+from stackgan.checkpoint import save_checkpoint
 from stackgan.config import Config
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
@@ -30,7 +30,7 @@ from stackgan.training.diagnostics import TrainingDiagnostics
 from stackgan.training.state import Progress, Run
 from stackgan.training.warm_start import InitialisationSource
 
-__all__ = ["Evaluator", "Log", "Publisher", "SampleSheet"]
+__all__ = ["CheckpointWriter", "Evaluator", "Log", "SampleSheet"]
 
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # of a sheet's row
@@ -170,7 +170,7 @@ class Log:
         self.since = (time.perf_counter(), -1)  # generating is not training: do not count it in images/s
 
 
-class Publisher:
+class CheckpointWriter:
     """Writes the EMA generator as RUN/checkpoint, with its card."""
 
     def __init__(
@@ -195,7 +195,8 @@ class Publisher:
         if self.start is not None:
             facts["started_from"] = dict(self.start.trained)
         weights = run.ema.state_dict()
-        publish(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=_card(run, data))
+        card = _card(run, data)
+        save_checkpoint(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=card)
 
     def _examples(self, config: Config) -> list[str]:
         if not config.text.conditional or self.encoder is None:

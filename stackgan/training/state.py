@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stackgan.config import Config
 from stackgan.data.sampler import Batch
+from stackgan.io.weights import compare_weights
 from stackgan.model import StackGAN, build_discriminators, build_feature_discriminator
 from stackgan.networks.discriminator import Discriminator
 from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures
@@ -268,14 +269,13 @@ def _optimizers(
 
 
 def _fits(discriminators: Mapping[str, Tensor], stage: int, net: nn.Module) -> bool:
-    wanted = {f"{stage}.{name}": tensor.shape for name, tensor in net.state_dict().items()}
-    return all(name in discriminators and discriminators[name].shape == shape for name, shape in wanted.items())
+    """Whether the weights of ``stage`` fill ``net``; heads that ``net`` does without may be among them."""
+    differs = compare_weights(net, discriminators, prefix=f"{stage}.")
+    return not differs.missing and not differs.reshaped
 
 
 def _must_fit(network: nn.Module, saved: Mapping[str, Tensor], title: str) -> None:
-    have = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
-    if other := sorted(name for name in have.keys() | found.keys() if have.get(name) != found.get(name)):
+    if other := compare_weights(network, saved).names:
         raise ValueError(
             f"{title} has other weights than this version of stackgan builds ({other[0]}, "
             f"{len(other)} in all): go on with the version that began the run, or begin a new one with "

@@ -10,21 +10,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stackgan.checkpoint import load_published, load_state, stored_discriminators
+from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminators
 from stackgan.config import Config
 from stackgan.io.files import copy_folder
+from stackgan.io.weights import compare_weights
 
 __all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_initialisation_source"]
 
 
 @dataclass(frozen=True)
 class InitialisationSource:
-    """What a run folder or a published checkpoint gives to a new run.
+    """What a run folder or a checkpoint gives to a new run.
 
     Attributes:
         config: its configuration, which the new run's is made from.
         model: averaged weights of the generator with all that sampling needs.
-        discriminators: None from a published checkpoint that came without.
+        discriminators: None from a checkpoint that came without.
         text: folder of its caption encoder, None without one.
         trained: how long it was trained: images, steps, seconds, as far as it says.
     """
@@ -38,7 +39,7 @@ class InitialisationSource:
 
 
 def open_initialisation_source(folder: Path) -> InitialisationSource:
-    """Read a run folder (``state.pt`` in it) or a published checkpoint.
+    """Read a run folder (``state.pt`` in it) or a checkpoint.
 
     Raises:
         FileNotFoundError: neither is there. ValueError: it cannot be read.
@@ -57,10 +58,10 @@ def open_initialisation_source(folder: Path) -> InitialisationSource:
         return InitialisationSource(
             folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
         )
-    published = load_published(folder)
-    trained = published.facts.get("trained", {})
+    checkpoint = load_checkpoint(folder)
+    trained = checkpoint.facts.get("trained", {})
     return InitialisationSource(
-        folder, published.config, published.weights, stored_discriminators(folder), published.text_folder, trained
+        folder, checkpoint.config, checkpoint.weights, stored_discriminators(folder), checkpoint.text_folder, trained
     )
 
 
@@ -76,12 +77,11 @@ def copy_weights(weights: Mapping[str, Tensor], net: nn.Module, folder: Path) ->
     Raises:
         ValueError: a tensor of another shape.
     """
-    wanted = net.state_dict()
-    for name, tensor in wanted.items():
-        if name in weights and weights[name].shape != tensor.shape:
-            raise ValueError(
-                f"{folder}: {name} has shape {tuple(weights[name].shape)}, this run asks for {tuple(tensor.shape)}; "
-                "keep the widths and dimensions of the run you start from"
-            )
-    net.load_state_dict({name: weights.get(name, tensor) for name, tensor in wanted.items()})
-    return [name for name in wanted if name not in weights]
+    differs = compare_weights(net, weights)
+    for name, (found, wanted) in differs.reshaped.items():
+        raise ValueError(
+            f"{folder}: {name} has shape {found}, this run asks for {wanted}; "
+            "keep the widths and dimensions of the run you start from"
+        )
+    net.load_state_dict({name: weights.get(name, tensor) for name, tensor in net.state_dict().items()})
+    return list(differs.missing)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan.checkpoint import load_published
+from stackgan.checkpoint import load_checkpoint
 from stackgan.cli.main import main
 from stackgan.config import preset
 from stackgan.pipeline import StackGANPipeline
@@ -32,20 +32,20 @@ def _use(moments: list[Path], data: Path, out: Path) -> list[str]:
 
 def test_weights_are_the_mean_statistics_are_measured(moments: list[Path], few_birds: Path, tmp_path: Path) -> None:
     assert main(_use(moments, few_birds, tmp_path / "mean")) == 0
-    a, b, mean = (load_published(folder).weights for folder in (*moments, tmp_path / "mean"))
+    a, b, mean = (load_checkpoint(folder).weights for folder in (*moments, tmp_path / "mean"))
     measured = {name for name in mean if "running_" in name}
     for name in mean.keys() - measured:
         if mean[name].is_floating_point():
             torch.testing.assert_close(mean[name], (a[name] + b[name]) / 2)
     assert measured and any(not torch.allclose(mean[name], (a[name] + b[name]) / 2) for name in measured)
-    facts = load_published(tmp_path / "mean").facts
+    facts = load_checkpoint(tmp_path / "mean").facts
     assert [moment["images"] for moment in facts["averaged"]] == [16, 32] and facts["trained"]["images"] == 32
     StackGANPipeline.from_pretrained(tmp_path / "mean", device="cpu")(["a red bird"], seeds=[0])
 
 
 def test_a_checkpoint_averaged_with_itself_is_itself(moments: list[Path], few_birds: Path, tmp_path: Path) -> None:
     assert main(_use([moments[0], moments[0]], few_birds, tmp_path / "same")) == 0
-    a, same = load_published(moments[0]).weights, load_published(tmp_path / "same").weights
+    a, same = load_checkpoint(moments[0]).weights, load_checkpoint(tmp_path / "same").weights
     assert all(torch.equal(a[name], same[name]) for name in a if "running_" not in name and "batches" not in name)
 
 

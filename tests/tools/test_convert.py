@@ -18,7 +18,7 @@ from torch import Tensor
 
 import stackgan.tools.convert
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_published, load_state
+from stackgan.checkpoint import load_checkpoint, load_state
 from stackgan.cli.main import main
 from stackgan.data.prepared import PreparedFolder
 from stackgan.model import StackGAN
@@ -81,7 +81,7 @@ def test_every_recorded_tensor_is_reproduced(golden: Path, converted: Path) -> N
 
 def test_the_sizes_are_those_of_the_published_configuration(golden: Path, converted: Path) -> None:
     original = json.loads((golden / "config.json").read_text())
-    config = load_published(converted).config
+    config = load_checkpoint(converted).config
     assert config.preset == "legacy"
     assert config.tree.stages == original["BRANCH_NUM"]
     assert config.latent.dim == original["Z_DIM"]
@@ -102,10 +102,10 @@ def test_the_checkpoint_paints_embeddings_and_says_that_it_reads_no_captions(con
 
 
 def test_every_weight_of_ours_comes_from_one_of_theirs(netg: State, converted: Path) -> None:
-    ours = load_published(converted).weights
+    ours = load_checkpoint(converted).weights
     extra = {name for name in ours if name.endswith("num_batches_tracked") or name.startswith("standardise.")}
     with torch.device("meta"):
-        assert ours.keys() == StackGAN(load_published(converted).config).state_dict().keys()
+        assert ours.keys() == StackGAN(load_checkpoint(converted).config).state_dict().keys()
     total = sum(tensor.double().sum() for tensor in netg.values())
     assert len(ours) - len(extra) == len(netg)
     assert sum(ours[name].double().sum() for name in ours.keys() - extra) == pytest.approx(float(total))
@@ -229,7 +229,7 @@ def test_counters_of_younger_batch_norms_are_taken(
     monkeypatch.setattr(stackgan.tools.convert, "read_weights", lambda file, kind="": netg | counters)
     monkeypatch.setattr(stackgan.tools.convert, "_sha256", lambda file: "")
     convert(Path("netG.pth"), [], tmp_path / "out")
-    weights = load_published(tmp_path / "out").weights
+    weights = load_checkpoint(tmp_path / "out").weights
     assert {int(tensor) for name, tensor in weights.items() if name.endswith("num_batches_tracked")} == {7}
 
 
@@ -289,7 +289,7 @@ def test_a_zip_with_several_networks_takes_the_generator(tmp_path: Path, golden:
         for name in ("netD0.pth", "netG_2000.pth"):
             archive.write(golden / name, name)
     convert(file, [], tmp_path / "out")
-    assert load_published(tmp_path / "out").config.tree.stages == 3
+    assert load_checkpoint(tmp_path / "out").config.tree.stages == 3
     with zipfile.ZipFile(file, "a") as archive:
         archive.write(golden / "netG_2000.pth", "netG_4000.pth")
     with pytest.raises(ValueError, match=r"holds several: netG_2000.pth, netG_4000.pth"):
@@ -406,7 +406,7 @@ def test_the_original_trains_on_with_its_discriminators(
     assert "new here: nothing" in capsys.readouterr().out
     state = load_state(run / "state.pt")
     for ours, theirs in (
-        (state["model"], load_published(converted).weights),
+        (state["model"], load_checkpoint(converted).weights),
         (state["discriminators"], load_discriminators(converted).state_dict()),
     ):
         assert ours.keys() == theirs.keys()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stackgan.checkpoint import load_published, load_state
+from stackgan.checkpoint import load_checkpoint, load_state
 from stackgan.cli.main import main
 from stackgan.pipeline import StackGANPipeline
 
@@ -58,7 +58,7 @@ def test_a_card_and_its_pictures_stay(finished_run: Path, tmp_path: Path) -> Non
     assert (out / "samples.png").read_bytes() == b"a picture"
     assert (out / "more" / "sheet.png").read_bytes() == b"another"
     assert not (out / "discriminators.safetensors").exists()
-    ours, theirs = load_published(out).weights, load_published(finished_run / "checkpoint").weights
+    ours, theirs = load_checkpoint(out).weights, load_checkpoint(finished_run / "checkpoint").weights
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

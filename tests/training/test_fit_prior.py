@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_published
+from stackgan.checkpoint import load_checkpoint
 from stackgan.cli.main import main
 from stackgan.config import preset
 from stackgan.latent.flows import FAMILIES
@@ -43,7 +43,7 @@ def test_fitting_a_prior_leaves_the_generator_alone(
     arguments = ["fit-prior", "--checkpoint", str(checkpoint), "--data", str(painted)]
     arguments += ["--out", str(out), "--steps", "30", "--device", "cpu", f"latent.family={family}", "latent.steps=2"]
     assert main(arguments) == 0
-    before, after = load_published(checkpoint), load_published(out)
+    before, after = load_checkpoint(checkpoint), load_checkpoint(out)
     assert after.config.latent.z == after.config.latent.c == "flow" and after.config.latent.family == family
     shared = [name for name in before.weights if not name.startswith(("prior.", "code_prior."))]
     assert any(name.startswith("generator.") for name in shared)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan.checkpoint import load_published, load_state
+from stackgan.checkpoint import load_checkpoint, load_state
 from stackgan.cli.main import main
 from stackgan.training.state import Run
 
@@ -31,21 +31,21 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     assert {name.split(".")[0] for name in after["model"].keys() - before["model"].keys()} == {"posterior", "prior"}
     own, given = (folder / "text" / "model.safetensors" for folder in (run, finished_run))
     assert own.read_bytes() == given.read_bytes()
-    published = load_published(run / "checkpoint")
-    assert published.config.latent.z == "flow" and published.facts["started_from"]["images"] == 16
+    checkpoint = load_checkpoint(run / "checkpoint")
+    assert checkpoint.config.latent.z == "flow" and checkpoint.facts["started_from"]["images"] == 16
 
     still[-1] = "train.images=16"
     assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0  # the same command goes on
     assert "resuming at step 2" in capsys.readouterr().out
 
 
-def test_a_published_checkpoint_is_a_start_too(
+def test_a_checkpoint_is_a_start_too(
     few_birds: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _start(few_birds, tmp_path / "run", finished_run / "checkpoint", "train.images=8") == 0
     said = capsys.readouterr().out
     assert "new here: discriminators" in said and "try optim.discriminator_first" in said
-    assert load_published(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
 
 
 def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
@@ -54,12 +54,12 @@ def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
     """G of the checkpoint is left as it is for as long as asked, while D leaves its beginnings; then both learn."""
     run, alone = tmp_path / "run", "optim.discriminator_first=16"
     assert _start(few_birds, run, finished_run / "checkpoint", alone, "train.images=16") == 0
-    weights, state = load_published(finished_run / "checkpoint").weights, load_state(run / "state.pt")
+    weights, state = load_checkpoint(finished_run / "checkpoint").weights, load_state(run / "state.pt")
     for copy in ("model", "average"):
         for name, tensor in weights.items():
             if "running_" not in name and "batches" not in name:
                 assert torch.equal(state[copy][name], tensor), (copy, name)
-    fresh = Run.start(load_published(run / "checkpoint").config, torch.device("cpu")).discriminators.state_dict()
+    fresh = Run.start(load_checkpoint(run / "checkpoint").config, torch.device("cpu")).discriminators.state_dict()
     moved = [name for name, tensor in fresh.items() if not torch.equal(state["discriminators"][name], tensor)]
     assert any(name.endswith("weight") for name in moved)
 
