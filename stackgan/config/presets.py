@@ -19,7 +19,7 @@ from stackgan.config.sections import (
 
 __all__ = ["PRESETS", "preset"]
 
-# What each costs and reaches is measured in README.md ("Presets").
+# What each costs and reaches is measured in stackgan/study/README.md.
 PRESETS: dict[str, Config] = {
     # StackGAN-v2 as published: modules, losses, optimiser. A GPU's job; 24 images a step at 256 px.
     "legacy": Config(
