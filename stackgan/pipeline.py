@@ -26,6 +26,7 @@ from stackgan.images.pixels import to_pil, to_tensor
 from stackgan.io.weights import compare_weights
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
+from stackgan.latent.priors import PRIORS
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
@@ -376,9 +377,10 @@ class StackGANPipeline:
 
     def _posterior(self) -> PosteriorEncoder:
         if self.model.posterior is None:
+            others = " or ".join(f"latent.z={name}" for name, kind in PRIORS.items() if kind.posterior)
             raise ValueError(
-                "this checkpoint cannot read photos: it has no posterior (latent.z=gaussian); "
-                "use one that was trained with latent.z=vae or latent.z=flow"
+                f"this checkpoint cannot read photos: it has no posterior (latent.z={self.config.latent.z}); "
+                f"use one that was trained with {others}"
             )
         return self.model.posterior
 

@@ -28,7 +28,7 @@ from stackgan.images.pixels import from_arrays
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
-from stackgan.latent.priors import FlowPrior
+from stackgan.latent.priors import FLOW, FlowPrior
 from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
@@ -195,7 +195,7 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
             raise ValueError(f"{override!r}: only latent.* may be changed, the rest of the checkpoint is finished")
     latent = config.latent
     wanted = replace(
-        latent, z="flow" if has_posterior(config) else latent.z, c="flow" if config.text.conditional else latent.c
+        latent, z=FLOW if has_posterior(config) else latent.z, c=FLOW if config.text.conditional else latent.c
     )
     optim = replace(config.optim, cuda_graphs=False)  # of a training on a GPU, which refuses a flow p(c)
     new = with_overrides(replace(config, latent=wanted, optim=optim), overrides)
@@ -208,8 +208,8 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
             "latent.z, latent.dim and latent.width of a finished checkpoint cannot be changed beyond vae → flow: "
             "its posterior and its generator were trained with them"
         )
-    if not has_posterior(new) and not (config.text.conditional and new.latent.c == "flow"):
-        raise ValueError("nothing to fit: the checkpoint has no posterior (latent.z=gaussian) and no captions")
+    if not has_posterior(new) and not (config.text.conditional and new.latent.c == FLOW):
+        raise ValueError(f"nothing to fit: the checkpoint has no posterior (latent.z={latent.z}) and no captions")
     return new
 
 

@@ -62,10 +62,10 @@ def example_photos(pipe: StackGANPipeline, folder: Path) -> list[list[str]]:
 
     None for a checkpoint that was trained on other images than drawn birds.
     """
-    if pipe.facts.get("data", {}).get("kind") != "painted":
-        return []
-    from data_prep.painted import caption_colours, draw, paint_bird, recoloured
+    from data_prep.painted import KIND, caption_colours, draw, paint_bird, recoloured
 
+    if pipe.facts.get("data", {}).get("kind") != KIND:
+        return []
     found: list[list[str]] = []
     number = 0
     while len(found) < EXAMPLE_PHOTOS:
