@@ -40,6 +40,7 @@ WITH_DATA_PREP = {"evaluation", "study", "app", "cli"}  # what imports data_prep
 WITHOUT_TORCH = {"captions", "data_prep"}  # directly or through any module
 TORCH = {"torch", "torchvision", "transformers"}
 OPTIONAL = {  # packages of extras (and the page's), with the files or packages that may import them
+    "efficientnet_lite_pytorch": {"stackgan.networks.frozen_features"},
     "gradio": {"stackgan.app"},
     "imageio": {"stackgan.images.video"},
     "imageio_ffmpeg": {"stackgan.images.video"},
