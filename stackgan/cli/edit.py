@@ -27,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.generation.edit import edit
 
     files = edit(**vars(args))
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_written(files)
     return 0

@@ -30,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.generation.generate import generate
 
     files = generate(**given)
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_written(files)
     return 0

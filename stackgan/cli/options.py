@@ -7,6 +7,7 @@ the bundled checkpoints belong to the repository, not to the package, so no func
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "add_size",
     "add_truncation",
     "parse_seeds",
+    "print_written",
     "with_seeds",
 ]
 
@@ -115,3 +117,12 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds in one go")
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds
+
+
+def print_written(files: Sequence[Path]) -> None:
+    """Report image files written to one folder.
+
+    >>> print_written([Path("out/a-red-bird_seed-0.png")])
+    1 image in out
+    """
+    print(f"{len(files)} image{'s' * (len(files) != 1)} in {files[0].parent}")

@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.generation.edit import sample
 
     files = sample(**given)
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_written(files)
     return 0
