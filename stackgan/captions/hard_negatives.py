@@ -50,8 +50,6 @@ class WordSwaps:
 
     >>> texts = [f"a {one} bird with {two} wings" for one in ("red", "black", "blue") for two in ("red", "black")]
     >>> swaps = WordSwaps(texts)
-    >>> swaps.alike("red")
-    ['black']
     >>> swaps.swap("A red bird with black wings.", np.random.default_rng(0))
     'A black bird with red wings.'
     """
@@ -78,11 +76,6 @@ class WordSwaps:
         close = (rows @ rows.T > ALIKE) & carries[:, None] & carries[None]
         np.fill_diagonal(close, False)
         return close
-
-    def alike(self, word: str) -> list[str]:
-        """Words of the same class, the most frequent first; none for a word that the captions do not use."""
-        number = self.number.get(word)
-        return [] if number is None else [self.words[i] for i in np.flatnonzero(self.close[number])]
 
     def swap(self, caption: str, draws: np.random.Generator) -> str | None:
         """The caption with two words of one class swapped, or None where it has no such two."""

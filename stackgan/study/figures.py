@@ -105,9 +105,9 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = 
     return axes
 
 
-def blank(axes: Axes, title: str = "", y: str = "") -> Axes:
+def blank(axes: Axes, title: str = "") -> Axes:
     """A panel for an image: no ticks, no frame."""
-    dress(axes, title, "", y, grid="")
+    dress(axes, title, "", "", grid="")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -50,6 +50,7 @@ COMPACT = "stackgan_compact"  # the section of config.json by which a compact en
 _FORMAT = 1  # of a folder that CompactEncoder.save writes
 _TABLE = "embeddings.word_embeddings.weight"
 _FIRST_POSITION = 2  # MPNet counts positions from 2, its padding token and one more
+_FARTHEST = 128  # tokens: distances from here on share a bucket
 _PLACES, _FEATURES = 16, 32  # of the image tower: attended colours, further features
 _IMAGE_WIDTH = 32  # channels after the image tower's first convolution
 
@@ -148,13 +149,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
+def _distances(length: int, buckets: int) -> Tensor:
     """T5's bucket of the distance from each token to each, (L, L): exact when near, logarithmic when far."""
     offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row: query token, column: key token
     half = buckets // 2
     exact = half // 2
     distance = offset.abs()
-    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(farthest / exact) * (half - exact)).long()
+    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(_FARTHEST / exact) * (half - exact)).long()
     return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far.clamp_max(half - 1))
 
 

@@ -18,14 +18,13 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
+from stackgan.checkpoint import save_checkpoint
 from stackgan.config import PRESETS, Config
-from stackgan.io.weights import compare_weights
 from stackgan.model import StackGAN, build_discriminators
 
-__all__ = ["convert", "load_discriminators", "read_weights"]
+__all__ = ["convert", "read_weights"]
 
 TEXT = "precomputed:char-cnn-rnn"
 PREFIX = "module."  # of every published name: the networks were saved inside DataParallel
@@ -66,24 +65,6 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     facts = {"imported": imported, "examples": []}
     card = _card(config, imported)
     save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
-
-
-def load_discriminators(folder: str | Path) -> nn.ModuleList:
-    """The discriminators that :func:`convert` kept in a checkpoint, coarsest first.
-
-    Raises:
-        FileNotFoundError: the checkpoint holds none. ValueError: they do not fit its configuration.
-    """
-    checkpoint = load_checkpoint(folder)
-    file, weights = checkpoint.folder / DISCRIMINATORS, stored_discriminators(checkpoint.folder)
-    if weights is None:
-        raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to have them")
-    with torch.device("meta"):
-        discriminators = build_discriminators(checkpoint.config)
-    for name in compare_weights(discriminators, weights).names:
-        raise ValueError(f"{file}: {name} is missing, unexpected or of another shape than config.json asks for")
-    discriminators.load_state_dict(weights, assign=True)
-    return discriminators
 
 
 # --- names: every module of the published networks, and where it goes ---------------------------------------
