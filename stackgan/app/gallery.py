@@ -66,7 +66,7 @@ def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]
     """:func:`gallery_value` with the count, the time and the seeds as title and detail."""
     seeds = [image.seed for image in result.images]
     took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
-    title = f"{len(seeds)} images in {took}" if len(seeds) > 1 else f"1 image in {took}"
+    title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
     title = "While you type" if live else title  # nothing in it that changes with every letter
     which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
