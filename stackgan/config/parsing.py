@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["build", "check", "nearest", "parse"]
@@ -40,7 +40,10 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
-    """An instance of the dataclass from plain values, every key and type checked; absent keys take defaults."""
+    """An instance of the dataclass from plain values, every key and type checked; absent keys take defaults.
+
+    Fields are dataclasses, plain types, ``X | None``, ``tuple[X, ...]`` (a list in JSON) or ``Mapping[str, X]``.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {prefix or 'the configuration'} is {type(values).__name__}, not a table of keys")
     hints = typing.get_type_hints(cls)
@@ -50,13 +53,28 @@ def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
         if name not in hints:
             known = [f"{prefix}.{hint}" if prefix else hint for hint in hints]
             raise ValueError(f"{where}: unknown config key {key!r}{nearest(key, known)}")
-        kind = hints[name]
-        if dataclasses.is_dataclass(kind):
-            arguments[name] = build(typing.cast(type[Any], kind), value, key, where)
-            continue
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise ValueError(f"{where}: {key} is {value!r}: it must be of type {kind.__name__}")
-        arguments[name] = value
+        arguments[name] = _value(hints[name], value, key, where)
+    for entry in dataclasses.fields(typing.cast(Any, cls)):
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in arguments:
+            raise ValueError(f"{where}: {prefix}.{entry.name} is missing")
     return cls(**arguments)
+
+
+def _value(kind: Any, value: object, key: str, where: str) -> object:
+    """One value of the type ``kind``, checked."""
+    kinds = typing.get_args(kind)
+    if type(None) in kinds:  # X | None
+        return None if value is None else _value(kinds[0], value, key, where)
+    if dataclasses.is_dataclass(kind):
+        return build(typing.cast(type[Any], kind), value, key, where)
+    holder = {tuple: list, Mapping: dict}.get(typing.get_origin(kind) or kind, kind)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not holder:
+        raise ValueError(f"{where}: {key} is {value!r}: it must be of type {holder.__name__}")
+    if isinstance(value, list):
+        return tuple(_value(kinds[0], part, f"{key}[{i}]", where) for i, part in enumerate(value))
+    if isinstance(value, dict):
+        return {name: _value(kinds[1], part, f"{key}.{name}", where) for name, part in value.items()}
+    return value
