@@ -7,6 +7,7 @@ the bundled checkpoints belong to the repository, not to the package, so no func
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "add_data",
     "add_device",
     "add_features",
+    "add_generation",
     "add_out",
     "add_overrides",
     "add_precision",
@@ -26,6 +28,7 @@ __all__ = [
     "add_size",
     "add_truncation",
     "parse_seeds",
+    "print_images",
     "with_seeds",
 ]
 
@@ -88,6 +91,19 @@ def add_seed(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--seeds", metavar="SEEDS", help=meaning)
+
+
+def add_generation(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Checkpoint, folder, seeds and truncation of generated images."""
+    add_checkpoint(parser)
+    add_out(parser, "folder for the PNGs")
+    add_seeds(parser, seeds)
+    add_truncation(parser)
+
+
+def print_images(files: Sequence[Path]) -> None:
+    """Say how many images were written, and where."""
+    print(f"{len(files)} pictures in {files[0].parent}")
 
 
 def with_seeds(args: argparse.Namespace) -> dict[str, Any]:

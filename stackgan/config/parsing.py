@@ -5,16 +5,38 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["build", "check", "nearest", "parse"]
+__all__ = ["ABOVE_0", "FROM_0", "FROM_1", "SHARE", "Range", "build", "check", "check_fields", "nearest", "parse"]
 
 
 def check(condition: bool, key: str, found: object, wanted: str) -> None:
     """Raise ``ValueError`` naming the key, what was found and what is wanted, unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{key} is {found!r}: it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a number may have: a condition, and the words of an error."""
+
+    holds: Callable[[float], bool]
+    wanted: str
+
+
+ABOVE_0 = Range(lambda value: value > 0, "above 0")
+FROM_0 = Range(lambda value: value >= 0, "0 or more")
+FROM_1 = Range(lambda value: value >= 1, "1 or more")
+SHARE = Range(lambda value: 0 <= value <= 1, "between 0 and 1")
+
+
+def check_fields(section: object, title: str, allowed: Range, *names: str) -> None:
+    """:func:`check` numbers of a section of the configuration, as ``title.name``."""
+    for name in names:
+        value = getattr(section, name)
+        check(allowed.holds(value), f"{title}.{name}", value, allowed.wanted)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -57,7 +79,7 @@ def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
     for entry in dataclasses.fields(typing.cast(Any, cls)):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and entry.name not in arguments:
-            raise ValueError(f"{where}: {prefix}.{entry.name} is missing")
+            raise ValueError(f"{where}: {f'{prefix}.' if prefix else ''}{entry.name} is missing")
     return cls(**arguments)
 
 
