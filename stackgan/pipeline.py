@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
+from stackgan.config.facts import CheckpointFacts
 from stackgan.images.pixels import to_pil, to_tensor
 from stackgan.io.weights import compare_weights
 from stackgan.latent.distributions import DiagonalGaussian
@@ -98,7 +98,7 @@ class StackGANPipeline:
         model: StackGAN,
         text_encoder: TextEncoder | None,
         *,
-        facts: dict[str, Any] | None = None,
+        facts: CheckpointFacts | None = None,
         fingerprint: str = "",
         precision: str = "fp32",
         compiled: bool = False,
@@ -109,7 +109,7 @@ class StackGANPipeline:
         self.model = model.eval().requires_grad_(False)
         self.config: Config = model.config
         self.text_encoder = text_encoder
-        self.facts = facts or {}
+        self.facts = facts or CheckpointFacts()
         self.fingerprint = fingerprint
         self.sizes = self.config.tree.sizes
 
@@ -165,12 +165,12 @@ class StackGANPipeline:
     @property
     def examples(self) -> list[str]:
         """Example captions that the checkpoint brings."""
-        return list(self.facts.get("examples", []))
+        return list(self.facts.examples)
 
     @property
     def truncation(self) -> float:
         """What the checkpoint recommends for images to look at; 1, the model's own, where it says nothing."""
-        return float(self.facts.get("truncation", 1.0))
+        return 1.0 if self.facts.truncation is None else self.facts.truncation
 
     @cached_property
     def generator(self) -> FastGenerator:

@@ -26,6 +26,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from stackgan.generation.edit import edit
 
-    files = edit(**vars(args))
-    options.print_written(files)
+    options.print_images(edit(**vars(args)))
     return 0

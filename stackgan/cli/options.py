@@ -19,6 +19,7 @@ __all__ = [
     "add_data",
     "add_device",
     "add_features",
+    "add_generation",
     "add_out",
     "add_overrides",
     "add_precision",
@@ -27,7 +28,7 @@ __all__ = [
     "add_size",
     "add_truncation",
     "parse_seeds",
-    "print_written",
+    "print_images",
     "with_seeds",
 ]
 
@@ -92,6 +93,23 @@ def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--seeds", metavar="SEEDS", help=meaning)
 
 
+def add_generation(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Checkpoint, folder, seeds and truncation of generated images."""
+    add_checkpoint(parser)
+    add_out(parser, "folder for the PNGs")
+    add_seeds(parser, seeds)
+    add_truncation(parser)
+
+
+def print_images(files: Sequence[Path]) -> None:
+    """Report image files written to one folder.
+
+    >>> print_images([Path("out/a-red-bird_seed-0.png")])
+    1 image in out
+    """
+    print(f"{len(files)} image{'s' * (len(files) != 1)} in {files[0].parent}")
+
+
 def with_seeds(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that were given, ``seeds`` as numbers."""
     given = dict(vars(args))
@@ -117,12 +135,3 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds in one go")
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds
-
-
-def print_written(files: Sequence[Path]) -> None:
-    """Report image files written to one folder.
-
-    >>> print_written([Path("out/a-red-bird_seed-0.png")])
-    1 image in out
-    """
-    print(f"{len(files)} image{'s' * (len(files) != 1)} in {files[0].parent}")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from stackgan.checkpoint import save_checkpoint
 from stackgan.config import PRESETS, Config
+from stackgan.config.facts import CheckpointFacts
 from stackgan.model import StackGAN, build_discriminators
 
 __all__ = ["convert", "read_weights"]
@@ -62,7 +63,7 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     weights = _map(netg, theirs, modules, _shapes(config))
     weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
     imported = {file.name: _sha256(file) for file in (netg, *netd)}
-    facts = {"imported": imported, "examples": []}
+    facts = CheckpointFacts(imported=imported)
     card = _card(config, imported)
     save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
 

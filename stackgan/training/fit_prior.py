@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
+from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
@@ -99,7 +100,8 @@ def fit_prior(
             q = model.condition(embeddings[rows].to(pipe.device))
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
         fitted.measure_codes(embeddings[rows].to(pipe.device))
-    facts = {**pipe.facts, "fitted_prior": {"family": config.latent.family, "steps": steps, **report}}
+    fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
+    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits))
     card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
     save_checkpoint(
         out,

@@ -13,13 +13,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from data_prep.painted import (
-    prepare_painted,
-)
 from stackgan.config import CompactConfig
-from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.evaluation.image_text_scorers import (
     ClipScorer,
@@ -33,25 +28,6 @@ from tests.tiny import CAPTIONS, tiny_encoder, tiny_pipeline
 TINY = CompactConfig(
     width=8, layers=1, heads=2, dim=12, vocabulary=200, max_tokens=24, steps=2, batch_size=8, image_size=16
 )
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=10, seed=2, test_count=12, workers=1)
-    return PreparedFolder.open(folder)
-
-
-@pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    """Nine photos of three species: of five, three and one photos."""
-    folder = tmp_path_factory.mktemp("data") / "birds"
-    rng = np.random.default_rng(0)
-    with PreparedWriter(folder, kind="folder", size=32, crop="none", source={}) as writer:
-        for i, species in enumerate("aaaaabbbc"):
-            captions = (f"a bird with {i} spots", f"a {species} bird, number {i}", "A  bird.")
-            writer.add("test", rng.integers(0, 256, (38, 38, 3), dtype=np.uint8), Record(str(i), captions, species))
-    return PreparedFolder.open(folder).splits["test"]
 
 
 SETTINGS = "stackgan.evaluation.image_text_scorers.SETTINGS"

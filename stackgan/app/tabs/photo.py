@@ -64,7 +64,7 @@ def example_photos(pipe: StackGANPipeline, folder: Path) -> list[list[str]]:
     """
     from data_prep.painted import KIND, caption_colours, draw, paint_bird, recoloured
 
-    if pipe.facts.get("data", {}).get("kind") != KIND:
+    if pipe.facts.data is None or pipe.facts.data.kind != KIND:
         return []
     found: list[list[str]] = []
     number = 0
