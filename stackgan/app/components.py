@@ -1,4 +1,4 @@
-"""What every tab is made of: custom HTML components, and event handlers that report errors on the page."""
+"""Shared by all tabs: custom HTML components, and event handlers that report errors on the page."""
 
 import logging
 import re

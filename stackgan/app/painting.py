@@ -1,6 +1,6 @@
 """What the page generates: from a visitor's input to images with their captions, seeds and warnings; no Gradio here.
 
-Input that cannot work raises ``ValueError`` with one sentence that is fit for the page.
+Invalid input raises ``ValueError`` with one sentence for the page.
 """
 
 import logging
@@ -67,7 +67,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """What one press of a button gives.
+    """The result of one event.
 
     Attributes:
         warnings: about the caption, as sentences.

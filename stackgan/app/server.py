@@ -1,6 +1,6 @@
 """The server of the page: loads a checkpoint, listens, and runs until Ctrl-C.
 
-Gradio and PyTorch are imported once the address is known to be free: what cannot work is reported at once.
+Gradio and PyTorch are imported after the address has been checked, so that errors are reported at once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Bl
 
     keep_pages()
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
-    from stackgan.app.page import build  # Gradio: after what can be refused without it
+    from stackgan.app.page import build  # imports Gradio: after the checks that do not need it
 
     card = checkpoint / "README.md"
     try:

@@ -197,7 +197,7 @@ def _shown(value: object) -> str:
 
 
 def _digest(file: Path) -> str:
-    """sha256 of the captions file and of how it is read; a missing file is :func:`read_captions`' to tell."""
+    """sha256 of the captions file and of how it is read; a missing file is reported by :func:`read_captions`."""
     digest = hashlib.sha256(file.suffix.lower().encode() + b"\0")
     if file.is_file():
         with file.open("rb") as stream:

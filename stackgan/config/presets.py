@@ -21,7 +21,7 @@ __all__ = ["PRESETS", "preset"]
 
 # What each costs and reaches is measured in stackgan/study/README.md.
 PRESETS: dict[str, Config] = {
-    # StackGAN-v2 as published: modules, losses, optimiser. A GPU's job; 24 images a step at 256 px.
+    # StackGAN-v2 as published: modules, losses, optimiser. Needs a GPU: 24 images a step at 256 px.
     "legacy": Config(
         preset="legacy",
         tree=TreeConfig(stages=3),
@@ -50,7 +50,7 @@ PRESETS: dict[str, Config] = {
         optim=OptimConfig(lr_generator=4e-4, lr_discriminator=8e-4, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=7.75, save_minutes=3, sample_minutes=1),
     ),
-    # Real photos at 64 px on a CPU. Small batches, high rates, a weak penalty: `stackgan study recipe`, README.
+    # Real photos at 64 px on a CPU. Small batches, high rates, a weak penalty: see stackgan/study/README.md.
     "modern": Config(
         preset="modern",
         discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),

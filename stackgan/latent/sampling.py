@@ -1,4 +1,4 @@
-"""Sampling in base space: the noise N(0, I) of each seed, what may be asked for, and ways between two draws."""
+"""Sampling in base space: the noise N(0, I) of each seed, checks of the arguments, and interpolation of two draws."""
 
 from __future__ import annotations
 

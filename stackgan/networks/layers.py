@@ -165,7 +165,7 @@ class ResidualDown(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Tells a discriminator how much the images around differ: x + w · mean over features of their deviations.
+    """Minibatch standard deviation, as an input of the discriminator: x + w · mean over features of the deviations.
 
     The minibatch standard deviation of arXiv:1710.10196, section 3, over groups of four. What a feature map behind
     the features and a linear layer on it would add is added at once: w (C,) starts at 0.
@@ -205,7 +205,7 @@ def orthogonal_init(module: nn.Module) -> None:
 def kaiming_init(module: nn.Module) -> None:
     """He initialisation for LeakyReLU 0.2 (arXiv:1502.01852); fused normalisations start near the identity.
 
-    PyTorch's own default leaves an unnormalised discriminator without a signal for minutes.
+    With PyTorch's default, an unnormalised discriminator gives near-zero gradients for the first minutes.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):

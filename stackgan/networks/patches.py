@@ -1,4 +1,4 @@
-"""Random crops of the finest stage: where they lie, and what of the lower stage's maps they are computed from."""
+"""Random crops of the finest stage: their places, and the windows of the lower stage's maps that they depend on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PatchPlaces:
     """Crops of ``side`` × ``side`` px of a batch's finest images, and the windows of the stage before that they need.
 
     A window is the crop's half with a margin on every side, pushed inside the map where the crop lies at the border:
-    there the convolutions see the same zeros as in the whole map, elsewhere the margin holds what they reach.
+    there the convolutions read the same zero padding as in the whole map, elsewhere the margin covers their reach.
 
     Attributes:
         side: of the crops, in pixels of the finest stage.
@@ -81,7 +81,7 @@ class PatchPlaces:
         return crop(maps, self.window_top, self.window_left, self.window)
 
     def from_window(self, images: Tensor) -> Tensor:
-        """The crops out of images painted from the windows: (B, 3, 2·window, 2·window) -> (B, 3, side, side)."""
+        """The crops out of images computed from the windows: (B, 3, 2·window, 2·window) -> (B, 3, side, side)."""
         top, left = 2 * (self.top - self.window_top), 2 * (self.left - self.window_left)
         return crop(images, top, left, self.side)
 
@@ -90,5 +90,5 @@ class PatchPlaces:
         return crop(images, 2 * self.top, 2 * self.left, self.side)
 
     def coarse(self, images: Tensor) -> Tensor:
-        """What the stage before shows there: (B, 3, full / 2, full / 2) -> (B, 3, side / 2, side / 2)."""
+        """The same places in images of the stage before: (B, 3, full / 2, full / 2) -> (B, 3, side / 2, side / 2)."""
         return crop(images, self.top, self.left, self.side // 2)

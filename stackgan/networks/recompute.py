@@ -39,7 +39,7 @@ def set_checkpointing(module: nn.Module, on: bool) -> None:
 
 
 class _BuffersKept:
-    """Leaves the buffers of a module as they were: a second forward pass is not a second batch.
+    """Restores the buffers of a module: a second forward pass must not update running statistics again.
 
     Entered once a backward pass, which is twice where gradients are differentiated again.
     """

@@ -1,4 +1,4 @@
-"""What every study needs: the optional packages, one look for all figures, atomic files, tables on the screen."""
+"""Shared by all studies: optional packages, the style of figures, atomic files, tables on the screen."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def new_figure(
 
 
 def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = "y") -> Axes:
-    """Title and labels in the studies' look; ``grid`` is ``x``, ``y``, ``both`` or empty for none."""
+    """Title and labels in the studies' style; ``grid`` is ``x``, ``y``, ``both`` or empty for none."""
     axes.set_title(title, fontsize=10.5, color=INK)
     axes.set_xlabel(x, fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)

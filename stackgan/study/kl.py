@@ -240,7 +240,7 @@ def fit_posterior(log_joint: Tensor, steps: int = 1000, rate: float = 0.1) -> tu
 
     In the logits the natural gradient is the gradient by q, log p(x, k) − log q(k), up to a constant that softmax
     takes off (Hoffman et al., Stochastic Variational Inference, arXiv:1206.7051, section 2.3). The plain gradient is
-    q times that, and dies where the posterior all but rules a coin out.
+    q times that, and vanishes where the posterior of a coin is near 0.
 
     Returns:
         q (3,), and the ELBO before every step.

@@ -65,10 +65,10 @@ def run(
 
     Args:
         seed: the first of ``seeds`` that follow each other.
-        data: a prepared folder of painted birds; painted anew where none is given.
+        data: a prepared folder of painted birds; generated where none is given.
         features: folder of a feature network; without one there are no distances.
         images: images that every model sees in training.
-        count: captions painted for each figure.
+        count: captions that images are generated for, for each figure.
         overrides: further config keys of the runs.
 
     Raises:
@@ -162,7 +162,7 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
 
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
-    """Median seconds to 64 images of one caption; the modules take turns, so that a slow moment hits all."""
+    """Median seconds to 64 images of one caption; the modules alternate, so that other load affects all alike."""
     pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed)) for m in modules}
     times: dict[str, list[float]] = {module: [] for module in modules}
     with torch.inference_mode():

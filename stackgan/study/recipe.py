@@ -1,4 +1,4 @@
-"""The recipe against the published one: equal minutes from scratch, one departure taken back a row, one table.
+"""Ablation of the recipe against the published one: equal minutes from scratch, one departure removed in each row.
 
 Every row is trained on the same data with the same caption encoder for the same minutes, and measured by the kernel
 distance of what it generates for the test captions to the test photos; the better of the average and the live
@@ -29,7 +29,7 @@ from stackgan.study.runs import cached_figures, keep_figures, train_quietly, tra
 
 __all__ = ["ROWS", "run"]
 
-# 64 px alone, as wide as the other recipe, its batch: what the comparison is about is all the rest.
+# 64 px alone, with the other recipe's width and batch size: only the rest is compared.
 LEGACY_64 = ["tree.stages=1", "generator.width=32", "discriminator.width=32", "optim.batch_size=16"]
 
 CONSTANT = ["optim.decay_images=0", "optim.decay_from=1"]
@@ -87,7 +87,7 @@ def run(
         features: folder of a feature network.
         minutes: of training, for every row alike.
         rows: names out of :data:`ROWS`; each is trained with every seed.
-        count: test captions painted for each figure, as many as there are.
+        count: test captions that images are generated for; as many as there are.
         overrides: further config keys of all runs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What studies of whole trainings share: runs that are trained once, and figures that are measured once."""
+"""Shared by studies of whole trainings: each run is trained once, each figure measured once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["cached_figures", "keep_figures", "train_quietly", "trained"]
 
 
 def trained(folder: Path, what: str) -> int:
-    """Whole ``steps``, ``images`` or ``seconds`` that a run's checkpoint has behind it, −1 where there is none."""
+    """``steps``, ``images`` or ``seconds`` of training of a run's checkpoint; −1 where there is none."""
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():
         return -1

@@ -59,7 +59,7 @@ class CaptionTransformer(nn.Module):
     """MPNet's encoder (arXiv:2004.09297) in plain torch, parameters named as in transformers.
 
     Attention scores have a learned bias by distance (arXiv:1910.10683), initialised so that heads attend to the token
-    before, the token after, and three on either side: a colour is bound to its part from the first step.
+    before, the token after, and three on either side: colours are associated with parts from the first step.
     ``MPNetModel.from_pretrained`` reads the same folder to the same token states (a test compares the two). It is not
     used here because importing transformers takes longer than generating an image.
 
@@ -144,7 +144,7 @@ def _block(width: int, inner: int, epsilon: float) -> nn.ModuleDict:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, with which words are bound many steps later
+    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, which delays this association by many steps
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 

@@ -1,7 +1,7 @@
 """The compact caption encoder, trained on a prepared split by image–caption contrast.
 
-A dual encoder: the caption tower and the image tower learn together, so that a caption's embedding finds its own
-photo among the batch's, and a photo its caption (CLIP, arXiv:2103.00020, figure 3):
+A dual encoder: the caption tower and the image tower learn together, so that a caption's embedding is nearest to
+its own photo among the batch's, and a photo's to its caption (CLIP, arXiv:2103.00020, figure 3):
 
     L = ½ · CE(s · ê v̂ᵀ) + ½ · CE(s · v̂ êᵀ)         ê, v̂ unit vectors (B, T), s the learned inverse temperature
 

@@ -1,4 +1,4 @@
-"""Distillation of a sentence encoder into the compact encoder: ordinary English, of which captions hold little.
+"""Distillation of a sentence encoder into the compact encoder: ordinary English, which captions cover in part only.
 
 Three things are taken from the teacher (a transformers sentence encoder, frozen):
 
@@ -115,8 +115,8 @@ class Teacher:
 def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
     """f: features (N, FEATURES or fewer) of tokens by the teacher, moved towards what they mean in captions.
 
-    Sentence encoders embed words of one kind close together, but hardly encode which colour ebony is. Words that the
-    tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m, except those that
+    Sentence encoders embed words of one kind close together, but hardly encode which colour a word such as
+    ebony names. Words that the tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m, except those that
     captions use often. Words without a definition are moved to the meanings of their neighbours that have one, the
     less, the more of their neighbours need none (Nadaraya–Watson regression, the kernel a power of the teacher's
     cosine):

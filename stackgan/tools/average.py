@@ -28,7 +28,7 @@ IMAGES = 2048  # the same, where the run did not say (optim.standing)
 def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
     """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
 
-    Generators of GANs circle around what they are drawn to; the mean of their weights is nearer to it
+    A GAN's generator oscillates around the equilibrium; the mean of its weights is nearer to it
     (arXiv:1806.04498; for classifiers arXiv:1803.05407). BatchNorm's statistics are measured again.
 
     Args:

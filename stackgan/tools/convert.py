@@ -129,7 +129,7 @@ def _map(
             counter = theirs.get(f"{PREFIX}{module}.{COUNTER}", torch.tensor(0))
             weights[f"{our}.{COUNTER}"] = counter.long().reshape(())
     unfilled = sorted(wanted.keys() - weights.keys())
-    if unfilled:  # the table above and the model have come apart
+    if unfilled:  # the table above does not match the model
         raise ValueError(f"{file}: nothing was found for {unfilled[0]} of this program's model")
     return weights
 
@@ -179,7 +179,7 @@ def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Confi
         )
     _check_names(file, theirs, modules, "StackGAN-v2's generator")
 
-    # Several tensors tell the same size; the majority is believed, so that the odd one out gets the blame.
+    # Several tensors imply the same size; the majority decides, so that the error names the tensor that differs.
     shapes = {key.removeprefix(PREFIX): tensor.shape for key, tensor in theirs.items()}
     width = _majority(
         [

@@ -48,7 +48,7 @@ def recalibrate_batchnorm(
 
 @contextmanager
 def _measuring(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """BatchNorm layers forget their statistics and take the plain mean over the batches that come."""
+    """Reset the statistics of BatchNorm layers and accumulate their plain mean over the next batches."""
     parts = (part for module in modules for part in module.modules())
     layers = [part for part in parts if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
     before = [(layer.momentum, layer.training) for layer in layers]

@@ -31,7 +31,7 @@ class _Recording:
 
 
 class RecordedSteps:
-    """Makes steps on a GPU: the first ones of every kind as they are, later ones by replaying a recording.
+    """Runs steps on a GPU: the first ones of every kind eagerly, later ones by replaying a CUDA graph.
 
     Every recording reads its batch from the same tensors, draws from the device's generator where it stands, and
     writes its scalars to the same tensors again and again.

@@ -1,4 +1,4 @@
-"""Watches a training run's own figures and says in words what goes wrong, and what to try."""
+"""Training diagnostics: problems that the logged scalars show, reported in words with what to try."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def variety(fakes: Tensor, real: Tensor) -> Tensor:
 
 
 class TrainingDiagnostics:
-    """Reads the scalars of logged steps; a trouble is told once when it has lasted, and again if it comes back.
+    """Checks the scalars of logged steps; a problem is reported once it has persisted, and again if it recurs.
 
     Args:
         adversarial: config key loss.adversarial, which says what a discriminator's loss is at chance.
@@ -54,7 +54,7 @@ class TrainingDiagnostics:
         self.told: set[str] = set()
 
     def __call__(self, values: Mapping[str, float]) -> list[str]:
-        """What to tell the user after this logged step, in sentences; usually nothing.
+        """Messages for the user after this logged step; usually none.
 
         Raises:
             ValueError: a scalar is not a finite number; says which, and what to try.

@@ -112,7 +112,7 @@ def _report_end(run: Run, stopped: bool, checkpoint: Path) -> int:
 
 
 class _Outputs:
-    """What a run writes beside its steps, each in its time: sample sheets, states, checkpoints, small evaluations."""
+    """What a run writes between steps, each at its interval: sample sheets, states, checkpoints, evaluations."""
 
     def __init__(self, setup: TrainingSetup, run_folder: Path, start: InitialisationSource | None) -> None:
         run, prepared, encoder = setup.run, setup.prepared, setup.encoder
@@ -146,7 +146,7 @@ class _Outputs:
         self._save()
 
     def _recalibrate(self) -> None:
-        """Make the EMA ready to be looked at: BatchNorm statistics measured with its own weights."""
+        """Recalibrate BatchNorm of the EMA before it is saved, shown or evaluated."""
         run, optim = self.run, self.config.optim
         if optim.standing and self.recalibrated != run.progress.step:
             self.recalibrated = run.progress.step

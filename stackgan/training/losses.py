@@ -42,7 +42,7 @@ def hinge(logits: Tensor, real: bool) -> Tensor:
 
 
 def relative(logits: Tensor, real: Tensor) -> Tensor:
-    """−log σ(real − logits), mean: pairs are told apart, wherever the logits stand (RpGAN, arXiv:1807.00734, eq. 8).
+    """−log σ(real − logits), mean: only differences of logits count (RpGAN, arXiv:1807.00734, eq. 8).
 
     >>> round(float(relative(torch.zeros(4), torch.zeros(4))), 4)
     0.6931
@@ -156,11 +156,11 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor:
-    """How far two images of one caption fall short of differing as real images do: max(0, log(share · r / d)).
+    """Mode seeking: loss of two images of one caption that differ too little, max(0, log(share · r / d)).
 
     d = mean |one − two|, r = mean distance of real images to others of the batch, all averaged down
-    (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3) with a scale and an end:
-    what is varied enough is left alone.
+    (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3) with a scale, and 0
+    once the target is reached.
 
     Args:
         one, two: (B, 3, s, s) generated from the same codes and different styles.

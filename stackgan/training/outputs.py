@@ -1,4 +1,4 @@
-"""What a run leaves behind: sample sheets, small evaluations, the log, the checkpoint."""
+"""What a run writes: sample sheets, small evaluations, the log, the checkpoint."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Evaluator:
         self.network = load_features(Path(config.eval.features)) if config.eval.features else None
 
     def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
-        """The figures, and whether the distance is the least so far, which the run remembers."""
+        """The figures, and whether the distance is the least so far; the run keeps the least."""
         pipe = StackGANPipeline(run.ema, self.encoder)
         figures = quick_figures(pipe, self.split, self.network, self.config.eval.count, self.config.train.seed)
         distance = figures["kernel_distance" if self.network is not None else "pyramid_distance"]

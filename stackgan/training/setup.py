@@ -166,7 +166,7 @@ def _swapped_embeddings(
 
 
 def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> AugmentedCaptions | None:
-    """Augmented captions, where the run is to see some."""
+    """Augmented captions, where text.reword is above 0."""
     if encoder is None or not config.text.reword:
         return None
     augmented = augmented_captions(split.captions, seed=0)
@@ -196,7 +196,7 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
 
 
 def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """``before`` with the defaults of keys that are younger than the run: they stand for what was done then."""
+    """``before`` with the defaults of keys added since the run began: they reproduce what was done then."""
     defaults = Config().to_dict()
     return before | {
         section: {key: defaults[section][key] for key in keys} | before.get(section, {})
