@@ -115,11 +115,11 @@ class Teacher:
 def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
     """f: features (N, FEATURES or fewer) of tokens by the teacher, moved towards what they mean in captions.
 
-    Sentence encoders embed words of one kind close together, but hardly encode which colour a word such as
-    ebony names. Words that the tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m, except those that
-    captions use often. Words without a definition are moved to the meanings of their neighbours that have one, the
-    less, the more of their neighbours need none (Nadaraya–Watson regression, the kernel a power of the teacher's
-    cosine):
+    Sentence encoders embed words of one kind close together, but hardly encode which colour a word such as ebony
+    names. Words that the tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m,
+    except those that captions use often. Words without a definition are moved to the meanings of their neighbours
+    that have one, the less, the more of their neighbours need none (Nadaraya–Watson regression, the kernel a power
+    of the teacher's cosine):
 
         f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i defined, j others
         c = Σ_i k(t, i) / (Σ_i k(t, i) + τ Σ_j k(t, j))
