@@ -55,7 +55,7 @@ def add_out(parser: argparse.ArgumentParser, meaning: str, required: bool = Fals
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where available)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N, mps, or xpu (default: cuda where available)")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
