@@ -299,12 +299,23 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
                 "(nothing in it was run); a published checkpoint holds none"
             ) from None
         raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; fetch it again") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # as training scripts save it
+        state = state["state_dict"]
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{file}: holds a {type(state).__name__}, not a table of named tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
             raise ValueError(f"{file}: {key!s:.100} is of type {type(value).__name__}, not a named plain tensor")
-    return dict(state)
+    return _as_published(state)
+
+
+def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names that begin with :data:`PREFIX` once, where all of them lack it or have wrappers' prefixes instead."""
+    names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in state}
+    wrappers = {key[: len(key) - len(name)] for key, name in names.items()}
+    if len(wrappers) > 1:  # of several networks, or damaged: reported by name
+        return dict(state)
+    return {PREFIX + names[key]: tensor for key, tensor in state.items()}
 
 
 def _unzipped(file: Path, kind: str) -> Path | BytesIO:

@@ -1,4 +1,4 @@
-"""Photo files become images in one way: `prepare`, `edit` and the page read the same pixels, refuse the same files."""
+"""Photo files become images in one way: `prepare`, `edit` and the page read the same pixels and refuse the same."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -292,6 +292,16 @@ def test_files_of_any_age_hold_the_same(tmp_path: Path, golden: Path, netg: Stat
         assert all(torch.equal(found[key], netg[key]) for key in netg), file.name
 
 
+@pytest.mark.parametrize("prefix", ["", "module.module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: bool) -> None:
+    """Saved without DataParallel, from inside two wrappers, after torch.compile, or as one entry of a table."""
+    state = {prefix + key.removeprefix("module."): tensor for key, tensor in netg.items()}
+    torch.save({"state_dict": state, "epoch": 3} if nested else state, tmp_path / "netG.pth")
+    read = read_weights(tmp_path / "netG.pth")
+    assert read.keys() == netg.keys() and all(torch.equal(read[key], netg[key]) for key in netg)
+
+
 def test_a_zip_with_several_networks_takes_the_generator(tmp_path: Path, golden: Path) -> None:
     file = tmp_path / "all.zip"
     with zipfile.ZipFile(file, "w") as archive:
