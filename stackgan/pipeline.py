@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stackgan.captions.file import is_text
 from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
@@ -188,6 +189,10 @@ class StackGANPipeline:
         for i, caption in enumerate(captions):
             if not caption.strip():
                 raise ValueError(f"caption {i + 1} is empty: write what the image should show")
+            if not is_text(caption):
+                raise ValueError(
+                    f"caption {i + 1} holds bytes that are not UTF-8 text ({caption!a:.60}): write it anew"
+                )
         return self.text_encoder.encode(list(captions))
 
     @torch.inference_mode()
