@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -130,20 +130,27 @@ class _Outputs:
     def write_what_is_due(self) -> None:
         """Sample sheet, state and evaluation, each where so many minutes of training have passed."""
         seconds, every = self.run.progress.seconds, self.config.train
-        if seconds - self.sampled >= 60 * every.sample_minutes:
-            self._show()
-            self.sampled = seconds
-        if seconds - self.saved >= 60 * every.save_minutes:
-            self._save()
-            self.saved = seconds
-        if self.evaluator is not None and seconds - self.evaluated >= 60 * self.config.eval.every:
-            self._evaluate(self.evaluator)
-            self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
+        with self._fork_rng():
+            if seconds - self.sampled >= 60 * every.sample_minutes:
+                self._show()
+                self.sampled = seconds
+            if seconds - self.saved >= 60 * every.save_minutes:
+                self._save()
+                self.saved = seconds
+            if self.evaluator is not None and seconds - self.evaluated >= 60 * self.config.eval.every:
+                self._evaluate(self.evaluator)
+                self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
 
     def write_last(self) -> None:
         """A last sample sheet and the state."""
-        self._show()
-        self._save()
+        with self._fork_rng():
+            self._show()
+            self._save()
+
+    def _fork_rng(self) -> AbstractContextManager[None]:
+        """Restores the random generators afterwards: a run that writes takes the same steps as one that does not."""
+        cuda = self.run.device.type == "cuda"
+        return torch.random.fork_rng([self.run.device] if cuda else [])
 
     def _recalibrate(self) -> None:
         """Recalibrate BatchNorm of the EMA before it is saved, shown or evaluated."""
