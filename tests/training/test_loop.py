@@ -152,7 +152,7 @@ def test_a_run_that_writes_after_every_step_equals_one_that_does_not(painted: Pa
         "train.save_minutes=0.0000001",
         "train.sample_minutes=0.0000001",
         "eval.every=0.0000001",
-        "eval.count=4",
+        "eval.count=10",
     ]
     train(painted, tmp_path / "quiet", _config(*config), device="cpu")
     train(painted, tmp_path / "writing", _config(*config, *always), device="cpu")
