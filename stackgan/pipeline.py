@@ -79,7 +79,7 @@ class StackGANPipeline:
 
     ::
 
-        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-64")
+        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-256")
         out = pipe(["a small red bird with black wings"], seeds=[7], truncation=0.8)
         out.images[0].save("bird.png")
 

@@ -32,7 +32,7 @@ __all__ = [
     "with_seeds",
 ]
 
-DEFAULT_CHECKPOINT = "checkpoints/birds-64"
+DEFAULT_CHECKPOINT = "checkpoints/birds-256"
 PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which reads photos
 MAX_SEEDS = 1_000_000
 
