@@ -1,7 +1,8 @@
 """Two kinds of files: the checkpoint (a folder that generates images) and a run's private state.
 
 A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged weights),
-``text/`` (the caption encoder, where there is one) and ``README.md`` (the model card); ``discriminators.safetensors``
+``text/`` (the caption encoder, where there is one), ``caption_statistics.json`` (of the training captions, to detect
+out-of-domain ones) and ``README.md`` (the model card); ``discriminators.safetensors``
 may lie beside them, for those who train on from it. A run writes one whenever it saves, as RUN/checkpoint;
 :mod:`stackgan.tools.publish` writes one for distribution, in the same format.
 """
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.io.files import atomic_file, atomic_folder
@@ -26,6 +28,7 @@ from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
 
 __all__ = [
+    "CAPTION_STATISTICS",
     "DISCRIMINATORS",
     "FORMAT",
     "Checkpoint",
@@ -36,6 +39,7 @@ __all__ = [
     "stored_discriminators",
 ]
 
+CAPTION_STATISTICS = "caption_statistics.json"
 DISCRIMINATORS = "discriminators.safetensors"
 FORMAT = 1  # of checkpoints; raised when an old reader could not read a new folder
 
@@ -47,6 +51,7 @@ class Checkpoint:
     Attributes:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
         facts: what ``config.json`` holds besides the configuration.
+        statistics: of the training captions; None where the checkpoint has none.
     """
 
     folder: Path
@@ -54,6 +59,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     facts: CheckpointFacts
     fingerprint: str
+    statistics: CaptionStatistics | None = None
 
     @property
     def text_folder(self) -> Path | None:
@@ -103,6 +109,7 @@ def save_checkpoint(
     card: str,
     dtype: torch.dtype = torch.float32,
     discriminators: Mapping[str, Tensor] | None = None,
+    statistics: CaptionStatistics | None = None,
     keep: Sequence[str] = (),
 ) -> None:
     """Write a checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
@@ -113,6 +120,7 @@ def save_checkpoint(
         facts: what else ``config.json`` holds (data, length of training, example captions).
         card: the model card, Markdown.
         discriminators: their state dict, to train on from; not needed to generate.
+        statistics: of the training captions, for warnings of out-of-domain captions.
         keep: names of what stands in ``folder`` now and is to stay, such as the card's images.
 
     Raises:
@@ -132,6 +140,8 @@ def save_checkpoint(
         }
         (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / "README.md").write_text(card, "utf-8")
+        if statistics is not None:
+            (partial / CAPTION_STATISTICS).write_text(statistics.to_json(), "utf-8")
         if text_encoder is not None:
             text_encoder.save(partial / "text")
         for name in keep:
@@ -185,7 +195,18 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     weights = _load_tensors(folder / "model.safetensors")
     others = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
     facts = CheckpointFacts.from_dict(others, where=str(header_file))
-    return Checkpoint(folder, config, weights, facts, _fingerprint(folder))
+    return Checkpoint(folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder))
+
+
+def _load_statistics(folder: Path) -> CaptionStatistics | None:
+    file = folder / CAPTION_STATISTICS
+    if not file.is_file():
+        return None
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); fetch the checkpoint again") from None
+    return CaptionStatistics.from_dict(values, where=str(file))
 
 
 def _fingerprint(folder: Path) -> str:

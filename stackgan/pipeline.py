@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from stackgan.captions.file import is_text
+from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-UNLIKELY = 0.01  # share of the training captions: a caption less likely than all but these is warned of
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,10 @@ class CaptionDensity:
     Attributes:
         log_prob: log p(c) in nats at c = mu(e).
         share: of the training captions that are no more likely, 0 to 1; None for checkpoints without a flow p(c).
-        warning: plain words for an out-of-domain caption, else None.
     """
 
     log_prob: float
     share: float | None
-    warning: str | None
 
 
 class StackGANPipeline:
@@ -91,6 +89,7 @@ class StackGANPipeline:
     Attributes:
         sizes: sides of the stages in pixels.
         text_encoder: None for checkpoints that came without one (they take ``embeddings=``).
+        statistics: of the training captions; None for checkpoints without.
         fingerprint: sha256 of the checkpoint's files.
     """
 
@@ -100,6 +99,7 @@ class StackGANPipeline:
         text_encoder: TextEncoder | None,
         *,
         facts: CheckpointFacts | None = None,
+        statistics: CaptionStatistics | None = None,
         fingerprint: str = "",
         precision: str = "fp32",
         compiled: bool = False,
@@ -111,6 +111,7 @@ class StackGANPipeline:
         self.config: Config = model.config
         self.text_encoder = text_encoder
         self.facts = facts or CheckpointFacts()
+        self.statistics = statistics
         self.fingerprint = fingerprint
         self.sizes = self.config.tree.sizes
 
@@ -145,6 +146,7 @@ class StackGANPipeline:
             model,
             encoder,
             facts=checkpoint.facts,
+            statistics=checkpoint.statistics,
             fingerprint=checkpoint.fingerprint,
             precision=precision,
             compiled=compiled,
@@ -152,8 +154,16 @@ class StackGANPipeline:
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str = "") -> None:
         """Write this pipeline as a checkpoint; ``card`` is the text of its README.md."""
-        model, encoder = self.model.state_dict(), self.text_encoder
-        save_checkpoint(Path(folder), self.config, model, encoder, facts=self.facts, card=card, dtype=dtype)
+        save_checkpoint(
+            Path(folder),
+            self.config,
+            self.model.state_dict(),
+            self.text_encoder,
+            facts=self.facts,
+            card=card,
+            dtype=dtype,
+            statistics=self.statistics,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -195,6 +205,51 @@ class StackGANPipeline:
                 )
         return self.text_encoder.encode(list(captions))
 
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
+        """Warnings of captions: truncated, words unknown to the text encoder, out of the training captions' domain.
+
+        In the order of the captions. Domain warnings need the checkpoint's caption statistics
+        (:mod:`stackgan.captions.word_statistics`).
+        """
+        found = self.text_encoder.warnings(captions) if self.text_encoder else []
+        if self.statistics is not None:
+            messages = ((index, self.statistics.warning(caption)) for index, caption in enumerate(captions))
+            found = found + [CaptionWarning(index, "out-of-domain", text) for index, text in messages if text]
+        return sorted(found, key=lambda warning: warning.index)
+
+    @torch.inference_mode()
+    def best_seeds(
+        self, embeddings: Tensor, seeds: Sequence[int], candidates: int, truncation: float = 1.0
+    ) -> list[int]:
+        """Of ``candidates`` seeds for each image, the one whose image agrees best with its caption.
+
+        The candidates of seed s are s · candidates, …, s · candidates + candidates − 1, so that different seeds share
+        none. Each is generated at the coarsest stage; its score is the cosine of the caption's embedding and the
+        image's, by the text encoder's image tower (rejection sampling as in DALL·E, arXiv:2102.12092, section 2.6).
+
+        Args:
+            embeddings: of the captions, (B, T).
+            seeds: one a caption.
+            candidates: 1 or more; 1 keeps the seeds.
+
+        Raises:
+            ValueError: fewer than one candidate, a candidate above MAX_SEED, a text encoder without image tower.
+        """
+        if candidates < 1:
+            raise ValueError(f"best of {candidates}: give 1 (no selection) or more candidates")
+        if candidates == 1:
+            return list(seeds)
+        if self.text_encoder is None:
+            raise ValueError("best-of needs a text encoder with an image tower: this checkpoint came without one")
+        chosen = []
+        for e, seed in zip(embeddings, seeds, strict=True):
+            tried = range(seed * candidates, (seed + 1) * candidates)
+            check_sampling([tried[-1]])
+            images = self.generate(e.expand(candidates, -1), tried, truncation, [0])[0].float()
+            scores = torch.cosine_similarity(self.text_encoder.encode_images(images), e.to(images.device)[None])
+            chosen.append(tried[int(scores.argmax())])
+        return chosen
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -206,6 +261,7 @@ class StackGANPipeline:
         latent: str = "prior",
         batch_size: int = 16,
         size: int | None = None,
+        best_of: int = 1,
     ) -> PipelineOutput:
         """Generate one image for each (caption, seed).
 
@@ -219,6 +275,7 @@ class StackGANPipeline:
             latent: ``prior`` draws, ``mean`` takes every distribution's mean.
             batch_size: images generated at a time; does not change them beyond rounding.
             size: side of the one stage to generate; None for all of them.
+            best_of: candidates for each image, see :meth:`best_seeds`; the output's ``seeds`` are the chosen ones.
 
         Raises:
             ValueError: nothing to generate, counts that do not pair up, a negative seed, a truncation out of [0, 2],
@@ -232,9 +289,13 @@ class StackGANPipeline:
         warnings: list[CaptionWarning] = []
         if texts is not None:
             embeddings = self.encode(texts)
-            warnings = self.text_encoder.warnings(texts) if self.text_encoder else []
+            warnings = self.warnings(texts)
         if embeddings is not None:
             embeddings, chosen = _pair(embeddings, chosen)
+        if best_of != 1:
+            if embeddings is None:
+                raise ValueError("best_of compares images with captions: this checkpoint was trained without text")
+            chosen = self.best_seeds(embeddings, chosen, best_of, truncation)
         stages: list[list[Image.Image]] = [[] for _ in wanted]
         for start in range(0, len(chosen), batch_size):
             part = slice(start, start + batch_size)
@@ -361,23 +422,18 @@ class StackGANPipeline:
 
     @torch.inference_mode()
     def caption_log_prob(self, captions: str | Sequence[str]) -> list[CaptionDensity]:
-        """How likely captions are under p(c), and a warning for out-of-domain captions.
+        """How likely captions are under p(c).
 
         log p(c) is exact for a flow (latent.c=flow); it is compared with that of the training captions. Checkpoints
-        without one answer with N(0, I) and never warn.
+        without one answer with N(0, I). The density falls with a caption's distance from whole training captions, so
+        short ones have a low one, too: :meth:`warnings` detects out-of-domain captions by their words instead.
         """
         texts = [captions] if isinstance(captions, str) else list(captions)
         c = self.model.condition(self.encode(texts).to(self.device)).mu
         found = []
         for value in self.model.codes(len(texts)).log_prob(c):
-            if not self.model.has_code_flow:
-                found.append(CaptionDensity(float(value), None, None))
-                continue
-            share = float((self.model.code_quantiles <= value).float().mean())
-            warning = None
-            if share < UNLIKELY:
-                warning = "this caption is unlike anything in the training captions: the image may not follow it"
-            found.append(CaptionDensity(float(value), share, warning))
+            share = float((self.model.code_quantiles <= value).float().mean()) if self.model.has_code_flow else None
+            found.append(CaptionDensity(float(value), share))
         return found
 
     def _posterior(self) -> PosteriorEncoder:
@@ -399,8 +455,7 @@ class StackGANPipeline:
             part = slice(start, start + batch_size)
             for stage, images in zip(stages, self.decode(c[part], noise[part]), strict=True):
                 stage.extend(to_pil(images))
-        warnings = self.text_encoder.warnings(texts) if texts and self.text_encoder else []
-        return PipelineOutput(stages, list(seeds), warnings)
+        return PipelineOutput(stages, list(seeds), self.warnings(texts or []))
 
     def _check(self, texts: list[str] | None, embeddings: Tensor | None) -> None:
         if texts is not None and embeddings is not None:

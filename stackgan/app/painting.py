@@ -128,8 +128,6 @@ def generate(
     captions = [text] if pipe.conditional else None
     out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=float(truncation)))
     warnings = [_as_sentence(warning) for warning in out.warnings]
-    if pipe.model.has_code_flow and (warning := pipe.caption_log_prob(text)[0].warning):
-        warnings.append(f"{warning[:1].upper()}{warning[1:]}.")
     images = _images([text] * len(seeds), seeds, out)
     return GenerationResult(images, float(truncation), warnings, seconds, pipe.fingerprint)
 

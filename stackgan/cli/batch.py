@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_seed(parser, "determines the seeds of all images")
     options.add_truncation(parser)
     options.add_size(parser)
+    options.add_best_of(parser)
     options.add_batch_size(parser)
     options.add_precision(parser)
     options.add_device(parser)

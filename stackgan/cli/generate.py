@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_generation(parser, "one image of each caption for each seed, such as 0-7 or 1,5,9")
     options.add_size(parser)
+    options.add_best_of(parser)
     options.add_batch_size(parser)
     options.add_precision(parser)
     options.add_device(parser)

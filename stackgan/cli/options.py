@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_CHECKPOINT",
     "PHOTO_CHECKPOINT",
     "add_batch_size",
+    "add_best_of",
     "add_checkpoint",
     "add_data",
     "add_device",
@@ -75,6 +76,11 @@ def add_size(parser: argparse.ArgumentParser) -> None:
 def add_truncation(parser: argparse.ArgumentParser, meaning: str = "") -> None:
     usual = "noise scale from 0 (the mean) to 2; smaller is less varied (default: the checkpoint's own, else 1)"
     parser.add_argument("--truncation", type=float, metavar="SCALE", help=meaning or usual)
+
+
+def add_best_of(parser: argparse.ArgumentParser) -> None:
+    meaning = "generate N candidates for each image and keep the one that agrees best with its caption"
+    parser.add_argument("--best-of", type=int, metavar="N", help=meaning)
 
 
 def add_features(parser: argparse.ArgumentParser, meaning: str) -> None:

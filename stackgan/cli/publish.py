@@ -22,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--discriminators", type=Path, metavar="RUN", help="include the discriminators of RUN, to train on from OUT"
     )
 
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="prepared folder with the training captions, for warnings of out-of-domain captions "
+        "(default: the statistics that CHECKPOINT has)",
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     from stackgan.tools.publish import publish

@@ -19,7 +19,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ def batch(
     seed: int = 0,
     truncation: float | None = None,
     size: int | None = None,
+    best_of: int = 1,
     batch_size: int = 16,
     device: str | None = None,
     precision: str = "fp32",
@@ -82,6 +83,8 @@ def batch(
         seed: see :func:`image_seed`; a line's own seed is used as it is, and its further copies count up.
         truncation: None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
+        best_of: candidates for each image (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`); the manifest has
+            the seed that was chosen.
         batch_size: images generated at a time.
         precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; fixed for the whole batch.
 
@@ -98,7 +101,8 @@ def batch(
     size = pipe.sizes[pipe.stages_of(size)[-1]]
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
-    pipe.encode([found.first])  # without a text encoder this raises before a folder is made
+    first = pipe.encode([found.first])  # without a text encoder this raises before a folder is made
+    pipe.best_seeds(first, [0], best_of)  # nor without an image tower
     job = {
         "format": JOB_FORMAT,
         "stackgan": __version__,
@@ -114,6 +118,8 @@ def batch(
         "compiled": compiled,
         "threads": torch.get_num_threads(),
     }
+    if best_of != 1:
+        job["best_of"] = best_of
     with _claimed(out, job):
         _show_blank(file, found)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
@@ -121,7 +127,7 @@ def batch(
         start, report = time.perf_counter(), _Report(found.images)
         tasks = _tasks(read_captions(file), count, seed, found)
         try:
-            _generate_missing(pipe, tasks, out, truncation, size, batch_size, report)
+            _generate_missing(pipe, tasks, out, truncation, size, batch_size, report, best_of)
         except KeyboardInterrupt:
             print(
                 f"stopped at {report.done} of {found.images} images; the same command goes on",
@@ -174,20 +180,20 @@ def _generate_missing(
     size: int,
     batch_size: int,
     report: _Report,
+    best_of: int,
 ) -> None:
     """Generate what is missing, chunk by chunk; write the manifest of all images, and the grid of the first."""
 
     @lru_cache(maxsize=4096)
     def warnings_of(caption: str) -> tuple[str, ...]:
-        encoder = pipe.text_encoder
-        return tuple(warning.message for warning in encoder.warnings([caption])) if encoder else ()
+        return tuple(warning.message for warning in pipe.warnings([caption]))
 
     with (
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         atomic_file(out / MANIFEST) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as manifest,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
-        closing(_encoded(pipe, tasks, out, truncation, batch_size)) as encoded,
+        closing(_encoded(pipe, tasks, out, truncation, batch_size, best_of)) as encoded,
         closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
@@ -210,7 +216,7 @@ def _generate_missing(
 
 
 def _encoded(
-    pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int
+    pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int, best_of: int
 ) -> Generator[Chunk[_Task]]:
     """The tasks in chunks with their embeddings; those of the next block are computed while this one is used.
 
@@ -227,6 +233,9 @@ def _encoded(
         for block, missing, embeddings in ahead(map(start, chunked(tasks, BLOCK * batch_size))):
             row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
             for chunk in chunked(block, batch_size):
+                if best_of != 1:
+                    rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings else None
+                    chunk = _with_best_seeds(pipe, chunk, missing, rows, out, truncation, best_of)
                 files = [
                     (place, out / task.name, image_facts(pipe, task.caption, task.seed, truncation))
                     for place, task in enumerate(chunk)
@@ -234,6 +243,28 @@ def _encoded(
                 ]
                 rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings and files else None
                 yield Chunk(chunk, rows, [task.seed for task in chunk], files)
+
+
+def _with_best_seeds(
+    pipe: StackGANPipeline,
+    chunk: list[_Task],
+    missing: set[str],
+    embeddings: Tensor | None,
+    out: Path,
+    truncation: float,
+    best_of: int,
+) -> list[_Task]:
+    """The tasks with the seeds chosen among candidates, or, where the image is there, with the one in its file."""
+    tasks = []
+    for place, task in enumerate(chunk):
+        if task.name in missing:
+            assert embeddings is not None
+            seed = pipe.best_seeds(embeddings[[place]], [task.seed], best_of, truncation)[0]
+        else:
+            with Image.open(out / task.name) as image:
+                seed = int(image.info["seed"])
+        tasks.append(replace(task, seed=seed))
+    return tasks
 
 
 class _Report:

@@ -25,6 +25,7 @@ def generate(
     seeds: Sequence[int] = range(8),
     truncation: float | None = None,
     size: int | None = None,
+    best_of: int = 1,
     batch_size: int = 16,
     device: str | None = None,
     precision: str = "fp32",
@@ -36,6 +37,8 @@ def generate(
         seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
         truncation: the same; None for the one that the checkpoint recommends.
         size: side of the stage to save in pixels; None for the finest.
+        best_of: candidates for each image (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`); a file is named
+            by the seed that was chosen, which gives the same image again without ``best_of``.
 
     Raises:
         ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
@@ -53,8 +56,14 @@ def generate(
         print_warnings(pipe, texts)
     elif texts:
         raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
+    elif best_of != 1:
+        raise ValueError(f"{checkpoint}: best-of compares images with captions, and this was trained without text")
+    rows, wanted = range(max(1, len(texts))), list(dict.fromkeys(seeds))
+    jobs = [(row, seed) for row in rows for seed in wanted]
+    if embeddings is not None and best_of != 1:
+        chosen = (pipe.best_seeds(embeddings[[row]].expand(len(wanted), -1), wanted, best_of, scale) for row in rows)
+        jobs = [(row, seed) for row, those in zip(rows, chosen, strict=True) for seed in those]
     make_folder(out)
-    jobs = [(row, seed) for row in range(max(1, len(texts))) for seed in dict.fromkeys(seeds)]
     files: list[Path] = []
 
     def chunks() -> Iterator[Chunk[tuple[int, int]]]:
@@ -85,7 +94,6 @@ def _name_of(caption: str, seed: int) -> str:
 
 
 def print_warnings(pipe: StackGANPipeline, captions: Sequence[str]) -> None:
-    """Print unknown words and captions that were cut off, a line each, to stderr."""
-    if pipe.text_encoder is not None:
-        for warning in pipe.text_encoder.warnings(captions):
-            print(f'"{captions[warning.index]}": {warning.message}', file=sys.stderr)
+    """Print the warnings of captions, a line each, to stderr."""
+    for warning in pipe.warnings(captions):
+        print(f'"{captions[warning.index]}": {warning.message}', file=sys.stderr)

@@ -32,10 +32,10 @@ _CHUNK = 64  # captions a forward pass
 
 @dataclass(frozen=True)
 class CaptionWarning:
-    """A caption, by its ``index``, of which a part has no effect: truncated, or an unknown word."""
+    """What to know of a caption, by its ``index``: truncated, an unknown word, or out of the training domain."""
 
     index: int
-    kind: Literal["truncated", "unknown"]
+    kind: Literal["truncated", "unknown", "out-of-domain"]
     message: str
 
 
@@ -65,6 +65,14 @@ class TextEncoder(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write a folder that :func:`load_text_encoder` reads back to the same embeddings and identity."""
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Unit vectors (B, T) of images (B, 3, h, w) in [−1, 1], comparable with rows of :meth:`encode`.
+
+        Raises:
+            ValueError: this kind of encoder has no image tower.
+        """
+        raise ValueError("this checkpoint's text encoder has no image tower (text.encoder=compact has one)")
 
     def to(self, device: torch.device | str) -> TextEncoder:
         """Move the weights; ``encode`` returns its embeddings on that device."""

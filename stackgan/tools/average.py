@@ -65,10 +65,17 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     if model.has_code_flow and embeddings is not None:
         model.measure_codes(embeddings.to(pipes[0].device))
     trained = tuple(pipe.facts.trained or TrainingFacts() for pipe in pipes)
-    longest = max(zip(trained, pipes, strict=True), key=lambda pair: pair[0].images or 0)[1]
-    facts = replace(longest.facts, averaged=trained)
-    weights, encoder = model.state_dict(), pipes[0].text_encoder
-    save_checkpoint(out, model.config, weights, encoder, facts=facts, card=_card(model, trained))
+    longest_pipe = max(zip(trained, pipes, strict=True), key=lambda pair: pair[0].images or 0)[1]
+    facts = replace(longest_pipe.facts, averaged=trained)
+    save_checkpoint(
+        out,
+        model.config,
+        model.state_dict(),
+        pipes[0].text_encoder,
+        facts=facts,
+        card=_card(model, trained),
+        statistics=longest_pipe.statistics,
+    )
 
 
 def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:

@@ -8,14 +8,28 @@ from pathlib import Path
 import torch
 
 from stackgan.captions.file import read_captions
-from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
+from stackgan.captions.word_statistics import measure_captions
+from stackgan.checkpoint import (
+    CAPTION_STATISTICS,
+    DISCRIMINATORS,
+    load_checkpoint,
+    save_checkpoint,
+    stored_discriminators,
+)
+from stackgan.data.prepared import PreparedFolder
 from stackgan.latent.sampling import check_sampling
 from stackgan.text.load import load_text_encoder
 from stackgan.training.warm_start import open_initialisation_source
 
 __all__ = ["publish"]
 
-WRITTEN = ("config.json", "model.safetensors", DISCRIMINATORS, "text")  # replaced, whatever is there
+WRITTEN = (
+    "config.json",
+    "model.safetensors",
+    DISCRIMINATORS,
+    CAPTION_STATISTICS,
+    "text",
+)  # replaced, whatever is there
 
 
 def publish(
@@ -26,6 +40,7 @@ def publish(
     truncation: float | None = None,
     captions: Path | None = None,
     discriminators: Path | None = None,
+    data: Path | None = None,
 ) -> int:
     """Write ``checkpoint`` to ``out`` for distribution; returns the size of ``out`` in bytes.
 
@@ -37,6 +52,8 @@ def publish(
         truncation: recommended, and so the default of command line and app; None keeps the checkpoint's own.
         captions: a file of example captions (:mod:`stackgan.captions.file`), which the app offers.
         discriminators: run whose discriminators to include, for ``stackgan train --start-from OUT``.
+        data: prepared folder with the training captions, for warnings of out-of-domain captions; None keeps the
+            statistics that the checkpoint has.
 
     Raises:
         FileNotFoundError: no such checkpoint, captions, or run. FileExistsError: ``out`` is no checkpoint.
@@ -59,6 +76,7 @@ def publish(
         if (run.config.tree, run.config.discriminator) != (source.config.tree, source.config.discriminator):
             raise ValueError(f"{discriminators}: its discriminators are not of the kind that {checkpoint} names")
         found = dict(run.discriminators)
+    statistics = source.statistics if data is None else measure_captions(PreparedFolder.open(data).train.captions)
     encoder = None
     if source.text_folder is not None:
         encoder = load_text_encoder(str(source.text_folder), source.config.text.pooling)
@@ -73,6 +91,7 @@ def publish(
         card=card.read_text("utf-8") if card.is_file() else "",
         dtype=torch.float16 if half else torch.float32,
         discriminators=found,
+        statistics=statistics,
         keep=[name for name in keep if name not in (*WRITTEN, card.name)],
     )
     return sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

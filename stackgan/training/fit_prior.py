@@ -111,6 +111,7 @@ def fit_prior(
         facts=facts,
         card=card,
         discriminators=stored_discriminators(checkpoint),
+        statistics=pipe.statistics,
     )
     print(json.dumps(report, indent=2))
     return 0

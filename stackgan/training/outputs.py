@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from stackgan.captions.word_statistics import CaptionStatistics, measure_captions
 from stackgan.checkpoint import save_checkpoint
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts, DataFacts, TrainingFacts
@@ -179,6 +181,11 @@ class CheckpointWriter:
     ) -> None:
         self.folder, self.prepared, self.encoder, self.start = folder, prepared, encoder, start
 
+    @cached_property
+    def statistics(self) -> CaptionStatistics | None:
+        """Of the training captions; None for unconditional training, and for too few captions."""
+        return measure_captions(self.prepared.train.captions)
+
     def __call__(self, run: Run, folder: Path | None = None) -> None:
         split = self.prepared.train
         data = DataFacts(self.prepared.kind, self.prepared.identity, len(split), len(split.captions))
@@ -190,7 +197,15 @@ class CheckpointWriter:
         )
         weights = run.ema.state_dict()
         card = _card(run, data)
-        save_checkpoint(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=card)
+        save_checkpoint(
+            folder or self.folder,
+            run.config,
+            weights,
+            self.encoder,
+            facts=facts,
+            card=card,
+            statistics=self.statistics if run.config.text.conditional else None,
+        )
 
     def _examples(self, config: Config) -> list[str]:
         if not config.text.conditional or self.encoder is None:

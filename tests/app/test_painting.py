@@ -13,6 +13,7 @@ from PIL import Image
 
 from stackgan.app import painting
 from stackgan.app.painting import EXAMPLE_COUNT, GalleryState, GeneratedImage
+from stackgan.captions.word_statistics import CaptionStatistics, caption_words
 from stackgan.config.facts import CheckpointFacts
 from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS, tiny_pipeline
@@ -74,16 +75,18 @@ def test_notices_are_sentences(pipe: StackGANPipeline) -> None:
     assert yelow == 'Unknown word "yelow": did you mean "yellow"?'
 
 
-def test_unlikely_captions_are_warned_of(able: StackGANPipeline) -> None:
-    usual = max(CAPTIONS, key=lambda caption: able.caption_log_prob(caption)[0].log_prob)
-    assert not painting.generate(able, usual, 1, 0, 1).warnings
-    before = able.model.code_quantiles.clone()
-    able.model.code_quantiles += 1e6
+def test_out_of_domain_captions_are_warned_of(able: StackGANPipeline) -> None:
+    assert able.statistics is None and not painting.generate(able, CAPTIONS[0], 1, 0, 1).warnings
+    able.statistics = CaptionStatistics(1000, dict.fromkeys(caption_words(CAPTIONS[0]), 900), (-2.0,))
     try:
-        notices = painting.generate(able, usual, 1, 0, 1).warnings
+        assert not painting.generate(able, CAPTIONS[0], 1, 0, 1).warnings
+        *_, warning = painting.generate(able, "the train leaves", 1, 0, 1).warnings
     finally:
-        able.model.code_quantiles.copy_(before)
-    assert notices == ["This caption is unlike anything in the training captions: the image may not follow it."]
+        able.statistics = None
+    assert warning == (
+        "Out of domain: the training captions use other words (rare or absent there: the, train, leaves); "
+        "the image may not follow this caption."
+    )
 
 
 def test_choose_seed() -> None:

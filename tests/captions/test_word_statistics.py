@@ -1,0 +1,129 @@
+"""Word statistics of training captions: which captions are out of their domain."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.painted import paint_bird
+from stackgan.captions.word_statistics import CaptionStatistics, caption_words, measure_captions
+from stackgan.evaluation.metrics import area_under_curve
+
+TESTS = Path(__file__).parents[1]
+PLAIN = (TESTS / "plain_captions.txt").read_text("utf-8").splitlines()
+EVERYDAY = (TESTS / "everyday_sentences.txt").read_text("utf-8").splitlines()
+BIRDS = TESTS.parent / "checkpoints/birds-256/caption_statistics.json"
+
+
+def birds() -> CaptionStatistics:
+    return CaptionStatistics.from_dict(json.loads(BIRDS.read_text("utf-8")), "birds-256")
+
+
+@pytest.fixture(scope="module")
+def painted() -> CaptionStatistics:
+    captions = [caption for index in range(150) for caption in paint_bird(0, "train", index)[1]]
+    found = measure_captions(captions)
+    assert found is not None
+    return found
+
+
+def test_plain_short_captions_pass_and_everyday_sentences_do_not() -> None:
+    statistics = birds()
+    plain, everyday = ([statistics.margin(text) for text in texts] for texts in (PLAIN, EVERYDAY))
+    assert len(plain) == 100 and sum(margin < 0 for margin in plain) <= 5
+    assert sum(margin < 0 for margin in everyday) >= 0.9 * len(everyday)
+    assert area_under_curve(torch.tensor(plain), torch.tensor(everyday)) >= 0.97
+
+
+def test_captions_of_unseen_species_pass(shared: Path) -> None:
+    statistics = birds()
+    files = sorted((shared / "cub/birds/text").glob("0[0136][146]*/*.txt"))
+    captions = [line for file in files for line in file.read_text("utf-8").splitlines() if line.strip()]
+    margins = [statistics.margin(caption) for caption in captions]
+    assert len(margins) > 300 and sum(margin < 0 for margin in margins) <= 0.01 * len(margins)
+    others = [statistics.margin(text) for text in EVERYDAY]
+    assert area_under_curve(torch.tensor(margins), torch.tensor(others)) >= 0.97
+
+
+def test_a_data_set_of_its_own_decides_what_its_domain_is(painted: CaptionStatistics) -> None:
+    others = [caption for index in range(150, 180) for caption in paint_bird(0, "train", index)[1]]
+    assert sum(painted.margin(caption) < 0 for caption in others) <= 0.02 * len(others)
+    assert painted.warning("a small red bird") is None
+    assert sum(painted.warning(text) is not None for text in EVERYDAY) >= 0.9 * len(EVERYDAY)
+
+
+def test_the_message_names_the_rarest_words(painted: CaptionStatistics) -> None:
+    assert (
+        painted.warning("train leaves tomorrow")
+        == "out of domain: the training captions use other words (rare or absent there: train, tomorrow); "
+        "the image may not follow this caption"
+    )
+
+
+def test_a_score_is_the_mean_log_document_frequency_of_the_words() -> None:
+    statistics = CaptionStatistics(99, {"red": 50, "bird": 99}, (-3.0, -2.0))
+    expected = (math.log(50.5 / 100) + math.log(99.5 / 100) + math.log(0.5 / 100)) / 3
+    assert statistics.score("Red BIRD, flies!") == pytest.approx(expected)
+    assert statistics.margin("red bird flies") == pytest.approx(expected + 2)
+    assert statistics.margin("bird") == pytest.approx(math.log(99.5 / 100) + 3)
+
+
+def test_a_caption_without_words_is_out_of_domain(painted: CaptionStatistics) -> None:
+    assert caption_words("12 !? _") == [] and math.isnan(painted.score("12 !?"))
+    assert painted.warning("12 !?") is not None
+
+
+def test_captions_without_spaces_are_not_warned_of() -> None:
+    captions = [
+        f"一只有{part}的{size}{colour}鸟"
+        for part in "翅尾喙头胸腹爪眼"
+        for size in "大小"
+        for colour in "红蓝绿黄黑白灰棕橙粉紫金银"
+    ]
+    statistics = measure_captions(captions * 2)
+    assert statistics is not None and not any(map(statistics.warning, captions))
+
+
+def test_few_captions_give_no_statistics() -> None:
+    assert measure_captions([]) is None
+    assert measure_captions(["a red bird"] * 5000) is None
+    assert measure_captions([f"bird number {'x' * index}" for index in range(199)]) is None
+
+
+def test_thresholds_never_fall_with_length(painted: CaptionStatistics) -> None:
+    assert list(painted.thresholds) == sorted(painted.thresholds)
+    assert all(map(math.isfinite, painted.thresholds))
+
+
+def test_the_file_gives_the_same_statistics_back(painted: CaptionStatistics) -> None:
+    again = CaptionStatistics.from_dict(json.loads(painted.to_json()), "file")
+    assert again.to_json() == painted.to_json() and again.words == painted.words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"captions": 0},
+        {"captions": True},
+        {"captions": 1.5},
+        {"thresholds": []},
+        {"thresholds": ["-1"]},
+        {"thresholds": [math.inf]},
+        {"words": ["red"]},
+        {"words": {"red": 0}},
+        {"words": {"red": "many"}},
+        {"more": 1},
+    ],
+)
+def test_other_files_are_refused(change: dict[str, object]) -> None:
+    values = {"captions": 300, "thresholds": [-5.0], "words": {"red": 3}} | change
+    with pytest.raises(ValueError, match=r"^statistics\.json: "):
+        CaptionStatistics.from_dict(values, "statistics.json")
+
+
+def test_anything_but_an_object_is_refused() -> None:
+    for values in (None, [], "words", 3):
+        with pytest.raises(ValueError, match="caption statistics are an object"):
+            CaptionStatistics.from_dict(values, "file")
