@@ -1,4 +1,4 @@
-"""The discriminator on frozen features (discriminator.features): its step, and its part of G's loss."""
+"""Discriminator on frozen features (discriminator.features): its training step and its term of G's loss."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["adversarial_on_features", "step_on_features"]
 
 
 def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
-    """One step of the heads on the images that the finest stage's discriminator judges; nothing without heads.
+    """One step of the heads on the images of the finest stage's discriminator; does nothing without heads.
 
-    Without wrong photos, real ones are judged with wrong captions too, as there.
+    Without wrong photos, real images are also scored with wrong captions, as in that discriminator.
     """
     if run.frozen is None or run.heads is None:
         return
@@ -46,7 +46,7 @@ def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
 
 
 def adversarial_on_features(run: Run, view: View, cuts: Cuts, scalars: dict[str, Tensor]) -> None:
-    """The heads' part of G's loss, as gradients at the images; nothing without heads."""
+    """The heads' term of G's loss, back-propagated to the images; does nothing without heads."""
     if run.frozen is None or run.heads is None:
         return
     kind, losses = run.config.loss.adversarial, []

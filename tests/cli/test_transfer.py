@@ -76,7 +76,7 @@ def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     codes = []
     while (code := _run(*_training(there / "data", there / "run", 12, "--stop-after", 1e-6))) == 3:
         codes.append(code)
-        assert "time is up: saved at step" in capsys.readouterr().out
+        assert "time limit reached: saved at step" in capsys.readouterr().out
     assert code == 0 and len(codes) == 2  # each call makes one step, and the last of three is the run's end
     assert _run("pack", there / "run", there / "back", "--only", "checkpoint", "--limit", 0.05) == 0
     assert all(file.stat().st_size <= 0.05 * 2**20 for file in (there / "back").glob("piece-*"))

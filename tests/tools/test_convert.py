@@ -403,7 +403,7 @@ def test_the_original_trains_on_with_its_discriminators(
         split.store_embeddings("char-cnn-rnn", rows)
     use = ["train", "--data", str(data), "--run", str(run), "--start-from", str(converted), "--device", "cpu"]
     assert main([*use, "train.images=2", "optim.batch_size=2"]) == 0
-    assert "new here: nothing" in capsys.readouterr().out
+    assert "newly initialised: nothing" in capsys.readouterr().out
     state = load_state(run / "state.pt")
     for ours, theirs in (
         (state["model"], load_checkpoint(converted).weights),

@@ -74,7 +74,7 @@ def test_others_train_on_from_it(
     still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8", "latent.c=gaussian"]
     use = ["train", "--data", str(few_birds), "--run", str(further), "--start-from", str(fitted), *still]
     assert main([*use, "--device", "cpu"]) == 0
-    assert "new here: nothing" in capsys.readouterr().out
+    assert "newly initialised: nothing" in capsys.readouterr().out
     given, taken = load_state(finished_run / "state.pt"), load_state(further / "state.pt")
     for name, tensor in given["discriminators"].items():
         torch.testing.assert_close(taken["discriminators"][name], tensor, atol=1e-3, rtol=1e-3)

@@ -224,7 +224,7 @@ def test_a_run_refuses_other_settings_and_other_sizes(painted: Path, tmp_path: P
     train(painted, run, _config("train.images=4"), device="cpu")
     with pytest.raises(ValueError, match=r"optim\.lr_generator=0\.0004, now it is 0\.001"):
         train(painted, run, _config("train.images=8", "optim.lr_generator=0.001"), device="cpu")
-    with pytest.raises(ValueError, match="prepared for 64 px, the tree ends at 128 px"):
+    with pytest.raises(ValueError, match="prepared for 64 px, the finest stage is 128 px"):
         train(painted, tmp_path / "other", _config("tree.stages=2"), device="cpu")
     assert not (tmp_path / "other").exists()
 

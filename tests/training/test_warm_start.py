@@ -22,7 +22,7 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     # No learning: whatever was taken over comes out unchanged.
     still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8"]
     assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0
-    assert "new here: posterior, prior" in capsys.readouterr().out
+    assert "newly initialised: posterior, prior" in capsys.readouterr().out
     before, after = load_state(finished_run / "state.pt"), load_state(run / "state.pt")
     for ours, theirs in (("model", "average"), ("average", "average"), ("discriminators", "discriminators")):
         for name, tensor in before[theirs].items():
@@ -44,7 +44,7 @@ def test_a_checkpoint_is_a_start_too(
 ) -> None:
     assert _start(few_birds, tmp_path / "run", finished_run / "checkpoint", "train.images=8") == 0
     said = capsys.readouterr().out
-    assert "new here: discriminators" in said and "try optim.discriminator_first" in said
+    assert "newly initialised: discriminators" in said and "try optim.discriminator_first" in said
     assert load_checkpoint(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
 
 
