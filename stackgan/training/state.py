@@ -265,7 +265,9 @@ def _optimizers(
             group = [{"params": list(net.parameters()), "factor": factor}]
             optimizers[f"discriminator{config.tree.sizes[stage]}"] = adam(group, optim.lr_discriminator, device)
     if heads is not None:
-        optimizers["features"] = adam([{"params": heads.learning(), "factor": 1.0}], optim.lr_discriminator, device)
+        optimizers["features"] = adam(
+            [{"params": heads.trained_parameters(), "factor": 1.0}], optim.lr_discriminator, device
+        )
     return optimizers
 
 

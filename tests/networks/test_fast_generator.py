@@ -184,7 +184,7 @@ def test_constant_planes_have_nine_values(side: tuple[int, int]) -> None:
     expected = y + F.conv2d(spread(code, y), weight, padding=1)
     borders = fast_parts.CodeBorders(weight)
     assert worst([borders(y.clone(), code)], [expected]) < 1e-12
-    halves = [half(part.clone(), code) for half, part in zip(borders.halves(), y.chunk(2, 1), strict=True)]
+    halves = [half(part.clone(), code) for half, part in zip(borders.split_outputs(), y.chunk(2, 1), strict=True)]
     assert worst([torch.cat(halves, 1)], [expected]) < 1e-12
 
 

@@ -1,4 +1,4 @@
-"""Frozen classifiers as feature extractors: their maps, where they come from, and the heads that judge the maps."""
+"""Frozen classifiers as feature extractors: their maps, their sources, and the heads on the maps."""
 
 import json
 from pathlib import Path
@@ -109,11 +109,11 @@ def test_heads_judge_every_place_with_the_condition() -> None:
     heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a step of their iteration
     maps = [torch.randn(3, 8, 16, 16), torch.randn(3, 12, 8, 8)]
     features = heads.features(maps)
-    logits = heads.judge(features, torch.randn(3, 5))
+    logits = heads.score(features, torch.randn(3, 5))
     assert [tuple(h.shape) for h in logits] == [(3, 256), (3, 64)]
-    other = heads.judge(features, torch.randn(3, 5))
+    other = heads.score(features, torch.randn(3, 5))
     assert not torch.allclose(logits[0], other[0])
-    assert [tuple(h.shape) for h in heads.judge(features, None)] == [(3, 256), (3, 64)]
+    assert [tuple(h.shape) for h in heads.score(features, None)] == [(3, 256), (3, 64)]
     coarse_changed = heads.features([maps[0], maps[1] + 1])
     assert not torch.allclose(coarse_changed[0], features[0]), "coarse maps reach the finer head"
     assert torch.equal(heads.features([maps[0] + 1, maps[1]])[1], features[1]), "and not the other way"
@@ -121,7 +121,7 @@ def test_heads_judge_every_place_with_the_condition() -> None:
 
 def test_the_random_mixing_does_not_learn() -> None:
     heads = FeatureHeads((8, 12), condition_dim=5)
-    learning = {id(p) for p in heads.learning()}
+    learning = {id(p) for p in heads.trained_parameters()}
     fixed = [p for part in (heads.across_channels, heads.across_scales) for p in part.parameters()]
     assert fixed and not learning & {id(p) for p in fixed} and not any(p.requires_grad for p in fixed)
 

@@ -148,7 +148,7 @@ def test_heads_on_frozen_features_learn_and_teach_the_generator(features: Path, 
     assert all(torch.equal(frozen[name], tensor) for name, tensor in run.frozen.state_dict().items())
     assert all(torch.equal(mixing[name], tensor) for name, tensor in run.heads.across_scales.state_dict().items())
     assert any(not torch.equal(heads[name], tensor) for name, tensor in run.heads.logits.state_dict().items())
-    assert all(parameter.requires_grad for parameter in run.heads.learning())
+    assert all(parameter.requires_grad for parameter in run.heads.trained_parameters())
 
     one, other = (
         Run.start(_config(*GROWN, f"discriminator.features={features}", *keys, weight), torch.device("cpu"))
