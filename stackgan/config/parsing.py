@@ -1,4 +1,4 @@
-"""Values into dataclasses: types and ranges checked, unknown keys named with the nearest known one."""
+"""Build dataclasses from plain values: checks types and ranges, and suggests the nearest key for an unknown one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["build", "check", "nearest", "parse"]
 
 
 def check(condition: bool, key: str, found: object, wanted: str) -> None:
-    """Raise ``ValueError`` naming the key, what was found and what is wanted, unless ``condition`` holds."""
+    """Raise ``ValueError`` naming the key, the value found and the valid values, unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{key} is {found!r}: it must be {wanted}")
 
@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
-    """An instance of the dataclass from plain values, every key and type checked; absent keys take defaults."""
+    """Build an instance of the dataclass from plain values; checks every key and type, absent keys take defaults."""
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {prefix or 'the configuration'} is {type(values).__name__}, not a table of keys")
     hints = typing.get_type_hints(cls)
