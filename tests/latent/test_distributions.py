@@ -51,7 +51,7 @@ def test_discrete_edges() -> None:
     batch = kl_discrete(torch.stack((p, q)), q)
     assert batch.shape == (2,) and float(batch[1]) == 0
     for bad in (torch.tensor([0.5, 0.6]), torch.tensor([-0.5, 1.5])):
-        with pytest.raises(ValueError, match="no distribution"):
+        with pytest.raises(ValueError, match="not a distribution"):
             kl_discrete(bad, q)
 
 

@@ -295,7 +295,7 @@ def test_a_trained_flow_learns_what_a_gaussian_cannot() -> None:
         (lambda: image_flow("maf", (1, 8, 8)), "no image flow"),
         (lambda: image_flow("glow", (1, 6, 8), levels=2), "cannot be squeezed"),
         (lambda: AffineCoupling(1), "2 channels"),
-        (lambda: Permutation([0, 2]), "no permutation"),
+        (lambda: Permutation([0, 2]), "not a permutation"),
         (lambda: flow("nice", 4).given(), "pass count"),
     ],
 )
