@@ -150,7 +150,7 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
         (["--size", "100"], "size 100 is not in this checkpoint's tree: choose from 64, 128"),
         (["--size", "-64"], "size -64 is not in this checkpoint's tree"),
         (["--size", "256"], "size 256 is not in this checkpoint's tree"),
-        (["--truncation", "-0.5"], "truncation -0.5 is out of range: it goes from 0 (the mean) to 2"),
+        (["--truncation", "-0.5"], "truncation -0.5 is out of range: it must be from 0 (the mean) to 2"),
         (["--truncation", "nan"], "truncation nan is out of range"),
         (["--batch-size", "0"], "batch_size 0 is too small: it must be 1 or more"),
         (["--device", "abacus"], "device 'abacus' is unknown: it is cpu, cuda or cuda:N"),

@@ -252,7 +252,7 @@ def test_compiled_form_is_the_module(block: str) -> None:
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(
-        ValueError, match=r"compiled generator was asked for and no C\+\+ compiler .*no-such-compiler"
+        ValueError, match=r"compiled generator was requested and no C\+\+ compiler .*no-such-compiler"
     ):
         FastGenerator(made("fused", 1), compiled=True)
 

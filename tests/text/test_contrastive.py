@@ -116,7 +116,7 @@ def test_seed_decides_and_global_chance_is_left_alone(split: PreparedSplit) -> N
 
 def test_too_few_photos(tmp_path: Path) -> None:
     split = make_split(tmp_path / "data", 1)
-    with pytest.raises(ValueError, match="1 photos have captions, contrast needs 2 or more"):
+    with pytest.raises(ValueError, match="1 photos have captions, training needs 2 or more"):
         train_compact_encoder(split, SETTINGS, seed=0, progress=False)
 
 

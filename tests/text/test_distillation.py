@@ -102,7 +102,7 @@ def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
     assert encoder.warnings(["a crimson roof in the garden, rojo"]) == encoder.warnings(["in"])
     (notice,) = encoder.warnings(["a floccinaucinihilipilification roof"])
     assert notice.message == (
-        'unknown word "floccinaucinihilipilification": no training caption has it, nor its English'
+        'unknown word "floccinaucinihilipilification": no training caption has it, nor does the English vocabulary'
     )
 
 

@@ -284,7 +284,7 @@ def test_missing_model_is_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["compact", "none"])
 def test_names_that_are_no_model(name: str) -> None:
-    with pytest.raises(ValueError, match="names no model"):
+    with pytest.raises(ValueError, match="is not a model"):
         load_text_encoder(name)
 
 
@@ -422,7 +422,7 @@ def test_a_folder_we_cannot_write_to_is_no_obstacle(tmp_path: Path, monkeypatch:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(split, "store_embeddings", refuse)
-    with pytest.warns(UserWarning, match="cannot keep the embeddings there"):
+    with pytest.warns(UserWarning, match="embeddings cannot be stored there"):
         assert caption_embeddings(split, Counting(), progress=False).tolist() == [[6, 1]]
 
 
@@ -433,7 +433,7 @@ def test_precomputed_embeddings(tmp_path: Path) -> None:
     assert isinstance(encoder, PrecomputedEmbeddings)
     assert caption_embeddings(split, encoder).shape == (2, 4) and encoder.dim == 4
     assert encoder.warnings(["a bird"]) == []
-    with pytest.raises(ValueError, match="has no text encoder: give embeddings="):
+    with pytest.raises(ValueError, match="has no text encoder: pass embeddings="):
         encoder.encode(["a bird"])
     with pytest.raises(FileNotFoundError, match="no embeddings 'other'; stored here: char-cnn-rnn"):
         caption_embeddings(split, PrecomputedEmbeddings("other"))
