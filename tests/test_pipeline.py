@@ -91,7 +91,7 @@ def test_unconditional_checkpoints_take_seeds_alone(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"captions": [], "seeds": [0]}, "no caption"),
-        ({"captions": ["a", "b"], "seeds": [1, 2, 3]}, "do not pair up"),
+        ({"captions": ["a", "b"], "seeds": [1, 2, 3]}, "do not match"),
         ({"captions": ["  "], "seeds": [1]}, "caption 1 is empty"),
         ({"captions": ["a"], "seeds": []}, "no seed"),
         ({"captions": ["a"], "seeds": [-1]}, "seed -1"),
@@ -191,7 +191,7 @@ def test_no_folder_of_this_machine_is_published(tmp_path: Path) -> None:
 def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(FileExistsError, match="not replaced"):
         tiny_pipeline().save_pretrained(tmp_path / "mine")
     assert [f.name for f in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]

@@ -75,7 +75,7 @@ def train(
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{run_folder}: cannot be made a run folder ({error.strerror}); name another") from None
+        raise ValueError(f"{run_folder}: cannot be created ({error.strerror}); name another") from None
     setup = set_up(prepared, run_folder, config, start, where)
     run, config = setup.run, setup.run.config
     outputs = _Outputs(setup, run_folder, start)

@@ -82,7 +82,8 @@ def test_unlikely_captions_are_warned_of(able: StackGANPipeline) -> None:
         notices = painting.generate(able, usual, 1, 0, 1).warnings
     finally:
         able.model.code_quantiles.copy_(before)
-    assert notices == ["This caption is unlike anything in the training captions: the image may not follow it."]
+    text = "Out-of-domain caption, less likely than 99% of the training captions: the image may not match it."
+    assert notices == [text]
 
 
 def test_choose_seed() -> None:

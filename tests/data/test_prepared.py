@@ -161,12 +161,12 @@ def test_out_that_is_no_prepared_folder_is_left_alone(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "me.jpg").write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(FileExistsError, match="not replaced"):
         writer(photos, overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(FileExistsError, match="is a file"):
         writer(tmp_path / "file", overwrite=True)
-    with pytest.raises(ValueError, match=r"file.out: cannot be made"), writer(tmp_path / "file" / "out"):
+    with pytest.raises(ValueError, match=r"file.out: cannot be created"), writer(tmp_path / "file" / "out"):
         pass
     assert (photos / "me.jpg").read_bytes() == b"precious"
 
@@ -258,7 +258,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "version": (edit("format_version", 99), "format version 99, this program reads 1"),
     "kind": (edit("kind", "cats"), "kind 'cats'"),
     "size": (edit("size", "64"), "key 'size' is '64', expected int"),
-    "other size": (edit("size", 128), "load_side 76 does not belong to size 128"),
+    "other size": (edit("size", 128), "load_side 76 does not match size 128"),
     "no splits": (edit("splits", {}), "'splits' is empty"),
     "split outside": (edit("splits", {"../x": {}}), r"split name '\.\./x'"),
     "split without counts": (edit("splits", {"train": {}}), r"splits\.train\.images"),

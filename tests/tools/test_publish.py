@@ -91,7 +91,7 @@ def test_what_cannot_be_published_is_said(
     cases = [
         ((tmp_path / "none", out), "no such checkpoint"),
         ((finished_run, out), "not a published checkpoint"),
-        ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is left alone"),
+        ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),
         ((checkpoint, out, "--captions", empty), "holds no caption"),
         ((checkpoint, out, "--captions", tmp_path / "none.txt"), "none.txt"),
