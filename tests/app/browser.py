@@ -79,13 +79,13 @@ class Visitor:
             self.trouble.append(f"failed: {request.url} {request.failure}")
 
     def paint(self) -> None:
-        """Press Paint and wait for its pictures."""
+        """Press the button and wait for the images."""
         self.page.locator("#paint").click()
         self.painted()
 
     def painted(self) -> None:
         """Wait until the gallery shows what was asked for, every image loaded."""
-        expect(self.page.locator(".results h2")).to_have_text(re.compile(r"\d+ pictures? in \d"))
+        expect(self.page.locator(".results h2")).to_have_text(re.compile(r"\d+ images? in \d"))
         self.page.wait_for_function(
             "[...document.querySelectorAll('.card img')].every(image => image.complete && image.naturalWidth)"
         )

@@ -72,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert process.stdout is not None
     try:
         url = f"http://127.0.0.1:{port}"
-        assert process.stdout.readline() == f"Painting at {url} (Ctrl-C stops)\n"
+        assert process.stdout.readline() == f"Page at {url} (Ctrl-C stops)\n"
         yield Site(url, folder, StackGANPipeline.from_pretrained(folder).fingerprint)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0

@@ -53,7 +53,7 @@ def test_browser_live_pictures_leave_no_files_until_they_are_saved(
     assert set(folder.rglob("*")) == before
     with visitor.page.expect_download() as saved:
         visitor.page.locator(".save-all").click()
-    assert saved.value.suggested_filename == "a-blue-bird_seed-1_4-pictures.zip"
+    assert saved.value.suggested_filename == "a-blue-bird_seed-1_4-images.zip"
     saved.value.save_as(tmp_path / "birds.zip")
     with zipfile.ZipFile(tmp_path / "birds.zip") as archive:
         assert len(archive.namelist()) == 9
@@ -88,5 +88,5 @@ def test_browser_says_what_it_did_not_understand(desktop: Visitor) -> None:
     caption_box(desktop).fill("a red bird and a blue bird " * 20)
     desktop.page.locator("#paint").click()
     expect(desktop.page.locator(".notice")).to_have_count(1)
-    expect(desktop.page.locator(".notice")).to_contain_text("The caption is longer than the model can read")
+    expect(desktop.page.locator(".notice")).to_contain_text("The caption is too long for the text encoder")
     assert desktop.fits()

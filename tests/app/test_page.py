@@ -30,9 +30,9 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(available_tabs(pipe)) == ["Paint", "Walk"]
-    assert list(available_tabs(able)) == ["Paint", "Photo", "Walk", "No words"]
-    assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Paint"]
+    assert list(available_tabs(pipe)) == ["Generate", "Interpolation"]
+    assert list(available_tabs(able)) == ["Generate", "Photo", "Interpolation", "No caption"]
+    assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
 
 
 def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
@@ -104,23 +104,23 @@ def test_browser_edits_a_photo_walks_and_paints_without_words(
         page = visitor.page
         page.get_by_role("tab", name="Photo").click()
         page.locator("#photo input[type=file]").set_input_files(str(photo))
-        page.get_by_label("What it shows").fill(CAPTIONS[0])
-        page.get_by_label("What it is to show").fill(CAPTIONS[1])
+        page.get_by_label("Caption of the photo").fill(CAPTIONS[0])
+        page.get_by_label("New caption").fill(CAPTIONS[1])
         page.locator("#photo-paint").click()
         cards = page.locator("#photo-gallery .card")
         expect(cards).to_have_count(2)
         expect(cards.nth(1)).to_contain_text(CAPTIONS[1])
         expect(page.locator("#photo-gallery [data-reuse]")).to_have_count(0)
         page.locator("#photo-examples tbody tr").first.click()
-        expect(page.get_by_label("What it is to show")).not_to_have_value(CAPTIONS[1])
-        shown = page.get_by_label("What it is to show").input_value()
+        expect(page.get_by_label("New caption")).not_to_have_value(CAPTIONS[1])
+        shown = page.get_by_label("New caption").input_value()
         page.locator("#photo-paint").click()
         expect(cards.nth(1)).to_contain_text(shown)
-        page.get_by_role("tab", name="Walk").click()
+        page.get_by_role("tab", name="Interpolation").click()
         page.locator("#walk").click()
-        expect(page.locator("#walk-result img.film")).to_be_visible()
+        expect(page.locator("#walk-result img.animation")).to_be_visible()
         page.wait_for_function("[...document.querySelectorAll('#walk-result img')].every(i => i.naturalWidth > 64)")
-        page.get_by_role("tab", name="No words").click()
+        page.get_by_role("tab", name="No caption").click()
         page.locator("#free-paint").click()
         expect(page.locator("#free-gallery .card")).to_have_count(8)
         assert visitor.fits()

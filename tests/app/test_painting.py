@@ -38,24 +38,24 @@ def test_paint_is_what_the_pipeline_paints(pipe: StackGANPipeline) -> None:
 def test_paint_without_text() -> None:
     result = painting.generate(tiny_pipeline(stages=1, text=False), "", 2, 0, 1)
     assert [(picture.caption, picture.seed) for picture in result.images] == [("", 0), ("", 1)]
-    assert result.images[1].name == "picture_seed-1"
+    assert result.images[1].name == "image_seed-1"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"caption": ""}, "Write a caption first: what should the picture show?"),
-        ({"caption": " \n"}, "Write a caption first: what should the picture show?"),
+        ({"caption": ""}, "Write a caption first: what should the image show?"),
+        ({"caption": " \n"}, "Write a caption first: what should the image show?"),
         ({"caption": "bird " * 500}, "The caption is 2499 characters long: please keep it below 2000."),
         ({"seed": -1}, "The seed is -1: the smallest is 0."),
-        ({"seed": 1.5}, "The seed is 1.5: it must be a whole number."),
-        ({"seed": None}, "The seed is missing: give a whole number from 0."),
-        ({"seed": float("nan")}, "The seed is missing: give a whole number from 0."),
+        ({"seed": 1.5}, "The seed is 1.5: it must be an integer."),
+        ({"seed": None}, "The seed is missing: enter an integer from 0."),
+        ({"seed": float("nan")}, "The seed is missing: enter an integer from 0."),
         ({"seed": 2**60}, f"The seed is {2**60}: the largest is {2**53 - 17}."),
-        ({"count": 0}, "The number of pictures is 0: the smallest is 1."),
-        ({"count": 17}, "The number of pictures is 17: the largest is 16."),
-        ({"truncation": 3}, "The variety is 3: it goes from 0 to 2."),
-        ({"truncation": None}, "The variety is None: it goes from 0 to 2."),
+        ({"count": 0}, "The number of images is 0: the smallest is 1."),
+        ({"count": 17}, "The number of images is 17: the largest is 16."),
+        ({"truncation": 3}, "The variety is 3: it must be from 0 to 2."),
+        ({"truncation": None}, "The variety is None: it must be from 0 to 2."),
     ],
 )
 def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[str, Any], message: str) -> None:
@@ -68,7 +68,7 @@ def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[s
 def test_notices_are_sentences(pipe: StackGANPipeline) -> None:
     caption = "a small zebra bird with yelow wings " + "and a red beak " * 10
     cut, zebra, yelow = painting.generate(pipe, caption, 1, 0, 1).warnings
-    assert re.fullmatch(r"The caption is longer than the model can read: .* dropped\.", cut)
+    assert re.fullmatch(r"The caption is too long for the text encoder: .* dropped\.", cut)
     assert zebra == 'Unknown word "zebra": no training caption has it.'
     assert yelow == 'Unknown word "yelow": did you mean "yellow"?'
 
@@ -150,7 +150,7 @@ def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
     assert [picture.stages[-1].tobytes() for picture in result.images] == [image.tobytes() for image in expected]
     assert not result.reusable and all(picture.seed is None for picture in result.images)
     assert len(painting.edit_photo(able, photo, CAPTIONS[0], "").images) == 1
-    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Say what")):
+    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Describe the photo")):
         with pytest.raises(ValueError, match=message):
             painting.edit_photo(able, *arguments)
 

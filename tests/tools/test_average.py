@@ -56,7 +56,7 @@ def test_what_cannot_be_averaged_is_said(
     change_header(other, lambda header: header["config"]["text"].update(reword=0.5))
     change_header(fitted, lambda header: header.update(fitted_prior={}))
     for checkpoints, words in (
-        (moments[:1], "name two or more"),
+        (moments[:1], "needs two or more"),
         ([moments[0], other], "only checkpoints of one run"),
         ([moments[0], fitted], "average first"),
         ([moments[0], tmp_path / "none"], "no such checkpoint"),

@@ -336,11 +336,11 @@ def wrong_files(folder: Path, golden: Path) -> dict[str, str]:
         "number.pth": "epoch is of type int",
         "other.pth": "not a StackGAN-v2 generator",
         "nothing.pth": "not a table of named tensors",
-        "evil-zip.pth": "nothing in it was run",
-        "evil-old.pth": "nothing in it was run",
+        "evil-zip.pth": "no code in it was executed",
+        "evil-old.pth": "no code in it was executed",
         "evil.pth": "not a PyTorch checkpoint",
         "photos.zip": "holds none",
-        "evil.zip": "nothing in it was run",
+        "evil.zip": "no code in it was executed",
         "tar.pth": "before 0.2",
     }
 

@@ -2,10 +2,10 @@
 const show = (image, stage) => {
   const dialog = element.querySelector('dialog');
   const shown = image.stages[stage];
-  const image = dialog.querySelector('img.large');
-  image.src = shown.file.url;
+  const large = dialog.querySelector('img.large');
+  large.src = shown.file.url;
   const seed = image.seed === '' ? '' : 'seed ' + image.seed;
-  image.alt = [image.label, seed].filter(Boolean).join(', ');
+  large.alt = [image.label, seed].filter(Boolean).join(', ');
   dialog.querySelector('.caption').textContent = image.caption;
   dialog.querySelector('.seed').textContent = [seed, shown.size + ' px'].filter(Boolean).join(' · ');
   const link = dialog.querySelector('a.save');

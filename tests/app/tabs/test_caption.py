@@ -35,7 +35,7 @@ def test_handler_keeps_the_pictures_when_something_is_wrong(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(painting, "generate", fail)
-    with pytest.warns(UserWarning, match="^Something went wrong while painting"):
+    with pytest.warns(UserWarning, match="^Something went wrong while generating"):
         assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 4
     assert "out of memory" in caplog.text
 
@@ -79,7 +79,7 @@ def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor
     live_box(desktop).uncheck()
     toast = desktop.page.locator(".toast-body")
     desktop.page.locator("#paint").click()
-    expect(toast).to_contain_text("Write a caption first: what should the picture show?")
+    expect(toast).to_contain_text("Write a caption first: what should the image show?")
     toast.get_by_test_id("toast-close").click()
     caption_box(desktop).fill(CAPTIONS[0])
     seed_box(desktop).fill("-1")
