@@ -30,8 +30,8 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(available_tabs(pipe)) == ["Generate", "Interpolation"]
-    assert list(available_tabs(able)) == ["Generate", "Photo", "Interpolation", "No caption"]
+    assert list(available_tabs(pipe)) == ["Generate", "Video"]
+    assert list(available_tabs(able)) == ["Generate", "Photo", "Video", "No text"]
     assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
 
 
@@ -116,11 +116,11 @@ def test_browser_edits_a_photo_walks_and_paints_without_words(
         shown = page.get_by_label("New caption").input_value()
         page.locator("#photo-paint").click()
         expect(cards.nth(1)).to_contain_text(shown)
-        page.get_by_role("tab", name="Interpolation").click()
+        page.get_by_role("tab", name="Video").click()
         page.locator("#walk").click()
         expect(page.locator("#walk-result img.animation")).to_be_visible()
         page.wait_for_function("[...document.querySelectorAll('#walk-result img')].every(i => i.naturalWidth > 64)")
-        page.get_by_role("tab", name="No caption").click()
+        page.get_by_role("tab", name="No text").click()
         page.locator("#free-paint").click()
         expect(page.locator("#free-gallery .card")).to_have_count(8)
         assert visitor.fits()

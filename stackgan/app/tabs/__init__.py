@@ -22,8 +22,8 @@ class Tab(NamedTuple):
 TABS = {
     "Generate": Tab(caption.available, caption.build),
     "Photo": Tab(photo.available, photo.build),
-    "Interpolation": Tab(interpolation.available, interpolation.build),
-    "No caption": Tab(text_free.available, text_free.build),
+    "Video": Tab(interpolation.available, interpolation.build),
+    "No text": Tab(text_free.available, text_free.build),
 }
 
 
