@@ -113,7 +113,7 @@ def test_captions_for_a_checkpoint_without_text(tmp_path: Path, captions: Path, 
 
 def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     command = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
-    assert "generates from captions: give one or more" in refused("generate", *command)
+    assert "generates from captions: pass one or more" in refused("generate", *command)
     assert "caption 2 is empty" in refused("generate", "a bird", "  ", *command)
     assert not (tmp_path / "out").exists()
 
@@ -143,7 +143,7 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seed", "-1"], "seed -1 is out of range: seeds are whole numbers from 0 to 9223372036854775807"),
+        (["--seed", "-1"], "seed -1 is out of range: seeds are integers from 0 to 9223372036854775807"),
         (["--seed=-1"], "seed -1 is out of range"),
         (["--count", "0"], "count 0 is too small: it is the number of images per caption, 1 or more"),
         (["--count", "-3"], "count -3 is too small"),

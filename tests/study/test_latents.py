@@ -44,7 +44,7 @@ def test_the_table_in_miniature(
 
 
 def test_what_the_table_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="a spread needs 2"):
+    with pytest.raises(ValueError, match="a standard deviation needs 2"):
         run(tmp_path, seeds=1)
     assert main(["study", "kl", "--out", str(tmp_path), "--images", "3"]) == 2
     assert "--images goes with the study latents alone" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_a_renamed_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     for key in netg:
         doctored = without(netg, key) | {key + "_renamed": netg[key]}
         line = refused(monkeypatch, tmp_path / "out", doctored)
-        assert f"{key}_renamed is no name of StackGAN-v2's generator; {key} is missing" in line
+        assert f"{key}_renamed is not a name of StackGAN-v2's generator; {key} is missing" in line
 
 
 def test_a_key_moved_to_another_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
