@@ -53,5 +53,5 @@ def test_what_cannot_be_kept_is_measured_all_the_same(few_birds: Path, tmp_path:
     with pytest.warns(UserWarning, match="cannot be written to"):
         found = Photos(PreparedFolder.open(data).splits["test"], 64).features(NETWORK)
     assert found.features.shape == (12, 3) and torch.isfinite(found.features).all()
-    with pytest.warns(UserWarning, match="computed again next time"):
+    with pytest.warns(UserWarning, match="will be computed again"):
         keep(data / "cache" / "file", b"content")

@@ -76,7 +76,7 @@ def test_synonyms_are_words_that_training_never_had() -> None:
         assert pair.word in SHADES[pair.new] and pair.word in pair.new_caption and pair.new != "white"
     with pytest.raises(ValueError, match="synonyms need training_captions"):
         colour_pairs(TEXTS, 10, seed=0, synonyms=True)
-    with pytest.raises(ValueError, match="to words that no training caption holds"):
+    with pytest.raises(ValueError, match="to words that occur in no training caption"):
         colour_pairs(TEXTS, 10, 0, True, [" ".join(word for shades in SHADES.values() for word in shades)])
     with pytest.raises(ValueError, match="count is 0"):
         colour_pairs(TEXTS, 0, seed=0)

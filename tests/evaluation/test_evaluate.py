@@ -73,7 +73,7 @@ def test_a_report_of_everything(
     for caption in found["samples"]["captions"]:
         assert f"<figcaption>{caption}</figcaption>" in page
     text = page + json.dumps(report) + printed
-    for words in ("must not be put beside a published FID or KID", "FID, KID and Inception score: give --inception"):
+    for words in ("but not with a published FID or KID", "FID, KID and Inception score: give --inception"):
         assert words in text
         text = text.replace(words, "")
     assert "FID" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)  # no such name for another network's features
@@ -94,8 +94,8 @@ def test_without_options_there_are_figures_too_and_reasons(
     assert "pyramid" in report["sections"]["distances"]["figures"]
     missing = report["not_measured"]
     assert "no posterior" in missing["posterior"] and "--out-of-domain" in missing["captions_against_sentences"]
-    assert "not measured: give --out-of-domain" in capsys.readouterr().out
-    assert "give --out-of-domain" in (out / "report.html").read_text("utf-8")
+    assert "not measured: pass --out-of-domain" in capsys.readouterr().out
+    assert "pass --out-of-domain" in (out / "report.html").read_text("utf-8")
     assert "edits.png" not in {file.name for file in out.iterdir()}
 
     # Again: nothing is generated, and every figure but the seconds comes back.

@@ -161,7 +161,7 @@ def test_clip_folders_that_do_not_fit(tmp_path: Path) -> None:
         ClipScorer(str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match=r"config\.json: missing"):
         ClipScorer(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"could not be fetched.*hf download nobody/nothing"):
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*hf download nobody/nothing"):
         ClipScorer("nobody/nothing")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="cannot be read as a CLIP"):

@@ -82,10 +82,10 @@ def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2
     said = capsys.readouterr().err
     assert "https://github.com/toshas/torch-fidelity/releases/" in said and str(place) in said and "no route" in said
-    assert not (tmp_path / "report").exists()  # told before anything is painted
+    assert not (tmp_path / "report").exists()  # reported before anything is generated
 
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", str(tmp_path / "none.pth"))) == 2
-    assert "none.pth: not there; fetch https://" in capsys.readouterr().err
+    assert "none.pth: does not exist; download https://" in capsys.readouterr().err
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"half a file")
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2

@@ -1,4 +1,4 @@
-"""Contact sheet: many images at once, similar ones side by side."""
+"""Contact sheet: many images on one sheet, with similar ones side by side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stackgan.images.mosaic import alike_side_by_side
 
 __all__ = ["section"]
 
-MOST = 50  # images along a side, as in the paper
+MOST = 50  # images along each side, as in the paper
 
 
 def section(context: Context) -> Findings:
@@ -30,8 +30,8 @@ def section(context: Context) -> Findings:
         raise NotMeasured('it needs scikit-learn: pip install "stackgan[eval]"') from None
     return Findings(
         figures={"pictures": columns**2, "network": network.name},
-        protocol=f"{columns} x {columns} of the images, evenly spread over all, placed by t-SNE of {network.name} "
-        "features (50 principal components, perplexity 30) and moved to a grid with the least sum of squared moves. "
-        "Repeated images show as a patch.",
-        sheets=[Sheet("alike", "Similar images lie side by side:", sheet)],
+        protocol=f"{columns} x {columns} of the images, evenly spaced over all, arranged by t-SNE of {network.name} "
+        "features (50 principal components, perplexity 30) and assigned to a grid with minimal squared distances. "
+        "Repeated images appear as a patch.",
+        sheets=[Sheet("alike", "Similar images are side by side:", sheet)],
     )

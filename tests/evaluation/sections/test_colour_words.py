@@ -62,9 +62,9 @@ def test_pictures_that_do_not_change_give_one_half() -> None:
     figures = pair_figures(measure_pairs(images, images), names)
     assert figures["moved"] == figures["shuffled_control"] == figures["whole_foreground"] == 0.5
     assert figures["gained_over_others"] == 0.5
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         measure_pairs(images, images[:2])
-    with pytest.raises(ValueError, match="give one a pair"):
+    with pytest.raises(ValueError, match="give one per pair"):
         pair_figures(measure_pairs(images, images), names[:1])
 
 

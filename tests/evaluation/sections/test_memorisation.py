@@ -17,7 +17,13 @@ from stackgan.evaluation.image_sets import (
     GeneratedImages,
     Photos,
 )
-from stackgan.evaluation.sections.memorisation import memorisation, nearness_of, neighbour_sheet, neighbours, verdict
+from stackgan.evaluation.sections.memorisation import (
+    conclusion,
+    memorisation,
+    nearness_of,
+    neighbour_sheet,
+    neighbours,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +57,8 @@ def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFold
         assert found.generated[space].row.tolist() == list(range(120))
         assert near.below_1 > 0.95 and near.mirrored == 0.5
         assert near.generated["75 %"] < near.held_out["5 %"]
-    said = verdict(nearness_of(found.generated["features"], found.held_out["features"]), 120, 120)
-    assert said.startswith("Look at the sheet")
+    said = conclusion(nearness_of(found.generated["features"], found.held_out["features"]), 120, 120)
+    assert said.startswith("Check the sheet")
     sheet = neighbour_sheet(found, pictures_of(copies), train, closest=True, count=4)
     assert sheet.width > 6 * 96
     shown = np.asarray(sheet).astype(int)
@@ -61,8 +67,8 @@ def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFold
 
     new = pictures_of(test.rows(range(120, 240)))
     near = nearness_of(*(side["features"] for side in vars(memorisation(new, train, held_out, network)).values()))
-    assert near.below_5 < 0.2 and verdict(near, 120, 120).startswith("No sign of copying")
-    assert "Too few" in verdict(near, 50, 120)
+    assert near.below_5 < 0.2 and conclusion(near, 120, 120).startswith("No sign of copying")
+    assert "Too few" in conclusion(near, 50, 120)
 
 
 def test_neighbours_by_hand() -> None:

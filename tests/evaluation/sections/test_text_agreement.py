@@ -143,7 +143,7 @@ def test_figures_of_right_and_wrong_pictures(birds: PreparedSplit) -> None:
     for chunks, message in ((photos[:7].split(5), "7 images and 18 captions"), ((), "0 images and 18")):
         with pytest.raises(ValueError, match=message):
             text_agreement_figures(birds, rows, chunks, scorers)
-    with pytest.raises(ValueError, match="needs one caption"):
+    with pytest.raises(ValueError, match="needs one or more captions"):
         text_agreement_figures(birds, [], [], scorers)
 
 
