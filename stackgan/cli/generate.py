@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_checkpoint(parser)
     options.add_out(parser, "folder for the PNGs")
-    options.add_seeds(parser, "one image of each caption for each seed, such as 0-7 or 1,5,9")
+    options.add_seeds(parser, "one image per caption and seed, such as 0-7 or 1,5,9")
     options.add_truncation(parser)
     options.add_size(parser)
     options.add_batch_size(parser)

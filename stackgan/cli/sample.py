@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.edit:sample")
     options.add_checkpoint(parser)
     options.add_out(parser, "folder for the PNGs")
-    options.add_seeds(parser, "one image for each seed, such as 0-7 or 1,5,9")
+    options.add_seeds(parser, "one image per seed, such as 0-7 or 1,5,9")
     options.add_truncation(parser)
     options.add_device(parser)
 

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Choice of the device."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def default_device() -> torch.device:
 
 
 def chosen_device(name: str | torch.device | None) -> torch.device:
-    """The named device, or the default one for None; raises ``ValueError`` for one that is not here."""
+    """The named device, or the default one for None; raises ``ValueError`` if it is not available."""
     if name is None:
         return default_device()
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device {name!r} is unknown: it is cpu, cuda or cuda:N") from None
+        raise ValueError(f"device {name!r} is unknown: it must be cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{device}' is not here: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device '{device}' is not available: PyTorch has {torch.cuda.device_count()} CUDA devices")
     return device

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from data_prep.painted import random_painting
+from data_prep.painted import random_bird
 from data_prep.painted_captions import captions as captions_of
 from stackgan.captions.augmentation import Shortener, augmented_captions, content_words
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
@@ -32,7 +32,7 @@ def shortener() -> Shortener:
 @pytest.fixture(scope="module")
 def painted() -> list[str]:
     draws = np.random.default_rng(0)
-    return [caption for _ in range(300) for caption in captions_of(random_painting(draws, held_out=False), draws)]
+    return [caption for _ in range(300) for caption in captions_of(random_bird(draws, held_out=False), draws)]
 
 
 def test_phrases_of_real_sentences(shortener: Shortener) -> None:

@@ -49,7 +49,7 @@ def test_without_a_checkpoint_it_says_what_to_give(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     parser = Parser(prog="app.py")
     add_arguments(parser)
-    with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: give the folder of a published"):
+    with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: pass the folder of a checkpoint"):
         run(parser.parse_args([]))
 
 

@@ -124,11 +124,11 @@ def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path,
 def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     file, out = tmp_path / "captions.txt", tmp_path / "out"
     command = ("batch", file, "--checkpoint", checkpoint, "--out", out)
-    assert refused(*command) == f"stackgan: {file}: no such file; give a text file with one caption a line"
+    assert refused(*command) == f"stackgan: {file}: no such file; give a text file with one caption per line"
     file.write_bytes(b"")
-    assert refused(*command) == f"stackgan: {file}: holds no caption: write one a line"
+    assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
     file.write_bytes(b"\n\n  \n")
-    assert refused(*command) == f"stackgan: {file}: holds no caption: write one a line"
+    assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
     file.write_bytes(b"a red bird\n\x00\x01\x02")
     assert refused(*command) == f"stackgan: {file}:2: not a text file (it holds zero bytes)"
     file.write_bytes(bytes(range(128, 256)))
@@ -153,8 +153,8 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
         (["--truncation", "-0.5"], "truncation -0.5 is out of range: it must be from 0 (the mean) to 2"),
         (["--truncation", "nan"], "truncation nan is out of range"),
         (["--batch-size", "0"], "batch_size 0 is too small: it must be 1 or more"),
-        (["--device", "abacus"], "device 'abacus' is unknown: it is cpu, cuda or cuda:N"),
-        (["--device", "cuda:99"], "device 'cuda:99' is not here"),
+        (["--device", "abacus"], "device 'abacus' is unknown: it must be cpu, cuda or cuda:N"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["--seed", "x"], "stackgan batch: argument --seed: invalid int value: 'x'; see --help"),
         (["--seed"], "stackgan batch: argument --seed: expected one argument; see --help"),
         (["--sede", "1"], "unrecognized arguments: --sede 1; see --help"),

@@ -36,14 +36,14 @@ def _training(data: Path, run: Path, images: int, *words: object) -> list[object
     ("arguments", "said"),
     [
         (["pack", "gone", "p"], "gone: no such folder to pack"),
-        (["pack", "f", "p", "--limit", "0"], "--limit 0: it is the MiB of a piece, more than 0"),
+        (["pack", "f", "p", "--limit", "0"], "--limit 0: the size of a piece in MiB must be above 0"),
         (["pack", "f", "p", "--limit", "nan"], "--limit nan: "),
         (["pack", "f", "p", "--limit", "1e-9"], "limit 0: it must be 1 byte or more"),
         (["pack", "f", "p", "--only", "b"], "f: has no 'b' at its top level; it has a"),
         (["pack", "f", "p", "--only", ""], "f: has no '' at its top level; it has a"),
         (["unpack", "p", "back"], "p/manifest.json: missing; "),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: it is minutes, more than 0"),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: it is minutes"),
+        (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: the minutes must be above 0"),
+        (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: the minutes must be"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -190,7 +190,7 @@ def test_command_errors_are_one_line(
         (["edit", str(photo), " ", "--checkpoint", flow], "is empty"),
         (["edit", str(photo), "a bird", "--checkpoint", plain], "no posterior"),
         (["walk", "a", "b", "--checkpoint", flow, "--out", "x.avi"], ".gif or an .mp4"),
-        (["walk", "a", "b", "--checkpoint", flow, "--seeds", "1-3"], "one other"),
+        (["walk", "a", "b", "--checkpoint", flow, "--seeds", "1-3"], "between two seeds"),
         (["sample", "--checkpoint", flow, "--truncation", "3"], "truncation"),
     ]
     for arguments, message in cases:

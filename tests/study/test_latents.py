@@ -47,4 +47,4 @@ def test_what_the_table_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(ValueError, match="a standard deviation needs 2"):
         run(tmp_path, seeds=1)
     assert main(["study", "kl", "--out", str(tmp_path), "--images", "3"]) == 2
-    assert "--images goes with the study latents alone" in capsys.readouterr().err
+    assert "--images is an option of the study latents only" in capsys.readouterr().err

@@ -44,4 +44,4 @@ def test_what_the_table_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(ValueError, match="needs --data"):
         run(tmp_path)
     assert main(["study", "recipe", "--out", str(tmp_path), "--images", "3"]) == 2
-    assert "--images goes with the study latents alone" in capsys.readouterr().err
+    assert "--images is an option of the study latents only" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_what_cannot_be_published_is_said(
         ((finished_run, out), "not a published checkpoint"),
         ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),
-        ((checkpoint, out, "--captions", empty), "holds no caption"),
+        ((checkpoint, out, "--captions", empty), "holds no captions"),
         ((checkpoint, out, "--captions", tmp_path / "none.txt"), "none.txt"),
         ((checkpoint, out, "--discriminators", checkpoint), "name the run folder"),
     ]

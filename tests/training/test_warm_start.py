@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_said(
 ) -> None:
     cases = [
         ((finished_run, "generator.width=8"), "keep the widths"),
-        ((finished_run, "--preset", "quickstart"), "give no --preset"),
+        ((finished_run, "--preset", "quickstart"), "not --preset"),
         ((tmp_path / "none",), "none"),
         ((finished_run, "nosuch.key=1"), "unknown config key"),
     ]
