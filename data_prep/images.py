@@ -1,4 +1,4 @@
-"""From a photo file to a square uint8 array: opening, colour, CUB's crop, and fitting what is not square."""
+"""Conversion of photo files to square uint8 arrays: decoding, colour conversion, CUB's crop, fitting to a square."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FITS", "Fit", "crop_box", "open_rgb", "to_square"]
 
 Fit = Literal["stretch", "pad", "cut"]
 
-# What is done with an image that is not square; the words go into dataset.json, whose bytes must not change.
+# Treatment of images that are not square; dataset.json contains these texts, which must not change.
 FITS: dict[Fit, str] = {
     "stretch": "resized to the square directly, bilinear",
     "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
@@ -22,17 +22,17 @@ FITS: dict[Fit, str] = {
 
 
 def open_rgb(file: Path, *, upright: bool) -> Image.Image:
-    """Read an image as 8-bit RGB, or raise the reason why it cannot be used.
+    """Read an image as 8-bit RGB.
 
-    Transparency is laid over white; CMYK, grey and palette images are converted; 16-bit grey is scaled to 8
-    bits; of several frames the first is taken.
+    Transparent images are composited on white; CMYK, grey and palette images are converted; 16-bit grey is scaled to
+    8 bits; of several frames the first is used.
 
     Args:
         file: the image.
-        upright: apply the EXIF orientation. CUB's boxes count raw pixels, so CUB is not turned.
+        upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
 
     Raises:
-        ValueError: unreadable, truncated, too large, or of a kind that has no plain 8-bit meaning.
+        ValueError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits.
     """
     try:
         with Image.open(file) as opened:
@@ -65,7 +65,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
+        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -74,17 +74,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """The published crop: a square of half side int(0.75 · max(w, h)) about the box's centre, clipped.
+    """The published crop: a square of half side int(0.75 · max(w, h)) around the box's centre, clipped.
 
     Args:
         box: x, y, w, h of the bird in pixels, as in bounding_boxes.txt without the decimals.
         width, height: of the photo, in pixels.
 
     Returns:
-        left, top, right, bottom; not square where the photo's edge cuts it.
+        left, top, right, bottom; not square if clipped at the photo's edge.
 
     Raises:
-        ValueError: the box is empty or lies outside the photo.
+        ValueError: the box is empty or outside the photo.
 
     >>> crop_box((60, 27, 325, 304), 500, 335)
     (0, 0, 465, 335)
@@ -100,7 +100,7 @@ def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[i
 
 
 def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
-    """An RGB image as (side, side, 3) uint8; `fit` is what becomes of one that is not square (`FITS`)."""
+    """An RGB image as (side, side, 3) uint8; `fit` is the treatment of images that are not square (`FITS`)."""
     width, height = image.size
     if fit == "stretch" or width == height:
         return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
@@ -115,6 +115,6 @@ def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
     top, left = (side - inner[1]) // 2, (side - inner[0]) // 2
     margins = ((top, side - inner[1] - top), (left, side - inner[0] - left), (0, 0))
     edges = Image.fromarray(np.pad(small, margins, mode="edge"))
-    square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # plain edges would show as streaks
+    square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # avoids visible streaks
     square[top : top + inner[1], left : left + inner[0]] = small
     return square

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, Painting, draw, random_painting
+from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, BirdParameters, draw, random_bird
 from stackgan.evaluation.cache import keep
 from stackgan.images.pixels import from_arrays
 
@@ -88,11 +88,11 @@ class Attributes:
         return {**same, "tilt": tilt, "scale": float(np.abs(self.scale / other.scale - 1).mean())}
 
 
-def true_attributes(paintings: Sequence[Painting]) -> Attributes:
+def true_attributes(birds: Sequence[BirdParameters]) -> Attributes:
     """The attributes of drawn birds."""
-    names = {part: np.array([getattr(p, part).colour for p in paintings]) for part in PARTS}
-    names |= {name: np.array([getattr(p, name) for p in paintings]) for name in SCENE}
-    return Attributes(names, np.array([p.tilt for p in paintings]), np.array([p.scale for p in paintings]))
+    names = {part: np.array([getattr(p, part).colour for p in birds]) for part in PARTS}
+    names |= {name: np.array([getattr(p, name) for p in birds]) for name in SCENE}
+    return Attributes(names, np.array([p.tilt for p in birds]), np.array([p.scale for p in birds]))
 
 
 class AttributeClassifier(nn.Module):
@@ -137,11 +137,11 @@ def _split(out: Tensor) -> tuple[dict[str, Tensor], Tensor]:
 def _draw_labelled(count: int, seed: int) -> tuple[NDArray[np.uint8], dict[str, Tensor], Tensor]:
     """Draw birds (count, 76, 76, 3), half of them with held-out combinations; returns images and labels."""
     images = np.empty((count, 76, 76, 3), np.uint8)
-    paintings = []
+    birds = []
     for i in tqdm(range(count), desc="drawing birds for the attribute classifier", unit="bird", leave=False):
-        paintings.append(random_painting(np.random.default_rng((seed, 77, i)), held_out=bool(i % 2)))
-        images[i] = draw(paintings[-1], 76)
-    truth = true_attributes(paintings)
+        birds.append(random_bird(np.random.default_rng((seed, 77, i)), held_out=bool(i % 2)))
+        images[i] = draw(birds[-1], 76)
+    truth = true_attributes(birds)
     labels = {
         name: torch.tensor([values.index(word) for word in truth.names[name]]) for name, values in _CLASSES.items()
     }

@@ -44,13 +44,13 @@ def _write(out: Path, kind: str, ids: str) -> Path:
 
 def test_a_kind_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing, reading and merging take what they need to know of a kind from its row."""
-    with pytest.raises(ValueError, match="kind: 'boats' is none of cub, folder, painted"):
+    with pytest.raises(ValueError, match="kind: 'boats' is not one of cub, folder, painted"):
         _write(tmp_path / "boats", "boats", "a")
     row = DataKind("data_prep.boats:prepare_boats", "boats", "drawn boats", drawn=True, examples=("a red boat",))
     monkeypatch.setitem(KINDS, "boats", row)
     boats = _write(tmp_path / "boats", "boats", "ab")  # one species in both splits, as drawn images may have
     assert PreparedFolder.open(boats).kind == "boats" and len(PreparedFolder.open(boats).train) == 2
-    with pytest.raises(ValueError, match="drawn boats have a test split of their own"):
+    with pytest.raises(ValueError, match="drawn boats have their own kind of test split"):
         prepare_merged([boats], tmp_path / "both")
     monkeypatch.setitem(KINDS, "boats", DataKind(row.prepare, "boats", "boats", examples=("a red boat",)))
     side = load_side(64)

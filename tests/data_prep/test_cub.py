@@ -232,7 +232,7 @@ def test_refusals_of_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert prepare(src, tmp_path / "out", "--workers", "0") == 2
     assert "--workers 0: must be 1 or more" in capsys.readouterr().err
     assert prepare(src, tmp_path, "--overwrite") == 2
-    assert "holds the source" in capsys.readouterr().err
+    assert "contains the source" in capsys.readouterr().err
     assert prepare(src, src / "CUB_200_2011" / "README" / "out") == 0  # inside SRC, but nothing there is read
     (tmp_path / "file").touch()
     assert prepare(src, tmp_path / "file" / "out") == 2

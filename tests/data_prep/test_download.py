@@ -148,7 +148,7 @@ def test_answers_of_the_server(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the server answers 404 Not Found"):
         fetch(server, tmp_path / "a.tgz")
     server.status = [503, 503]
-    with pytest.raises(ValueError, match="cannot be fetched: the server answers 503"):
+    with pytest.raises(ValueError, match="cannot be downloaded: the server answers 503"):
         fetch(server, tmp_path / "a.tgz")
     server.status = [503]  # a passing one
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
@@ -157,7 +157,7 @@ def test_answers_of_the_server(server: Server, tmp_path: Path) -> None:
 def test_no_server_and_no_address(server: Server, tmp_path: Path) -> None:
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match=r"cannot be fetched: .*refused"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded: .*refused"):
         fetch(server, tmp_path / "a.tgz")
     with pytest.raises(ValueError, match="not an http or https address"):
         download("file:///etc/hostname", tmp_path / "a.tgz", md5=MD5, progress=False)
@@ -220,7 +220,7 @@ REFUSED = "not unpacked: .* is a link or leads out of the folder: nothing was un
         (archive({"CUB_200_2011/../../escaped": b"x"}), REFUSED),
         (archive({}, link("CUB_200_2011/images", "/")), REFUSED),
         (archive({}, link("CUB_200_2011/images", "../../..")), REFUSED),
-        (archive({"other/file": b"x"}), "holds no folder CUB_200_2011"),
+        (archive({"other/file": b"x"}), "has no folder CUB_200_2011"),
         (b"no archive", "not unpacked"),
         (archive(CUB)[:-30], "not unpacked"),
     ],

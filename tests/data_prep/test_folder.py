@@ -215,7 +215,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "csv first line": (csv_text(b'"file_name"x,text\na.jpg,x\n'), "metadata.csv, line 1: ',' expected"),
     "csv commas everywhere": (csv_text(b"file_name,text\na.jpg,x,y\n"), "a text with commas needs quotes"),
-    "two metadata files": (both, "metadata.csv stands beside it"),
+    "two metadata files": (both, "metadata.csv is beside it"),
     "no row fits": (
         lambda src: lines(src / "metadata.jsonl", [{"file_name": "x.jpg", "text": "x"}]),
         "nothing was prepared: metadata.jsonl, line 1: x.jpg: there is no such photo (and 2 more)",
@@ -242,14 +242,14 @@ def test_refusals_of_arguments(src: Path, tmp_path: Path, capsys: pytest.Capture
     for options, message in (
         (("--test-fraction", "1"), "--test-fraction 1.0: must be at least 0 and below 1"),
         (("--test-fraction", "nan"), "--test-fraction nan: must be"),
-        (("--test-fraction", "0.9999999"), "leaves no photo to train with"),
+        (("--test-fraction", "0.9999999"), "leaves no photos for training"),
     ):
         assert prepare(src, tmp_path / "out", *options) == 2
         assert message in capsys.readouterr().err
     assert prepare(src, src / "deep" / "out") == 2
-    assert "lies inside the source" in capsys.readouterr().err
+    assert "is inside the source" in capsys.readouterr().err
     assert prepare(src, src, "--overwrite") == 2
-    assert "holds the source" in capsys.readouterr().err
+    assert "contains the source" in capsys.readouterr().err
     assert prepare(tmp_path / "nowhere", tmp_path / "out") == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert prepare(src / "a.jpg", tmp_path / "out") == 2
@@ -271,7 +271,7 @@ def test_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "src").mkdir()
     Image.fromarray(image).save(tmp_path / "src" / "bird.png")
     padded = prepared_image(tmp_path / "src", tmp_path / "pad")
-    assert "not square: 1 photos, made so by --fit pad" in capsys.readouterr().out
+    assert "not square: 1 photos, made square by --fit pad" in capsys.readouterr().out
     cut = prepared_image(tmp_path / "src", tmp_path / "cut", "--fit", "cut")
     stretched = prepared_image(tmp_path / "src", tmp_path / "stretch", "--fit", "stretch")
     assert padded[38, 2].tolist() == [255, 0, 0] and padded[38, -3].tolist() == [0, 0, 255]
@@ -349,7 +349,7 @@ def test_pictures_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80_000)
     assert prepare(src, tmp_path / "out", "--no-captions", "--test-fraction", "0") == 1
     found = problems(tmp_path / "out")
-    assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits a channel"
+    assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits per channel"
     assert found["huge.png"] == "more than 80,000 pixels; save it smaller"
     assert found["text.jpg"] == found["zero.png"] == "not an image in a format that can be read"
     assert set(found) == {"float.tif", "huge.png", "text.jpg", "zero.png", "cut.png"}

@@ -62,7 +62,7 @@ def test_the_command_says_what_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     cases = [
         ([a, same], [], "appears twice"),
         ([a, large], [], "prepare both with the same --size"),
-        ([a], ["--hold-out", "0.9999"], "leaves no photo"),
+        ([a], ["--hold-out", "0.9999"], "leaves no photos"),
         ([a], ["--hold-out", "1"], "below 1"),
         ([tmp_path / "nowhere"], [], "nowhere"),
     ]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data_prep.painted import (
-    painting_of,
     prepare_painted,
+    recorded_bird,
 )
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.attribute_classifier import (
@@ -56,7 +56,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 
 
 def test_readings_are_compared(split: PreparedSplit, tmp_path: Path) -> None:
-    truth = true_attributes([painting_of(record.parameters) for record in split.records])
+    truth = true_attributes([recorded_bird(record.parameters) for record in split.records])
     assert truth.colours.shape == (66, 3) and truth.rolled(66).scene_agreement(truth)["tilt"] == 0
     leaning = dataclasses.replace(truth, tilt=truth.tilt + 3, scale=truth.scale * 1.1)
     found = leaning.scene_agreement(truth)

@@ -68,12 +68,12 @@ def example_photos(pipe: StackGANPipeline, folder: Path) -> list[list[str]]:
     """
     if pipe.facts.get("data", {}).get("kind") != "painted":
         return []
-    from data_prep.painted import caption_colours, draw, paint_bird, recoloured
+    from data_prep.painted import bird_with_captions, caption_colours, draw, recoloured
 
     found: list[list[str]] = []
     number = 0
     while len(found) < EXAMPLE_PHOTOS:
-        bird, captions = paint_bird(EXAMPLE_PHOTO_SEED, "test", number)
+        bird, captions = bird_with_captions(EXAMPLE_PHOTO_SEED, "test", number)
         part, colour = (("wing", "yellow"), ("crown", "red"), ("breast", "white"))[number % 3]
         complete = [line for line in captions if len(caption_colours(line)) == 3]  # crown, breast and wing
         changed = [(line, recoloured(line, part, colour)) for line in complete]

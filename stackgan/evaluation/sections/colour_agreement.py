@@ -9,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from data_prep.painted import held_out_combinations, painting_of
+from data_prep.painted import held_out_combinations, recorded_bird
 from stackgan.evaluation.attribute_classifier import PARTS, SIDE, AttributeClassifier, Attributes, true_attributes
 from stackgan.evaluation.caption_choice import full_caption_rows
 from stackgan.evaluation.context import Context
@@ -97,7 +97,7 @@ def classified(classifier: AttributeClassifier, images: ImageSet) -> Attributes:
 
 def classifier_accuracy(classifier: AttributeClassifier, photos: Photos) -> dict[str, Any]:
     """Accuracy of the attribute classifier on a split's images, for colours and the scene."""
-    truth = true_attributes([painting_of(record.parameters) for record in photos.split.records])
+    truth = true_attributes([recorded_bird(record.parameters) for record in photos.split.records])
     found = classified(classifier, photos)
     return {**asdict(colour_agreement(found.colours, truth.colours)), **found.scene_agreement(truth)}
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from data_prep.painted import COLOURS, caption_colours, painting_of, recoloured
+from data_prep.painted import COLOURS, caption_colours, recoloured, recorded_bird
 from stackgan.data.prepared import PreparedSplit
 from stackgan.evaluation.attribute_classifier import PARTS, SCENE, SIDE, AttributeClassifier, true_attributes
 from stackgan.evaluation.context import Context
@@ -128,7 +128,7 @@ def editing(
         rebuilt.append(_tensors(pipe.reconstruct(photos, old).images))
         edited.append(_tensors(pipe.edit(photos, old, new).images))
     before, after = classifier.predict(torch.cat(rebuilt)), classifier.predict(torch.cat(edited))
-    truth = true_attributes([painting_of(split.records[e.row].parameters) for e in edits])
+    truth = true_attributes([recorded_bird(split.records[e.row].parameters) for e in edits])
     column = np.array([PARTS.index(e.part) for e in edits])
     changed = after.colours[np.arange(len(edits)), column] == np.array([e.colour for e in edits])
     others = np.arange(len(PARTS)) != column[:, None]

@@ -15,7 +15,7 @@ from data_prep.painted import (
     PALETTE,
     Part,
     draw,
-    random_painting,
+    random_bird,
 )
 from stackgan.captions.lexicon import colours_in
 from stackgan.evaluation.colour_measure import COLOUR_ORDER, measure_pairs
@@ -73,7 +73,7 @@ def test_one_part_of_a_painted_bird_is_enough(part: str) -> None:
     before, after, names = [], [], []
     for i in range(30):
         rng = np.random.default_rng((7, i))
-        bird = random_painting(rng, held_out=False)
+        bird = random_bird(rng, held_out=False)
         old = getattr(bird, part).colour
         new = str(rng.choice([c for c in COLOURS if c != old]))
         other = dataclasses.replace(bird, **{part: Part(new, PALETTE[new][0])})
