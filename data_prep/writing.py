@@ -96,12 +96,12 @@ def _ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def count_workers(asked: int | None) -> int:
+def count_workers(requested: int | None) -> int:
     """Number of threads: as requested, or by default the CPU cores of this process, at most four."""
-    if asked is not None:
-        if asked < 1:
-            raise ValueError(f"--workers {asked}: must be 1 or more")
-        return asked
+    if requested is not None:
+        if requested < 1:
+            raise ValueError(f"--workers {requested}: must be 1 or more")
+        return requested
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(4, cores)
 

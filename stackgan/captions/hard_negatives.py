@@ -50,7 +50,7 @@ class WordSwapper:
 
     >>> texts = [f"a {one} bird with {two} wings" for one in ("red", "black", "blue") for two in ("red", "black")]
     >>> swapper = WordSwapper(texts)
-    >>> swapper.alike("red")
+    >>> swapper.same_class("red")
     ['black']
     >>> swapper.swap("A red bird with black wings.", np.random.default_rng(0))
     'A black bird with red wings.'
@@ -79,7 +79,7 @@ class WordSwapper:
         np.fill_diagonal(close, False)
         return close
 
-    def alike(self, word: str) -> list[str]:
+    def same_class(self, word: str) -> list[str]:
         """Words of the same class, most frequent first; none for a word that does not occur in the captions."""
         number = self.number.get(word)
         return [] if number is None else [self.words[i] for i in np.flatnonzero(self.close[number])]

@@ -261,7 +261,7 @@ class LossConfig:
 
     Attributes:
         adversarial: ``bce`` (published targets), ``hinge``, or ``relativistic`` (real and fake in pairs).
-        mismatch: the wrong pair has a wrong ``photo`` (as published, with a forward pass of its own) or a wrong
+        mismatch: the wrong pair has a wrong ``photo`` (as published, with a separate forward pass) or a wrong
             ``caption`` (as in DF-GAN, shares the pass).
         mismatch_hard: share of wrong pairs with the same words: the caption with two words swapped, or another
             image's caption.

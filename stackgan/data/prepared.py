@@ -57,7 +57,7 @@ class PreparedSplit:
         return len(self.records)
 
     def species_numbers(self) -> NDArray[np.int64]:
-        """Species number of each image, (N,) int64; an image without a species gets a number of its own."""
+        """Species number of each image, (N,) int64; an image without a species gets its own number."""
         names = [(record.species is None, record.species or str(i)) for i, record in enumerate(self.records)]
         number = {name: i for i, name in enumerate(sorted(set(names)))}
         return np.array([number[name] for name in names], dtype=np.int64)

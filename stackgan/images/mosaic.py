@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["alike_side_by_side", "mosaic", "on_grid", "plane"]
+__all__ = ["mosaic", "on_grid", "plane", "similarity_sheet"]
 
 COMPONENTS = 50  # principal components as input of t-SNE, as recommended by its authors
 PERPLEXITY = 30.0
@@ -54,7 +54,7 @@ def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
     return np.asarray(chosen, dtype=np.int64)
 
 
-def alike_side_by_side(
+def similarity_sheet(
     images: NDArray[np.uint8], features: NDArray[np.float32], *, seed: int = 0, side: int = 40
 ) -> Image.Image:
     """A square sheet of images (N = n², s, s, 3) arranged by t-SNE of their features, ``side`` px each.

@@ -202,9 +202,9 @@ class TransformersEncoder(TextEncoder):
             position = torch.where(ends.any(1), ends.int().argmax(1), last)
         return states[torch.arange(len(ids), device=ids.device), position]
 
-    def _longest(self, asked: int | None) -> int:
+    def _longest(self, requested: int | None) -> int:
         config = self.model.config
-        limits = [limit for limit in (asked, getattr(self.tokenizer, "model_max_length", None)) if limit]
+        limits = [limit for limit in (requested, getattr(self.tokenizer, "model_max_length", None)) if limit]
         positions = getattr(config, "max_position_embeddings", None)
         if positions:
             limits.append(positions - (config.pad_token_id + 1 if self.family in _SHIFTED_POSITIONS else 0))

@@ -19,18 +19,18 @@ from torch.optim import Optimizer
 
 from stackgan.data.sampler import Batch
 
-__all__ = ["RecordedSteps"]
+__all__ = ["CapturedSteps"]
 
 WARM_UP = 2  # eager steps of a kind before its capture: libraries choose kernels, optimisers create their state
 
 
 @dataclass
-class _Recording:
+class _CapturedStep:
     graph: torch.cuda.CUDAGraph
     scalars: dict[str, Tensor]
 
 
-class RecordedSteps:
+class CapturedSteps:
     """Runs steps on a GPU: the first ones of each kind eagerly, later ones by replaying a captured graph.
 
     Each graph reads its batch from the same static tensors, draws from the device's generator at its current state,
@@ -40,7 +40,7 @@ class RecordedSteps:
     def __init__(self) -> None:
         self.made: Counter[Hashable] = Counter()
         self.batch: Batch | None = None
-        self.recordings: dict[Hashable, _Recording] = {}
+        self.captured: dict[Hashable, _CapturedStep] = {}
         self.pool: Any = None  # memory pool shared by all graphs, which never run concurrently
 
     def __call__(
@@ -63,11 +63,11 @@ class RecordedSteps:
         if self.made[kind] <= WARM_UP:
             with _side_stream(device):
                 return step(held)
-        if kind not in self.recordings:
-            self.recordings[kind] = self._record(step, held, optimizers, device)
-        recording = self.recordings[kind]
-        recording.graph.replay()
-        return recording.scalars
+        if kind not in self.captured:
+            self.captured[kind] = self._capture(step, held, optimizers, device)
+        captured = self.captured[kind]
+        captured.graph.replay()
+        return captured.scalars
 
     def _hold(self, batch: Batch, device: torch.device) -> Batch:
         """Copy the batch to static tensors, whose addresses a graph may keep."""
@@ -78,13 +78,13 @@ class RecordedSteps:
             getattr(self.batch, name).copy_(tensor, non_blocking=True)
         return self.batch
 
-    def _record(
+    def _capture(
         self,
         step: Callable[[Batch], dict[str, Tensor]],
         batch: Batch,
         optimizers: Mapping[str, Optimizer],
         device: torch.device,
-    ) -> _Recording:
+    ) -> _CapturedStep:
         """Capture a step without executing it. Other threads may copy data to the device during the capture."""
         torch.cuda.synchronize(device)
         for optimizer in optimizers.values():
@@ -93,7 +93,7 @@ class RecordedSteps:
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             scalars = step(batch)
         self.pool = graph.pool()
-        return _Recording(graph, scalars)
+        return _CapturedStep(graph, scalars)
 
 
 @contextmanager

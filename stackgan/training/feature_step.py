@@ -53,13 +53,13 @@ def adversarial_on_features(run: Run, view: View, cuts: Cuts, scalars: dict[str,
     run.heads.requires_grad_(False)
     shown = cuts.leaf(augment(run, view.fake))
     with autocast(run):
-        judged = run.heads.score(run.heads.features(_maps(run, shown)), view.condition)
-        of_real: list[Tensor | None] = [None] * len(judged)
+        of_fake = run.heads.score(run.heads.features(_maps(run, shown)), view.condition)
+        of_real: list[Tensor | None] = [None] * len(of_fake)
         if kind == "relativistic":
             with torch.no_grad():
                 real = run.heads.features(_maps(run, augment(run, view.real)))
                 of_real = [*run.heads.score(real, view.condition)]
-    for logits, reference in zip(judged, of_real, strict=True):
+    for logits, reference in zip(of_fake, of_real, strict=True):
         losses.append(generator_loss(kind, logits, None, (reference, None)))
     loss = torch.stack(losses).mean()
     note(scalars, "g/features", loss, 1)

@@ -188,22 +188,22 @@ class _Stop:
     """Set by the first Ctrl-C or SIGTERM; the current step is completed and the state saved."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __bool__(self) -> bool:
-        return self.asked
+        return self.requested
 
 
 @contextmanager
 def _interruptible() -> Iterator[_Stop]:
     stop = _Stop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:  # the second signal ends the process at once
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.requested:  # the second signal ends the process at once
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.requested = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -21,7 +21,7 @@ from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures
 from stackgan.networks.recompute import set_checkpointing
 from stackgan.runtime.compiler import need_compiler
 from stackgan.text.compact import CompactEncoder
-from stackgan.training.cuda_graphs import RecordedSteps
+from stackgan.training.cuda_graphs import CapturedSteps
 from stackgan.training.warm_start import InitialisationSource, copy_weights
 
 __all__ = ["GeneratorForward", "Phase", "Progress", "Run", "Trunk"]
@@ -84,7 +84,7 @@ class Run:
     device: torch.device
     generate: GeneratorForward
     features: list[Trunk]
-    graphs: RecordedSteps | None = None
+    graphs: CapturedSteps | None = None
     dual_encoder: CompactEncoder | None = None
     frozen: FrozenFeatures | None = None
     heads: FeatureHeads | None = None
@@ -131,7 +131,7 @@ class Run:
                 part.to(device).to(memory_format=order)
         optimizers = _optimizers(config, model, discriminators, heads)
         run = cls(config, model, ema, discriminators, optimizers, device, generate, features)
-        run.graphs = RecordedSteps() if optim.cuda_graphs else None
+        run.graphs = CapturedSteps() if optim.cuda_graphs else None
         run.frozen, run.heads = frozen, heads
         return run
 

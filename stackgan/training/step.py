@@ -231,9 +231,9 @@ def _adversarial(
         for part, of_real in zip(parts, logits, strict=True):
             with autocast(run):
                 h = run.features[view.stage](shown[part])
-                judged = net.conditional(h, code[part]).float() if code is not None else None
-                looked = net.unconditional(h).float() if config.discriminator.unconditional else None
-            loss = generator_loss(config.loss.adversarial, judged, looked, of_real)
+                conditional = net.conditional(h, code[part]).float() if code is not None else None
+                unconditional = net.unconditional(h).float() if config.discriminator.unconditional else None
+            loss = generator_loss(config.loss.adversarial, conditional, unconditional, of_real)
             note(scalars, f"g{size}/loss", loss, len(parts))
             if config.discriminator.match and code is not None:
                 against = view.wrong_condition[part] if view.wrong_condition is not None else None

@@ -27,7 +27,7 @@ class InitialisationSource:
         model: EMA weights of the generator, CA_NET and latent modules.
         discriminators: None for a checkpoint without them.
         text: folder of its caption encoder, or None.
-        trained: images, steps and seconds of its training, as far as recorded.
+        trained: images, steps and seconds of its training, if recorded.
     """
 
     folder: Path

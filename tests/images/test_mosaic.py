@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stackgan.images.mosaic import alike_side_by_side, mosaic, on_grid
+from stackgan.images.mosaic import mosaic, on_grid, similarity_sheet
 
 
 def test_a_grid_keeps_what_is_already_a_grid() -> None:
@@ -27,12 +27,12 @@ def test_alike_pictures_lie_side_by_side() -> None:
     features = (np.eye(3)[kinds] * 20 + rng.normal(size=(144, 3))).astype(np.float32)
     pictures = np.zeros((144, 8, 8, 3), np.uint8)
     pictures[np.arange(144), :, :, kinds] = 255
-    sheet = alike_side_by_side(pictures, features, side=8)
+    sheet = similarity_sheet(pictures, features, side=8)
     shown = np.asarray(sheet)[4::8, 4::8].argmax(2)  # (12, 12) kinds
     same = np.concatenate([(shown[1:] == shown[:-1]).ravel(), (shown[:, 1:] == shown[:, :-1]).ravel()])
     assert np.bincount(shown.ravel()).tolist() == [48, 48, 48]  # every picture once
     assert same.mean() > 0.75  # 0.33 where they lie anyhow
-    assert np.array_equal(np.asarray(alike_side_by_side(pictures, features, side=8)), np.asarray(sheet))
+    assert np.array_equal(np.asarray(similarity_sheet(pictures, features, side=8)), np.asarray(sheet))
 
 
 def test_a_mosaic_is_edge_to_edge() -> None:

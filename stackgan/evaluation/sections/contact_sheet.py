@@ -7,7 +7,7 @@ import torch
 from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.context import Context
 from stackgan.evaluation.findings import Findings, NotMeasured, Sheet
-from stackgan.images.mosaic import alike_side_by_side
+from stackgan.images.mosaic import similarity_sheet
 
 __all__ = ["section"]
 
@@ -23,9 +23,7 @@ def section(context: Context) -> Findings:
     network = context.networks[0]
     features = context.generated.features(network).features[torch.as_tensor(rows)]
     try:
-        sheet = alike_side_by_side(
-            context.generated.rows(rows.tolist()), features.numpy(), seed=context.settings.seed
-        )
+        sheet = similarity_sheet(context.generated.rows(rows.tolist()), features.numpy(), seed=context.settings.seed)
     except ImportError:
         raise NotMeasured('it needs scikit-learn: pip install "stackgan[eval]"') from None
     return Findings(
