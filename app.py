@@ -5,6 +5,6 @@ from pathlib import Path
 
 from stackgan.cli.app import main
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "birds-64"
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "birds-256"
 if __name__ == "__main__":
     sys.exit(main(checkpoint=DEFAULT_CHECKPOINT))

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from data_prep import arguments
 from data_prep.captions import decode, read_captions, tidy
 from data_prep.download import CUB_MD5, CUB_URL, fetch_cub
-from data_prep.images import FITS, Fit, crop_box, open_rgb, to_square
+from data_prep.images import FITS, Fit, crop_box, to_square
 from data_prep.pickles import read_pickle
 from data_prep.writing import Photo, Problem, check_folders, count_workers, relative, write_photos
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
+from stackgan.images.photos import open_rgb
 
 __all__ = ["EMBEDDINGS_NAME", "KIND", "add_arguments", "prepare_cub"]
 

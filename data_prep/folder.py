@@ -19,12 +19,13 @@ from pathlib import Path, PurePosixPath
 
 from data_prep import arguments
 from data_prep.captions import decode, read_captions, tidy
-from data_prep.images import FITS, Fit, open_rgb, to_square
+from data_prep.images import FITS, Fit, to_square
 from data_prep.writing import Photo, Problem, check_folders, count_workers, hash_share, write_photos
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
+from stackgan.images.photos import open_rgb
 
 __all__ = ["KIND", "add_arguments", "prepare_folder"]
 

@@ -1,15 +1,14 @@
-"""Conversion of photo files to square uint8 arrays: decoding, colour conversion, CUB's crop, fitting to a square."""
+"""Square uint8 arrays from photos: CUB's crop, and fitting of images that are not square."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter
 
-__all__ = ["FITS", "Fit", "crop_box", "open_rgb", "to_square"]
+__all__ = ["FITS", "Fit", "crop_box", "to_square"]
 
 Fit = Literal["stretch", "pad", "cut"]
 
@@ -19,58 +18,6 @@ FITS: dict[Fit, str] = {
     "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
     "cut": "shorter side resized, bilinear; the ends of the longer side cut off evenly",
 }
-
-
-def open_rgb(file: Path, *, upright: bool) -> Image.Image:
-    """Read an image as 8-bit RGB.
-
-    Transparent images are composited on white; CMYK, grey and palette images are converted; 16-bit grey is scaled to
-    8 bits; of several frames the first is used.
-
-    Args:
-        file: the image.
-        upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
-
-    Raises:
-        ValueError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits.
-    """
-    try:
-        with Image.open(file) as opened:
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
-    except UnidentifiedImageError:
-        raise ValueError("not an image in a format that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        MemoryError,
-    ) as error:
-        # Pillow's decoders raise all of these for damaged files
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ValueError(f"cannot be read: {reason or type(error).__name__}") from None
-    return _to_rgb(image)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
-        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
 
 
 def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:

@@ -58,12 +58,12 @@ class _Speaker:
     def size(self) -> str:
         return self.one(_SIZES[self.p.size])
 
-    def beak(self, article: bool = True) -> str:
+    def beak(self) -> str:
         words = [self.one(_BEAKS[self.p.beak_shape])]
         if self.chance(0.3):
             words.append(self.colour("beak"))
         words.append(self.one(_WORDS["beak"]))
-        return with_article(" ".join(words)) if article else " ".join(words)
+        return with_article(" ".join(words))
 
     def tail(self) -> str:
         kind = self.rng.integers(3)

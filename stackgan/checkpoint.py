@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stackgan.config import Config
+from stackgan.config.facts import CheckpointFacts
 from stackgan.io.files import atomic_file, atomic_folder
 from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
@@ -45,13 +46,13 @@ class Checkpoint:
 
     Attributes:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
-        facts: other entries of ``config.json``.
+        facts: what ``config.json`` holds besides the configuration.
     """
 
     folder: Path
     config: Config
     weights: dict[str, Tensor]
-    facts: dict[str, Any]
+    facts: CheckpointFacts
     fingerprint: str
 
     @property
@@ -98,7 +99,7 @@ def save_checkpoint(
     weights: Mapping[str, Tensor],
     text_encoder: TextEncoder | None,
     *,
-    facts: Mapping[str, Any],
+    facts: CheckpointFacts,
     card: str,
     dtype: torch.dtype = torch.float32,
     discriminators: Mapping[str, Tensor] | None = None,
@@ -109,7 +110,7 @@ def save_checkpoint(
     Args:
         weights: state dict of StackGAN. Floating-point tensors, also of the discriminators, are stored as ``dtype``
             unless they have values beyond its range.
-        facts: further entries of ``config.json`` (data, metrics, example captions).
+        facts: other entries of ``config.json`` (data, length of training, example captions).
         card: the model card, Markdown.
         discriminators: their state dict, for further training; not needed to generate.
         keep: names of existing files in ``folder`` to keep, such as the card's images.
@@ -127,7 +128,7 @@ def save_checkpoint(
             "format": FORMAT,
             "stackgan": __version__,
             "config": _without_paths(config).to_dict(),
-            **facts,
+            **facts.to_dict(),
         }
         (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
         (partial / "README.md").write_text(card, "utf-8")
@@ -160,7 +161,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
-        ValueError: another format version, unknown config keys, unreadable weights.
+        ValueError: another format version, unknown or mistyped config keys or facts, unreadable weights.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -182,7 +183,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         )
     config = Config.from_dict(header.get("config"), where=str(header_file))
     weights = _load_tensors(folder / "model.safetensors")
-    facts = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
+    others = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
+    facts = CheckpointFacts.from_dict(others, where=str(header_file))
     return Checkpoint(folder, config, weights, facts, _fingerprint(folder))
 
 

@@ -45,7 +45,7 @@ class StackGAN(nn.Module):
                 raise ValueError("text.dim is 0: set it to the dimension of the text encoder's embeddings")
             self.standardise = Standardise(config.text.dim)
             self.ca_net = CANet(config.text.dim, config.text.code_dim)
-            self.code_prior = CODE_PRIORS[config.latent.c](config.latent, self.code_dim)
+            self.code_prior = CODE_PRIORS[config.latent.c].build(config.latent, self.code_dim)
             if self.has_code_flow:
                 self.register_buffer("code_quantiles", torch.zeros(QUANTILES))
         self.prior = PRIORS[config.latent.z].build(config.latent, self.code_dim)
@@ -89,11 +89,13 @@ def check_choices(config: Config) -> None:
     """Raise ``ValueError`` for unknown module names, and for keys that the named modules do not support."""
     check_latent(config.latent)
     if has_posterior(config):
-        z, hint = config.latent.z, "a prior without a posterior (gaussian)"
+        plain = " or ".join(name for name, kind in PRIORS.items() if not kind.posterior)
+        z, hint = config.latent.z, f"a prior without a posterior ({plain})"
         check(config.patch_side is None, "latent.z", z, f"{hint} with discriminator.patch")
         check(not config.optim.cuda_graphs, "latent.z", z, f"{hint} with optim.cuda_graphs")
-    plain = config.latent.c == "gaussian" or not config.optim.cuda_graphs
-    check(plain, "latent.c", config.latent.c, "gaussian with optim.cuda_graphs")
+    fixed = [name for name, kind in CODE_PRIORS.items() if not kind.learned]
+    fits = config.latent.c in fixed or not config.optim.cuda_graphs
+    check(fits, "latent.c", config.latent.c, f"{' or '.join(fixed)} with optim.cuda_graphs")
 
 
 def build_discriminators(config: Config) -> nn.ModuleList:

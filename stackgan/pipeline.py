@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from stackgan.captions.file import is_text
 from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
+from stackgan.config.facts import CheckpointFacts
 from stackgan.images.pixels import to_pil, to_tensor
 from stackgan.io.weights import compare_weights
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
+from stackgan.latent.priors import PRIORS
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
@@ -81,7 +83,7 @@ class StackGANPipeline:
 
     ::
 
-        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-64")
+        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-256")
         out = pipe(["a small red bird with black wings"], seeds=[7], truncation=0.8)
         out.images[0].save("bird.png")
 
@@ -101,7 +103,7 @@ class StackGANPipeline:
         model: StackGAN,
         text_encoder: TextEncoder | None,
         *,
-        facts: dict[str, Any] | None = None,
+        facts: CheckpointFacts | None = None,
         fingerprint: str = "",
         precision: str = "fp32",
         compiled: bool = False,
@@ -112,7 +114,7 @@ class StackGANPipeline:
         self.model = model.eval().requires_grad_(False)
         self.config: Config = model.config
         self.text_encoder = text_encoder
-        self.facts = facts or {}
+        self.facts = facts or CheckpointFacts()
         self.fingerprint = fingerprint
         self.sizes = self.config.tree.sizes
 
@@ -168,12 +170,12 @@ class StackGANPipeline:
     @property
     def examples(self) -> list[str]:
         """Example captions of the checkpoint."""
-        return list(self.facts.get("examples", []))
+        return list(self.facts.examples)
 
     @property
     def truncation(self) -> float:
         """Truncation recommended by the checkpoint; 1 (no truncation) if it has no recommendation."""
-        return float(self.facts.get("truncation", 1.0))
+        return 1.0 if self.facts.truncation is None else self.facts.truncation
 
     @cached_property
     def generator(self) -> FastGenerator:
@@ -189,6 +191,10 @@ class StackGANPipeline:
         for i, caption in enumerate(captions):
             if not caption.strip():
                 raise ValueError(f"caption {i + 1} is empty: describe the image")
+            if not is_text(caption):
+                raise ValueError(
+                    f"caption {i + 1} contains bytes that are not UTF-8 text ({caption!a:.60}): enter it again"
+                )
         return self.text_encoder.encode(list(captions))
 
     @torch.inference_mode()
@@ -380,9 +386,10 @@ class StackGANPipeline:
 
     def _posterior(self) -> PosteriorEncoder:
         if self.model.posterior is None:
+            others = " or ".join(f"latent.z={name}" for name, kind in PRIORS.items() if kind.posterior)
             raise ValueError(
-                "this checkpoint cannot encode photos: it has no posterior (latent.z=gaussian); "
-                "use one that was trained with latent.z=vae or latent.z=flow"
+                f"this checkpoint cannot encode photos: it has no posterior (latent.z={self.config.latent.z}); "
+                f"use one that was trained with {others}"
             )
         return self.model.posterior
 

@@ -8,6 +8,7 @@ with each other basic colour, the nearest by cosine of standardised embeddings s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,12 +17,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stackgan.captions.articles import replaced
-from stackgan.captions.lexicon import BASIC_COLOURS, MEANINGS, basic_colours
+from stackgan.captions.lexicon import BASIC_COLOURS, MEANINGS, SPELLINGS
 from stackgan.text.base import TextEncoder
 
-__all__ = ["synonym_accuracy"]
+__all__ = ["basic_colours", "synonym_accuracy"]
 
 MEASURED = 1000  # captions whose embeddings give mean and spread
+
+
+def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """The basic colour words of a text with their places; gray is grey.
+
+    >>> basic_colours("A gray bird, red wings")
+    [('grey', (2, 6)), ('red', (13, 16))]
+    """
+    found = re.finditer(r"\b(?:gray|" + "|".join(BASIC_COLOURS) + r")\b", text, re.IGNORECASE)
+    return [(SPELLINGS[match[0].lower()], match.span()) for match in found]
 
 
 def synonym_accuracy(

@@ -62,7 +62,7 @@ def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> No
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", card)
     assert pictures and all((folder / picture).is_file() for picture in pictures)
     assert {file.name for file in folder.glob("*.png")} == set(pictures)
-    seen = f"{load_checkpoint(folder).facts['trained']['images']:,}"
+    seen = f"{load_checkpoint(folder).facts.trained.images:,}"
     assert seen in rows["trained"], f"config.json says {seen} pictures"
 
 

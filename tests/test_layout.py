@@ -40,6 +40,7 @@ WITH_DATA_PREP = {"evaluation", "study", "app", "cli"}  # what imports data_prep
 WITHOUT_TORCH = {"captions", "data_prep"}  # directly or through any module
 TORCH = {"torch", "torchvision", "transformers"}
 OPTIONAL = {  # packages of extras (and the page's), with the files or packages that may import them
+    "efficientnet_lite_pytorch": {"stackgan.networks.frozen_features"},
     "gradio": {"stackgan.app"},
     "imageio": {"stackgan.images.video"},
     "imageio_ffmpeg": {"stackgan.images.video"},
@@ -221,7 +222,7 @@ def test_every_test_folder_is_a_package_of_the_code() -> None:
     folders = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("*.py"))]
     assert {path.name for path in folders} <= packages | {"data_prep", "benchmarks", "gpu"}
     assert all((path / "__init__.py").is_file() for path in folders)
-    whole = {"test_bundled", "test_layout", "test_readme", "test_wheel"}
+    whole = {"test_additions", "test_bundled", "test_layout", "test_readme", "test_wheel"}
     assert {file.stem for file in (ROOT / "tests").glob("test_*.py")} <= {f"test_{name}" for name in FILES} | whole
 
 

@@ -195,3 +195,11 @@ def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
         tiny_pipeline().save_pretrained(tmp_path / "mine")
     assert [f.name for f in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "caption", ["a \udce9 bird", "half a bird \ud83d", b"caf\xe9".decode("utf-8", "surrogateescape")]
+)
+def test_captions_that_are_no_text(pipe: StackGANPipeline, caption: str) -> None:
+    with pytest.raises(ValueError, match="caption 2 contains bytes that are not UTF-8"):
+        pipe(["a red bird", caption], seeds=[0])

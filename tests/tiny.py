@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stackgan.config import CompactConfig, preset
+from stackgan.config.facts import CheckpointFacts
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
@@ -73,7 +74,7 @@ def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True, latent: Seq
         calibrate(model)
         if model.has_code_flow and encoder is not None:
             model.eval().measure_codes(encoder.encode(CAPTIONS))
-    return StackGANPipeline(model, encoder, facts={"examples": list(CAPTIONS[:2]) if text else []})
+    return StackGANPipeline(model, encoder, facts=CheckpointFacts(examples=CAPTIONS[:2] if text else ()))
 
 
 @torch.no_grad()

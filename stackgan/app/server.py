@@ -55,7 +55,7 @@ def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Bl
 
     keep_pages()
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
-    from stackgan.app.page import build  # imports Gradio
+    from stackgan.app.page import build  # imports Gradio: after the checks that do not need it
 
     card = checkpoint / "README.md"
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stackgan.config import MAX_SEED
 
-__all__ = ["Line", "Survey", "read_captions", "survey"]
+__all__ = ["Line", "Survey", "is_text", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
@@ -191,13 +191,26 @@ def _caption(where: str, text: str) -> str:
     return caption
 
 
+def is_text(caption: str) -> bool:
+    """Whether it can be written as UTF-8: bytes of another encoding and halves of ``\\ud83d\\udc26`` cannot.
+
+    >>> is_text("café"), is_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
+    (True, False)
+    """
+    try:
+        caption.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _digest(file: Path) -> str:
-    """sha256 of the extension and the content; a missing file is reported by :func:`read_captions`."""
+    """sha256 of the captions file and of how it is read; a missing file is reported by :func:`read_captions`."""
     digest = hashlib.sha256(file.suffix.lower().encode() + b"\0")
     if file.is_file():
         with file.open("rb") as stream:

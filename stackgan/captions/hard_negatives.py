@@ -50,8 +50,6 @@ class WordSwapper:
 
     >>> texts = [f"a {one} bird with {two} wings" for one in ("red", "black", "blue") for two in ("red", "black")]
     >>> swapper = WordSwapper(texts)
-    >>> swapper.same_class("red")
-    ['black']
     >>> swapper.swap("A red bird with black wings.", np.random.default_rng(0))
     'A black bird with red wings.'
     """
@@ -78,11 +76,6 @@ class WordSwapper:
         close = (rows @ rows.T > ALIKE) & carries[:, None] & carries[None]
         np.fill_diagonal(close, False)
         return close
-
-    def same_class(self, word: str) -> list[str]:
-        """Words of the same class, most frequent first; none for a word that does not occur in the captions."""
-        number = self.number.get(word)
-        return [] if number is None else [self.words[i] for i in np.flatnonzero(self.close[number])]
 
     def swap(self, caption: str, draws: np.random.Generator) -> str | None:
         """The caption with two words of one class swapped, or None if it has no such words."""

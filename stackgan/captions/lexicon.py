@@ -17,7 +17,6 @@ __all__ = [
     "MEANINGS",
     "SHADES",
     "SPELLINGS",
-    "basic_colours",
     "colours_in",
     "colours_named",
 ]
@@ -164,16 +163,6 @@ HELD_OUT = frozenset(
         "minuscule", "diminutive", "colossal", "gargantuan",
     )
 )  # fmt: skip
-
-
-def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """The basic colour words of a text with their positions; gray is returned as grey.
-
-    >>> basic_colours("A gray bird, red wings")
-    [('grey', (2, 6)), ('red', (13, 16))]
-    """
-    found = re.finditer(r"\b(?:gray|" + "|".join(BASIC_COLOURS) + r")\b", text, re.IGNORECASE)
-    return [(SPELLINGS[match[0].lower()], match.span()) for match in found]
 
 
 @lru_cache(maxsize=65536)

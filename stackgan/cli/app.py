@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stackgan.cli import options
 from stackgan.cli.parser import show_defaults
+from stackgan.cli.streams import tolerant_streams
 
 __all__ = ["add_arguments", "main", "run"]
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None, *, checkpoint: Path | None = No
     """The program app.py, with a default checkpoint; returns the exit code, 2 for invalid input."""
     from stackgan.cli.main import run_command
 
+    if arguments is None:
+        tolerant_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     default = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
     return run_command("app", [*default, *words], prog="app.py")

@@ -26,6 +26,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from stackgan.generation.edit import edit
 
-    files = edit(**vars(args))
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_images(edit(**vars(args)))
     return 0

@@ -15,10 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "captions", nargs="*", default=[], metavar="CAPTION", help="none for a checkpoint trained without text"
     )
-    options.add_checkpoint(parser)
-    options.add_out(parser, "folder for the PNGs")
-    options.add_seeds(parser, "one image per caption and seed, such as 0-7 or 1,5,9")
-    options.add_truncation(parser)
+    options.add_generation(parser, "one image per caption and seed, such as 0-7 or 1,5,9")
     options.add_size(parser)
     options.add_batch_size(parser)
     options.add_precision(parser)
@@ -29,6 +26,5 @@ def run(args: argparse.Namespace) -> int:
     given = options.with_seeds(args)
     from stackgan.generation.generate import generate
 
-    files = generate(**given)
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_images(generate(**given))
     return 0

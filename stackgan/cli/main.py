@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from stackgan.cli.parser import Parser, unknown_choice
+from stackgan.cli.streams import tolerant_streams
 
 __all__ = ["COMMANDS", "command_parser", "main", "run_command"]
 
@@ -44,6 +45,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program ``stackgan``: runs one command; returns its exit code."""
+    if arguments is None:
+        tolerant_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in COMMANDS:
         _without_command(words)

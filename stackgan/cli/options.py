@@ -7,6 +7,7 @@ the bundled checkpoints are part of the repository, not of the package, so that 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "add_data",
     "add_device",
     "add_features",
+    "add_generation",
     "add_out",
     "add_overrides",
     "add_precision",
@@ -26,10 +28,11 @@ __all__ = [
     "add_size",
     "add_truncation",
     "parse_seeds",
+    "print_images",
     "with_seeds",
 ]
 
-DEFAULT_CHECKPOINT = "checkpoints/birds-64"
+DEFAULT_CHECKPOINT = "checkpoints/birds-256"
 PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which encodes photos
 MAX_SEEDS = 1_000_000
 
@@ -52,7 +55,7 @@ def add_out(parser: argparse.ArgumentParser, meaning: str, required: bool = Fals
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where available)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N, mps, or xpu (default: cuda where available)")
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +93,23 @@ def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--seeds", metavar="SEEDS", help=meaning)
 
 
+def add_generation(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Checkpoint, folder, seeds and truncation of generated images."""
+    add_checkpoint(parser)
+    add_out(parser, "folder for the PNGs")
+    add_seeds(parser, seeds)
+    add_truncation(parser)
+
+
+def print_images(files: Sequence[Path]) -> None:
+    """Report image files written to one folder.
+
+    >>> print_images([Path("out/a-red-bird_seed-0.png")])
+    1 image in out
+    """
+    print(f"{len(files)} image{'s' * (len(files) != 1)} in {files[0].parent}")
+
+
 def with_seeds(args: argparse.Namespace) -> dict[str, Any]:
     """The given arguments, with ``seeds`` as numbers."""
     given = dict(vars(args))
@@ -102,7 +122,9 @@ def parse_seeds(text: str) -> list[int]:
     >>> parse_seeds("0-2,7")
     [0, 1, 2, 7]
     >>> parse_seeds("-1")
-    Traceback (most recent call last): ... ValueError: --seeds '-1': seeds are integers from 0, such as 0-7 or 1,5,9
+    Traceback (most recent call last):
+        ...
+    ValueError: --seeds '-1': seeds are integers from 0, such as 0-7 or 1,5,9
     """
     seeds: list[int] = []
     for part in text.split(","):

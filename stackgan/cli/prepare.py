@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep import KINDS
 from stackgan.cli.parser import show_defaults
+from stackgan.data.kinds import KINDS as DATA_KINDS
 from stackgan.data.prepared import PreparedFolder
 
 __all__ = ["add_arguments", "report", "run"]
@@ -72,7 +73,7 @@ def report(folder: PreparedFolder) -> list[str]:
 
 
 def _next_command(folder: PreparedFolder) -> str:
-    preset = "quickstart" if folder.kind == "painted" else "modern"
+    preset = DATA_KINDS[folder.kind].preset
     words = ["stackgan", "train", "--data", str(folder.path), "--run", "RUN", "--preset", preset]
     stages = (folder.size // 64).bit_length()
     if stages > 1:

@@ -12,10 +12,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.edit:sample")
-    options.add_checkpoint(parser)
-    options.add_out(parser, "folder for the PNGs")
-    options.add_seeds(parser, "one image per seed, such as 0-7 or 1,5,9")
-    options.add_truncation(parser)
+    options.add_generation(parser, "one image per seed, such as 0-7 or 1,5,9")
     options.add_device(parser)
 
 
@@ -23,6 +20,5 @@ def run(args: argparse.Namespace) -> int:
     given = options.with_seeds(args)
     from stackgan.generation.edit import sample
 
-    files = sample(**given)
-    print(f"{len(files)} images in {files[0].parent}")
+    options.print_images(sample(**given))
     return 0

@@ -5,16 +5,38 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["build", "check", "nearest", "parse"]
+__all__ = ["ABOVE_0", "FROM_0", "FROM_1", "SHARE", "Range", "build", "check", "check_fields", "nearest", "parse"]
 
 
 def check(condition: bool, key: str, found: object, wanted: str) -> None:
     """Raise ``ValueError`` naming the key, the value found and the valid values, unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{key} is {found!r}: it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values that a number may have: a condition, and the words of an error."""
+
+    holds: Callable[[float], bool]
+    wanted: str
+
+
+ABOVE_0 = Range(lambda value: value > 0, "above 0")
+FROM_0 = Range(lambda value: value >= 0, "0 or more")
+FROM_1 = Range(lambda value: value >= 1, "1 or more")
+SHARE = Range(lambda value: 0 <= value <= 1, "between 0 and 1")
+
+
+def check_fields(section: object, title: str, allowed: Range, *names: str) -> None:
+    """:func:`check` numbers of a section of the configuration, as ``title.name``."""
+    for name in names:
+        value = getattr(section, name)
+        check(allowed.holds(value), f"{title}.{name}", value, allowed.wanted)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -40,7 +62,10 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
-    """Build an instance of the dataclass from plain values; checks every key and type, absent keys take defaults."""
+    """Build an instance of the dataclass from plain values; checks every key and type, absent keys take defaults.
+
+    Fields are dataclasses, plain types, ``X | None``, ``tuple[X, ...]`` (a list in JSON) or ``Mapping[str, X]``.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: {prefix or 'the configuration'} is {type(values).__name__}, not a table of keys")
     hints = typing.get_type_hints(cls)
@@ -50,13 +75,28 @@ def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
         if name not in hints:
             known = [f"{prefix}.{hint}" if prefix else hint for hint in hints]
             raise ValueError(f"{where}: unknown config key {key!r}{nearest(key, known)}")
-        kind = hints[name]
-        if dataclasses.is_dataclass(kind):
-            arguments[name] = build(typing.cast(type[Any], kind), value, key, where)
-            continue
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise ValueError(f"{where}: {key} is {value!r}: it must be of type {kind.__name__}")
-        arguments[name] = value
+        arguments[name] = _value(hints[name], value, key, where)
+    for entry in dataclasses.fields(typing.cast(Any, cls)):
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and entry.name not in arguments:
+            raise ValueError(f"{where}: {f'{prefix}.' if prefix else ''}{entry.name} is missing")
     return cls(**arguments)
+
+
+def _value(kind: Any, value: object, key: str, where: str) -> object:
+    """One value of the type ``kind``, checked."""
+    kinds = typing.get_args(kind)
+    if type(None) in kinds:  # X | None
+        return None if value is None else _value(kinds[0], value, key, where)
+    if dataclasses.is_dataclass(kind):
+        return build(typing.cast(type[Any], kind), value, key, where)
+    holder = {tuple: list, Mapping: dict}.get(typing.get_origin(kind) or kind, kind)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not holder:
+        raise ValueError(f"{where}: {key} is {value!r}: it must be of type {holder.__name__}")
+    if isinstance(value, list):
+        return tuple(_value(kinds[0], part, f"{key}[{i}]", where) for i, part in enumerate(value))
+    if isinstance(value, dict):
+        return {name: _value(kinds[1], part, f"{key}.{name}", where) for name, part in value.items()}
+    return value

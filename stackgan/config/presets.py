@@ -19,7 +19,7 @@ from stackgan.config.sections import (
 
 __all__ = ["PRESETS", "preset"]
 
-# Training times and results of each are in README.md ("Presets").
+# Training times and results of each are in stackgan/study/README.md.
 PRESETS: dict[str, Config] = {
     # StackGAN-v2 as published: modules, losses, optimiser. Needs a GPU; 24 images per step at 256 px.
     "legacy": Config(
@@ -50,7 +50,7 @@ PRESETS: dict[str, Config] = {
         optim=OptimConfig(lr_generator=4e-4, lr_discriminator=8e-4, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=7.75, save_minutes=3, sample_minutes=1),
     ),
-    # Real photos at 64 px on a CPU. Small batches, high learning rates, a weak penalty: see `stackgan study recipe`.
+    # Real photos at 64 px on a CPU. Small batches, high learning rates, a weak penalty: see stackgan/study/README.md.
     "modern": Config(
         preset="modern",
         discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),
@@ -67,10 +67,10 @@ PRESETS: dict[str, Config] = {
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
     """The named preset with ``section.key=value`` overrides; raises ``ValueError`` for unknown names or values.
 
-    >>> preset("nosuch")
+    >>> preset("nosuch")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: unknown preset 'nosuch': choose from legacy, quickstart, modern
+    ValueError: unknown preset 'nosuch': choose from legacy, ...
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")

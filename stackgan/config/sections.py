@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stackgan.config.parsing import check
+from stackgan.config.parsing import ABOVE_0, FROM_0, FROM_1, SHARE, check, check_fields
 
 __all__ = [
     "AUGMENTATIONS",
@@ -71,8 +71,8 @@ class TextConfig:
         check(bool(self.encoder), "text.encoder", self.encoder, "compact, none, precomputed:NAME, or a model")
         check(self.pooling in POOLINGS, "text.pooling", self.pooling, "one of " + ", ".join(POOLINGS))
         check(self.dim >= 0, "text.dim", self.dim, "0 (as the encoder has) or more")
-        check(self.code_dim >= 1, "text.code_dim", self.code_dim, "1 or more")
-        check(0 <= self.reword <= 1, "text.reword", self.reword, "between 0 and 1")
+        check_fields(self, "text", FROM_1, "code_dim")
+        check_fields(self, "text", SHARE, "reword")
         reads = self.encoder != "none" and not self.encoder.startswith("precomputed:")
         check(
             not self.reword or reads,
@@ -113,8 +113,19 @@ class CompactConfig:
     paraphrase: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "dim", "steps", "batch_size", "learning_rate", "image_size"):
-            check(getattr(self, name) > 0, f"compact.{name}", getattr(self, name), "above 0")
+        check_fields(
+            self,
+            "compact",
+            ABOVE_0,
+            "width",
+            "layers",
+            "heads",
+            "dim",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "image_size",
+        )
         check(
             self.width % self.heads == 0,
             "compact.width",
@@ -122,8 +133,7 @@ class CompactConfig:
             f"a multiple of compact.heads={self.heads}",
         )
         check(self.vocabulary >= 100, "compact.vocabulary", self.vocabulary, "100 or more")
-        for name in ("distil", "paraphrase"):
-            check(getattr(self, name) >= 0, f"compact.{name}", getattr(self, name), "0 or more")
+        check_fields(self, "compact", FROM_0, "distil", "paraphrase")
         check(self.max_tokens >= 8, "compact.max_tokens", self.max_tokens, "8 or more")
 
 
@@ -166,12 +176,9 @@ class LatentConfig:
     def __post_init__(self) -> None:
         check(self.prior in ("standard", "learned"), "latent.prior", self.prior, "standard or learned")
         check(self.context in ("none", "caption"), "latent.context", self.context, "none or caption")
-        check(self.dim >= 1, "latent.dim", self.dim, "1 or more")
-        for name in ("steps", "hidden", "width"):
-            check(getattr(self, name) >= 1, f"latent.{name}", getattr(self, name), "1 or more")
-        for name in ("beta", "free_bits", "reconstruction", "features"):
-            check(getattr(self, name) >= 0, f"latent.{name}", getattr(self, name), "0 or more")
-        check(0 <= self.warm_up <= 1, "latent.warm_up", self.warm_up, "between 0 and 1")
+        check_fields(self, "latent", FROM_1, "dim", "steps", "hidden", "width")
+        check_fields(self, "latent", FROM_0, "beta", "free_bits", "reconstruction", "features")
+        check_fields(self, "latent", SHARE, "warm_up")
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class GeneratorConfig:
         check(self.block in ("legacy", "fused"), "generator.block", self.block, "legacy or fused")
         check(self.width >= 4, "generator.width", self.width, "4 or more")
         check(self.narrowest >= 4, "generator.narrowest", self.narrowest, "4 or more")
-        check(self.residuals >= 0, "generator.residuals", self.residuals, "0 or more")
+        check_fields(self, "generator", FROM_0, "residuals")
         refines = self.refine >= 0 and (self.block == "fused" or not self.refine)
         check(refines, "generator.refine", self.refine, "0 or more; 0 with generator.block=legacy")
         skips = self.block == "fused" or not self.image_skip
@@ -246,7 +253,7 @@ class DiscriminatorConfig:
         check(self.width >= 2, "discriminator.width", self.width, "2 or more")
         conditions = ("code", "embedding")
         check(self.condition in conditions, "discriminator.condition", self.condition, "code or embedding")
-        check(self.match >= 0, "discriminator.match", self.match, "0 or more")
+        check_fields(self, "discriminator", FROM_0, "match")
         fits = self.block == "residual" or not self.minibatch_std
         check(fits, "discriminator.minibatch_std", self.minibatch_std, "false with discriminator.block=legacy")
         power = self.patch == 0 or (self.patch >= BASE_SIZE and self.patch & (self.patch - 1) == 0)
@@ -298,16 +305,11 @@ class LossConfig:
         kinds = ("bce", "hinge", "relativistic")
         check(self.adversarial in kinds, "loss.adversarial", self.adversarial, "one of " + ", ".join(kinds))
         check(self.mismatch in ("photo", "caption"), "loss.mismatch", self.mismatch, "photo or caption")
-        check(0 <= self.mismatch_hard <= 1, "loss.mismatch_hard", self.mismatch_hard, "between 0 and 1")
-        check(self.penalty >= 0, "loss.penalty", self.penalty, "0 or more")
+        check_fields(self, "loss", SHARE, "mismatch_hard")
+        check_fields(self, "loss", FROM_0, "penalty", "kl", "contrast", "diversity", "colour", "coarse")
         check(self.penalty_power in (2, 4, 6), "loss.penalty_power", self.penalty_power, "2, 4 or 6")
-        check(self.penalty_every >= 1, "loss.penalty_every", self.penalty_every, "1 or more")
-        check(self.kl >= 0, "loss.kl", self.kl, "0 or more")
-        check(self.contrast >= 0, "loss.contrast", self.contrast, "0 or more")
-        check(self.diversity >= 0, "loss.diversity", self.diversity, "0 or more")
+        check_fields(self, "loss", FROM_1, "penalty_every")
         check(0 < self.diversity_share <= 1, "loss.diversity_share", self.diversity_share, "above 0, at most 1")
-        check(self.colour >= 0, "loss.colour", self.colour, "0 or more")
-        check(self.coarse >= 0, "loss.coarse", self.coarse, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for name in self.names:
             check(name in AUGMENTATIONS, "augment.policy", name, "made of " + ", ".join(AUGMENTATIONS))
-        check(0 <= self.probability <= 1, "augment.probability", self.probability, "between 0 and 1")
+        check_fields(self, "augment", SHARE, "probability")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -382,19 +384,16 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 2, "optim.batch_size", self.batch_size, "2 or more (BatchNorm, wrong pairs)")
-        for name in ("lr_generator", "lr_discriminator"):
-            check(getattr(self, name) > 0, f"optim.{name}", getattr(self, name), "above 0")
+        check_fields(self, "optim", ABOVE_0, "lr_generator", "lr_discriminator")
         for name in ("beta1", "beta2", "average"):
             check(0 <= getattr(self, name) < 1, f"optim.{name}", getattr(self, name), "at least 0 and below 1")
-        for name in ("standing", "discriminator_first"):
-            check(getattr(self, name) >= 0, f"optim.{name}", getattr(self, name), "0 or more")
-        check(self.decay_images >= 0, "optim.decay_images", self.decay_images, "0 or more")
+        check_fields(self, "optim", FROM_0, "standing", "discriminator_first", "decay_images")
         check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
         check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
         fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
         parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more images per part"
         check(fits and self.batch_size // self.accumulate >= 2, "optim.accumulate", self.accumulate, parts)
-        check(0 <= self.lower_rate <= 1, "optim.lower_rate", self.lower_rate, "between 0 and 1")
+        check_fields(self, "optim", SHARE, "lower_rate")
         both = self.checkpointing and self.compile
         check(not both, "optim.compile", self.compile, "false with optim.checkpointing (compiled code plans memory)")
 
@@ -419,11 +418,9 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check(self.images >= 1, "train.images", self.images, "1 or more")
+        check_fields(self, "train", FROM_1, "images", "log_steps")
         check(self.minutes >= 0, "train.minutes", self.minutes, "0 (no limit) or more")
-        check(self.save_minutes > 0, "train.save_minutes", self.save_minutes, "above 0")
-        check(self.sample_minutes > 0, "train.sample_minutes", self.sample_minutes, "above 0")
-        check(self.log_steps >= 1, "train.log_steps", self.log_steps, "1 or more")
+        check_fields(self, "train", ABOVE_0, "save_minutes", "sample_minutes")
         check(0 <= self.seed < 2**32, "train.seed", self.seed, "between 0 and 4294967295")
 
 

@@ -23,7 +23,6 @@ from stackgan.images.pixels import from_levels
 __all__ = [
     "COLOUR_ORDER",
     "PairMeasure",
-    "colour_share",
     "distances_to_colours",
     "foreground",
     "measure_pairs",
@@ -88,12 +87,8 @@ def to_lab(images: Tensor) -> Tensor:
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)
 
 
-def foreground(images: Tensor) -> Tensor:
-    """Weights of the pixels (N, s, s), s = min(side, 32), sum 1: high near the centre, low for border colours."""
-    return _foreground(to_lab(_small_enough(images)))
-
-
-def _foreground(lab: Tensor) -> Tensor:
+def foreground(lab: Tensor) -> Tensor:
+    """Pixel weights from CIELAB, (N, 3, s, s) -> (N, s, s), sum 1: high near the centre, low for border colours."""
     count, _, side, _ = lab.shape
     axis = (torch.arange(side, device=lab.device) + 0.5) / side - 0.5
     centre = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * CENTRE**2))  # (s, s)
@@ -107,21 +102,8 @@ def _foreground(lab: Tensor) -> Tensor:
     return weights / weights.sum((1, 2), keepdim=True)
 
 
-def colour_share(images: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Share of each basic colour in the foreground: (N, 11), rows sum to 1, columns as in :data:`COLOUR_ORDER`.
-
-    Args:
-        images: (N, 3, s, s) in [−1, 1].
-        weights: (N, s, s) instead of the images' :func:`foreground`.
-    """
-    found = []
-    for start in range(0, len(images), CHUNK):
-        lab = to_lab(_small_enough(images[start : start + CHUNK]))
-        found.append(_shares(lab, _foreground(lab) if weights is None else weights[start : start + CHUNK]))
-    return torch.cat(found)
-
-
 def _shares(lab: Tensor, weights: Tensor) -> Tensor:
+    """How much of the foreground is of each basic colour: (N, 11), rows sum to 1, columns as in COLOUR_ORDER."""
     distances = distances_to_colours(lab.flatten(2).transpose(1, 2))  # (N, s², 11)
     member = torch.softmax(-(distances**2) / (2 * SPREAD**2), -1)
     return torch.einsum("np,npk->nk", weights.flatten(1), member)
@@ -142,7 +124,7 @@ def measure_pairs(before: Tensor, after: Tensor) -> PairMeasure:
     shares, means = [], []
     for start in range(0, len(before), CHUNK):
         labs = [to_lab(_small_enough(images[start : start + CHUNK])) for images in (before, after)]
-        weights = (_foreground(labs[0]) + _foreground(labs[1])) / 2
+        weights = (foreground(labs[0]) + foreground(labs[1])) / 2
         shares.append(torch.stack([_shares(lab, weights) for lab in labs]))
         means.append(torch.stack([torch.einsum("nhw,nchw->nc", weights, lab) for lab in labs]))
     return PairMeasure(torch.cat(shares, 1).double().cpu(), torch.cat(means, 1).double().cpu())

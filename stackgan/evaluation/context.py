@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.painted import KIND as PAINTED
 from stackgan.captions.lexicon import colours_named
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.attribute_classifier import AttributeClassifier, load_or_train_attribute_classifier
@@ -74,7 +75,7 @@ class Context:
         """Rows in ``split.captions`` of the captions of the generated images."""
         if not self.pipe.conditional:
             return np.zeros(self.count, np.int64)
-        if self.prepared.kind == "painted":
+        if self.prepared.kind == PAINTED:
             return full_caption_rows(self.split, self.count)[0]
         return caption_rows(self.split, self.count)
 
@@ -143,14 +144,14 @@ class Context:
     def require_posterior(self) -> None:
         """Raise :class:`NotMeasured` unless photos can be encoded."""
         if self.pipe.model.posterior is None:
-            raise NotMeasured("the checkpoint has no posterior (latent.z=gaussian)")
+            raise NotMeasured(f"the checkpoint has no posterior (latent.z={self.pipe.config.latent.z})")
 
     # --- networks for evaluation ---
 
     @cached_property
     def attribute_classifier(self) -> AttributeClassifier | None:
         """Attribute classifier for painted birds; None for other images, whose true attributes are unknown."""
-        if self.prepared.kind != "painted":
+        if self.prepared.kind != PAINTED:
             return None
         folder = evaluation_cache(self.prepared.path)
         return load_or_train_attribute_classifier(folder / "attribute-classifier.safetensors")

@@ -124,11 +124,12 @@ class Photos(ImageSet):
 
     Args:
         side: of the crop in pixels, at most the split's load side.
-        cached: store features in the prepared folder's cache (:mod:`stackgan.evaluation.cache`).
+
+    Features are stored in the prepared folder's cache (:mod:`stackgan.evaluation.cache`).
     """
 
-    def __init__(self, split: PreparedSplit, side: int, *, cached: bool = True) -> None:
-        folder = evaluation_cache(split.path.parent) / "features" / split.name if cached else None
+    def __init__(self, split: PreparedSplit, side: int) -> None:
+        folder = evaluation_cache(split.path.parent) / "features" / split.name
         super().__init__(f"{split.name} photos", len(split), side, folder)
         self.split = split
 

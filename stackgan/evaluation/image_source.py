@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stackgan.data.prepared import PreparedSplit
 from stackgan.pipeline import StackGANPipeline
+from stackgan.text.load import encoder_kind, stored_embeddings
 from stackgan.text.precomputed import PrecomputedEmbeddings
 
 __all__ = ["ImageSource", "embeddings_of"]
@@ -57,9 +58,8 @@ def embeddings_of(pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[i
     """
     if not pipe.conditional:
         return None
-    name = pipe.config.text.encoder.removeprefix("precomputed:")
-    if name != pipe.config.text.encoder and (
-        pipe.text_encoder is None or isinstance(pipe.text_encoder, PrecomputedEmbeddings)
-    ):
-        return torch.from_numpy(np.array(split.embeddings(name)[np.asarray(rows)]))
+    setting = pipe.config.text.encoder
+    without_weights = pipe.text_encoder is None or isinstance(pipe.text_encoder, PrecomputedEmbeddings)
+    if encoder_kind(setting)[0].load is None and without_weights:
+        return torch.from_numpy(np.array(stored_embeddings(split, setting)[np.asarray(rows)]))
     return pipe.encode([split.captions[row] for row in rows])

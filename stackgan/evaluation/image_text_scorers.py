@@ -166,11 +166,7 @@ def _own(encoder: TextEncoder | None) -> CompactScorer | None:
 
 
 def load_or_train_dual_encoder(
-    prepared: PreparedFolder,
-    folder: Path | None = None,
-    *,
-    settings: CompactConfig = SETTINGS,
-    device: torch.device | str = "cpu",
+    prepared: PreparedFolder, folder: Path | None = None, *, device: torch.device | str = "cpu"
 ) -> CompactEncoder:
     """The independent dual encoder: from ``folder``, or from the cache, trained and cached if necessary.
 
@@ -181,14 +177,14 @@ def load_or_train_dual_encoder(
     if folder is not None:
         return _with_image_tower(CompactEncoder.load(folder)).to(device)
     cache = evaluation_cache(prepared.path) / "image-text-scorer"
-    facts = {"version": VERSION, "seed": SEED, "data": prepared.identity, "settings": asdict(settings)}
+    facts = {"version": VERSION, "seed": SEED, "data": prepared.identity, "settings": asdict(SETTINGS)}
     if _facts(cache) == json.loads(json.dumps(facts)):
         return _with_image_tower(CompactEncoder.load(cache)).to(device)
     if "train" not in prepared.splits:
         raise ValueError(
             f"{prepared.path}: has no split 'train' to train an image–text scorer on: give one with --scorer"
         )
-    encoder = train_compact_encoder(prepared.splits["train"], settings, seed=SEED, progress=True, device=device)
+    encoder = train_compact_encoder(prepared.splits["train"], SETTINGS, seed=SEED, progress=True, device=device)
     try:
         _keep(encoder, cache, facts)
     except OSError as error:  # the evaluation does not need the cache

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 __all__ = [
     "Estimate",
@@ -64,9 +64,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return float((means[0] - means[1]).square().sum() + spread - 2 * shared)
 
 
-def kernel_distance(
-    x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500, generator: Generator | None = None
-) -> Estimate:
+def kernel_distance(x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500) -> Estimate:
     """Kernel distance of two sets: unbiased MMD² with k(a, b) = (a · b / D + 1)³ (KID, arXiv:1801.01401, section 4).
 
     Mean over random subsets without replacement, with its standard error; about 0, possibly negative, for equal
@@ -89,7 +87,7 @@ def kernel_distance(
         raise ValueError(f"subsets is {subsets}: a standard error needs 2 or more")
     size = min(size, len(x), len(y))
     x, y = x.double(), y.double()
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     values = []
     for _ in range(subsets):
         a = x[torch.randperm(len(x), generator=generator)[:size].to(x.device)]

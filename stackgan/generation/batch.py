@@ -51,7 +51,7 @@ __all__ = ["batch", "image_seed"]
 
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
-GRID_IMAGES, GRID_COLUMNS, GRID_SIDE = 100, 10, 128
+GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
 SHOWN = 20  # warnings to print; the manifest has all of them
 BLOCK = 8  # chunks whose captions are encoded together, so that copies are encoded once
 
@@ -284,11 +284,14 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         groups.setdefault(record["line"], []).append(record)
     each = {len(group) for group in groups.values()}
-    together = len(each) == 1 and max(each) <= GRID_COLUMNS
+    with Image.open(out / records[0]["file"]) as first:
+        side = min(max(first.width, GRID_SIDE), MOST_GRID_SIDE)
+    across = GRID_COLUMNS * GRID_SIDE // side
+    together = len(each) == 1 and max(each) <= across
     cells = list(groups.values()) if together else [[record] for record in records]
     rows = [(group[0]["caption"], [Image.open(out / record["file"]) for record in group]) for group in cells]
-    columns = max(1, GRID_COLUMNS // len(cells[0]))
-    sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=GRID_SIDE)
+    columns = max(1, across // len(cells[0]))
+    sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=side)
     write_png(out / GRID, sheet, {})
 
 

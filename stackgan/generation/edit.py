@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stackgan.generation.generate import print_warnings
 from stackgan.generation.writer import make_folder, slug, write_png
+from stackgan.images.photos import open_rgb
 from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
 
@@ -16,13 +17,18 @@ __all__ = ["edit", "open_photo", "sample"]
 
 
 def open_photo(file: Path) -> Image.Image:
-    """Read an image file; raises ``ValueError`` if it is not one, ``FileNotFoundError`` if it does not exist."""
+    """Read a photo upright as RGB, as ``stackgan prepare`` does.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it cannot be read as an image; names the file.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such file")
     try:
-        with Image.open(file) as image:
-            image.load()
-            return image.copy()
-    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file}: not an image that can be read ({error})") from None
+        return open_rgb(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
 def edit(

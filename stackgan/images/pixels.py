@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stackgan.config import BASE_SIZE
 from stackgan.images.crops import load_side, middle
+from stackgan.images.photos import to_rgb
 
 __all__ = [
     "LEVELS_PER_UNIT",
@@ -84,5 +85,5 @@ def to_tensor(image: Image.Image, side: int) -> Tensor:
     that.
     """
     load = load_side(side)
-    square = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (load, load), Image.Resampling.LANCZOS)
+    square = ImageOps.fit(to_rgb(ImageOps.exif_transpose(image)), (load, load), Image.Resampling.LANCZOS)
     return centre_crops(np.asarray(square)[None], side)[0]

@@ -85,10 +85,6 @@ class DiagonalGaussian:
         squares = (x - self.mu).square() * torch.exp(-self.logvar)
         return -0.5 * (squares + self.logvar + LOG_2PI).sum(-1)
 
-    def entropy(self) -> Tensor:
-        """½ Σ (logvar + log 2π + 1), (B,)."""
-        return 0.5 * (self.logvar + LOG_2PI + 1).sum(-1)
-
     def kl(self, other: DiagonalGaussian | None = None) -> Tensor:
         """KL(self ‖ other) in nats, (B,); against N(0, I) if absent:
 
@@ -153,10 +149,6 @@ class FullGaussian:
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density (B,) of x (B, D), the Mahalanobis term from the whitened points."""
         return -0.5 * (self.to_noise(x).square().sum(-1) + x.shape[-1] * LOG_2PI) - _half_log_det(self.factor)
-
-    def entropy(self) -> Tensor:
-        """½ D (log 2π + 1) + log |L|."""
-        return 0.5 * self.mean.shape[-1] * (LOG_2PI + 1) + _half_log_det(self.factor)
 
 
 def standard_normal(like: Tensor, dim: int) -> DiagonalGaussian:

@@ -15,7 +15,9 @@ from stackgan.latent.flows import FAMILIES, FlowDistribution, flow
 
 __all__ = [
     "CODE_PRIORS",
+    "FLOW",
     "PRIORS",
+    "CodePriorKind",
     "FlowPrior",
     "GaussianPrior",
     "LearnedGaussianPrior",
@@ -86,6 +88,19 @@ class PriorKind:
     least_dim: int = 1
 
 
+@dataclass(frozen=True)
+class CodePriorKind:
+    """A row of :data:`CODE_PRIORS`.
+
+    Attributes:
+        build: (latent section of the configuration, C) -> the module p(c).
+        learned: it has weights, which training fits to CA_NET's codes.
+    """
+
+    build: Callable[[LatentConfig, int], nn.Module]
+    learned: bool = False
+
+
 def _vae_prior(config: LatentConfig, code_dim: int) -> nn.Module:
     return LearnedGaussianPrior(config.dim, code_dim) if config.prior == "learned" else GaussianPrior(config.dim)
 
@@ -94,15 +109,16 @@ def _flow_prior(config: LatentConfig, code_dim: int) -> nn.Module:
     return FlowPrior(config.dim, code_dim if config.context == "caption" else 0, config)
 
 
+FLOW = "flow"  # in both tables: the prior that fit-prior fits to a finished checkpoint
 # p(z | c) by value of config key latent.z, and p(c) by latent.c. A new prior needs a module and a row here.
 PRIORS: dict[str, PriorKind] = {
     "gaussian": PriorKind(lambda config, _: GaussianPrior(config.dim)),
     "vae": PriorKind(_vae_prior, posterior=True),
-    "flow": PriorKind(_flow_prior, posterior=True, least_dim=2),
+    FLOW: PriorKind(_flow_prior, posterior=True, least_dim=2),
 }
-CODE_PRIORS: dict[str, Callable[[LatentConfig, int], nn.Module]] = {
-    "gaussian": lambda config, code_dim: GaussianPrior(code_dim),
-    "flow": lambda config, code_dim: FlowPrior(code_dim, 0, config),
+CODE_PRIORS: dict[str, CodePriorKind] = {
+    "gaussian": CodePriorKind(lambda config, code_dim: GaussianPrior(code_dim)),
+    FLOW: CodePriorKind(lambda config, code_dim: FlowPrior(code_dim, 0, config), learned=True),
 }
 
 

@@ -46,7 +46,7 @@ from stackgan.networks.generator import (
     enlarged,
 )
 from stackgan.networks.layers import FusedBlock, FusedNorm, GatedBlock, GatedResidual
-from stackgan.runtime.compiler import need_compiler
+from stackgan.runtime.compiler import frozen_weights, need_compiler
 
 __all__ = ["FastGenerator"]
 
@@ -108,9 +108,7 @@ class FastGenerator(nn.Module):
         self._batch = self._batch or len(z)
         if self._compiled is None or len(z) != self._batch:
             return self._eager(z, c, wanted)
-        from torch._inductor import config
-
-        with config.patch(freezing=True):  # read at each compilation, also of a later shape
+        with frozen_weights():  # read at each compilation, also of a later shape; an option would be read too late
             return self._compiled(z, c, wanted)
 
     def _eager(self, z: Tensor, c: Tensor, wanted: tuple[int, ...]) -> list[Tensor]:

@@ -88,9 +88,9 @@ class CodeBorders(nn.Module):
 
     def split_outputs(self) -> list[CodeBorders]:
         """Split into two modules, each for half of the output channels."""
-        parts = [copy.copy(self) for _ in range(2)]
+        parts = [copy.deepcopy(self) for _ in range(2)]
         for part, weight in zip(parts, self.linear.weight.view(9, self.outputs, -1).chunk(2, 1), strict=True):
-            part._modules = {"linear": linear_of(weight.flatten(0, 1), None)}
+            part.linear = linear_of(weight.flatten(0, 1), None)
             part.outputs //= 2
         return parts
 
@@ -148,9 +148,9 @@ class FastConv(nn.Module):
 
     def split_outputs(self) -> list[FastConv]:
         """Split into two convolutions, each with half of the output channels."""
-        parts = [copy.copy(self) for _ in range(2)]
+        parts = [copy.deepcopy(self) for _ in range(2)]
         for part, weight in zip(parts, self.weight.chunk(2, 1 if self.doubles else 0), strict=True):
-            part._buffers = {"weight": weight.clone(memory_format=torch.channels_last), "bias": None}
+            part.weight = weight.clone(memory_format=torch.channels_last)
             part.outputs //= 2
         if self.bias is not None:
             for part, bias in zip(parts, self.bias.chunk(2), strict=True):

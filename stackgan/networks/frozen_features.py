@@ -179,7 +179,8 @@ def _lite(name: str, weights: Mapping[str, Any] | None) -> FrozenFeatures:
     network = builder.from_name(name)
     assert weights is not None
     _fill(network, weights, name)
-    layers = [nn.Sequential(network._conv_stem, network._bn0, network._swish), *network._blocks]
+    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    layers = [stem, *network._blocks, nn.Sequential(network._conv_head, network._bn1, network._swish)]
     return FrozenFeatures(name, layers, _ends(layers), (127 / 255,) * 3, (128 / 255,) * 3)
 
 

@@ -20,7 +20,6 @@ from stackgan.networks.fast_ops import (
 )
 
 __all__ = [
-    "GLU",
     "FusedBlock",
     "FusedNorm",
     "GatedBlock",
@@ -43,13 +42,6 @@ def glu(x: Tensor) -> Tensor:
     tensor([[1.5000]])
     """
     return F.glu(x, dim=1)
-
-
-class GLU(nn.Module):
-    """:func:`glu` as a module."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return glu(x)
 
 
 def conv3x3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:

@@ -1,11 +1,12 @@
-"""Check for a C++ compiler, which ``torch.compile`` needs on a CPU."""
+"""Requirements of ``torch.compile``: a C++ compiler on a CPU, and the setting that freezes weights."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 
-__all__ = ["cpp_compiler", "need_compiler"]
+__all__ = ["cpp_compiler", "frozen_weights", "need_compiler"]
 
 
 def cpp_compiler() -> str | None:
@@ -20,3 +21,12 @@ def need_compiler(what: str, instead: str) -> None:
     if cpp_compiler() is None:
         looked_for = os.environ.get("CXX") or "g++, clang++"
         raise ValueError(f"{what} and no C++ compiler was found ({looked_for}): install one, or {instead}")
+
+
+def frozen_weights() -> AbstractContextManager[object]:
+    """Within: ``torch.compile`` treats weights as constants, where PyTorch has this private setting."""
+    try:
+        from torch._inductor import config
+    except ImportError:
+        return nullcontext()
+    return config.patch(freezing=True) if hasattr(config, "freezing") else nullcontext()

@@ -6,19 +6,40 @@ import torch
 
 __all__ = ["chosen_device", "default_device"]
 
+ACCELERATORS = ("cuda", "mps", "xpu")  # device types besides cpu that networks run on
+
 
 def default_device() -> torch.device:
+    """An NVIDIA or AMD GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def chosen_device(name: str | torch.device | None) -> torch.device:
-    """The named device, or the default one for None; raises ``ValueError`` if it is not available."""
+    """The named device, or the default one for None.
+
+    Raises:
+        ValueError: the device type is not supported, or PyTorch finds no such device on this machine.
+    """
     if name is None:
         return default_device()
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device {name!r} is unknown: it must be cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device '{device}' is not available: PyTorch has {torch.cuda.device_count()} CUDA devices")
+        device = None
+    if device is None or device.type not in ("cpu", *ACCELERATORS):
+        raise ValueError(f"device '{name}' is unknown: it must be cpu, cuda or cuda:N, mps, or xpu")
+    count = 1 if device.type == "cpu" else device_count(device.type)
+    if (device.index or 0) >= count:
+        raise ValueError(
+            f"device '{device}' is not available: PyTorch {torch.__version__} finds {count} {device.type} devices; "
+            "use cpu"
+        )
     return device
+
+
+def device_count(kind: str) -> int:
+    """How many devices of an accelerator type PyTorch finds; 0 where this PyTorch was built without it."""
+    backend = getattr(torch, kind, None)
+    if kind == "mps":  # torch.mps.device_count exists in builds without it too
+        return int(torch.backends.mps.is_available())
+    return int(backend.device_count()) if backend is not None and backend.is_available() else 0

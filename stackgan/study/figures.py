@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.io.files import write_atomic
+from stackgan.latent.flows import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ __all__ = [
     "INK",
     "Clock",
     "blank",
+    "colour_of",
     "dress",
     "new_figure",
     "optional",
@@ -40,21 +42,25 @@ INK, GRID = "#22313F", "#E4E8EC"
 COLOURS = {
     "data": "#22313F",
     "gaussian": "#98A2AD",
-    "nice": "#D9A62E",
-    "realnvp": "#DD6E42",
-    "glow": "#3E9C78",
-    "maf": "#8A5FA8",
-    "nsf": "#3B6FB6",
-    "iaf": "#C2628F",
     "vae": "#5C6B7A",
     "ae": "#DD6E42",
     "p": "#3B6FB6",
     "q": "#DD6E42",
     "other": "#3E9C78",
 }
+FAMILY_COLOURS = (  # of flow families, in the order of their table
+    "#D9A62E", "#DD6E42", "#3E9C78", "#8A5FA8", "#C2628F", "#3B6FB6", "#8C6248", "#3BB3C2", "#B5B12C", "#7A828A",
+)  # fmt: skip
 DIGIT_COLOURS = (
     "#3B6FB6", "#DD6E42", "#3E9C78", "#C0444E", "#8A5FA8", "#8C6248", "#D678B0", "#7A828A", "#B5B12C", "#3BB3C2",
 )  # fmt: skip
+
+
+def colour_of(model: str) -> str:
+    """Colour of a model in every figure: of its name in :data:`COLOURS`, of a flow family by its row's place."""
+    if model in FAMILIES:
+        return FAMILY_COLOURS[list(FAMILIES).index(model) % len(FAMILY_COLOURS)]
+    return COLOURS.get(model, COLOURS["other"])
 
 
 def optional(module: str) -> Any:
@@ -99,9 +105,9 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = 
     return axes
 
 
-def blank(axes: Axes, title: str = "", y: str = "") -> Axes:
+def blank(axes: Axes, title: str = "") -> Axes:
     """Axes for an image: without ticks and frame."""
-    dress(axes, title, "", y, grid="")
+    dress(axes, title, "", "", grid="")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -18,11 +18,11 @@ from torch import Generator, Tensor, nn
 from stackgan.latent import flows
 from stackgan.latent.flows import SPLINE_BINS, Flow, flow
 from stackgan.study.figures import (
-    COLOURS,
     GRID,
     INK,
     Clock,
     blank,
+    colour_of,
     dress,
     new_figure,
     optional,
@@ -35,7 +35,12 @@ __all__ = ["FAMILIES", "SHAPES", "Shape", "draw_shape", "fit", "run"]
 
 # Families whose density takes one network pass, for cheap maximum likelihood, with their titles.
 FAMILIES = {name: row.title for name, row in flows.FAMILIES.items() if row.one_pass_density}
-COMPARED = ("realnvp", "maf", "nsf")
+# zuko's class for a family of ours, and its options beside those of all.
+ZUKO: dict[str, tuple[str, dict[str, Any]]] = {
+    "realnvp": ("RealNVP", {}),
+    "maf": ("MAF", {}),
+    "nsf": ("NSF", {"bins": SPLINE_BINS}),
+}
 UPDATES, BATCH, LEARNING_RATE = 2000, 256, 3e-3
 TRANSFORMS, HIDDEN = 6, 64  # of all flows, ours and zuko's: transforms, and width of the two hidden layers
 # Number of trainings from different initial weights, of which the best on training points is kept, for ours and
@@ -74,12 +79,12 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
     _draw_grid(out / "samples.png", images, numbers, "Samples of every flow", samples=True)
     numbers["parameters"] = {family: _count(_ours(family, seed)) for family in FAMILIES}
     if with_zuko:
-        numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in COMPARED}
+        numbers["zuko_parameters"] = {family: _count(_theirs(family, seed)) for family in ZUKO}
         numbers["least_ours_minus_zuko"] = {
             family: min(
                 numbers["held_out_nats"][name][family] - theirs[family] for name, theirs in numbers["zuko"].items()
             )
-            for family in COMPARED
+            for family in ZUKO
         }
         _draw_comparison(out / "zuko.png", numbers)
     numbers["seconds"] = clock.seconds
@@ -94,7 +99,7 @@ _Found = tuple[dict[str, float], dict[str, float], dict[str, tuple[Tensor | None
 def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
     """Results of all shapes, with one process per core, as such small networks do not use more than one."""
     jobs = [(name, family, True) for name in SHAPES for family in FAMILIES]
-    jobs += [(name, family, False) for name in SHAPES for family in COMPARED if with_zuko]
+    jobs += [(name, family, False) for name in SHAPES for family in ZUKO if with_zuko]
     jobs.sort(key=lambda job: job[1] != "nsf")  # slow ones first, for a balanced load
     arguments = [(*job, seed, steps) for job in jobs]
     workers = min(os.cpu_count() or 1, len(jobs))
@@ -112,7 +117,7 @@ def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
             ours[family], image = found[name, family, True]
             assert image is not None
             shown[family] = image
-        theirs = {family: found[name, family, False][0] for family in COMPARED if with_zuko}
+        theirs = {family: found[name, family, False][0] for family in ZUKO if with_zuko}
         results.append((ours, theirs, shown))
     return results
 
@@ -239,14 +244,11 @@ def _ours(family: str, seed: int) -> _Own:
 def _theirs(family: str, seed: int) -> _Zuko:
     """zuko's flow of that family: same number of transforms, same networks, same number of bins."""
     theirs = optional("zuko.flows")
+    name, own = ZUKO[family]
     options: dict[str, Any] = {"transforms": TRANSFORMS, "hidden_features": (HIDDEN, HIDDEN), "activation": nn.SiLU}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if family == "realnvp":
-            return _Zuko(theirs.RealNVP(2, **options))
-        if family == "maf":
-            return _Zuko(theirs.MAF(2, **options))
-        return _Zuko(theirs.NSF(2, bins=SPLINE_BINS, **options))
+        return _Zuko(getattr(theirs, name)(2, **options, **own))
 
 
 def fit(model: Any, shape: Shape, seed: int, updates: int) -> Any:
@@ -317,9 +319,7 @@ def _draw_grid(file: Path, images: dict[str, Any], numbers: dict[str, Any], titl
             head = FAMILIES.get(family, "held-out points")
             panel = blank(axes[row, column], (f"{head}\n{nats}" if row == 0 else nats).strip())
             if density is None or samples:
-                panel.scatter(
-                    points[:, 0], points[:, 1], s=1.2, lw=0, alpha=0.55, color=COLOURS.get(family, COLOURS["other"])
-                )
+                panel.scatter(points[:, 0], points[:, 1], s=1.2, lw=0, alpha=0.55, color=colour_of(family))
                 panel.set(xlim=frame[:2], ylim=frame[2:], aspect="equal", facecolor="white")
             else:
                 panel.imshow(density, origin="lower", extent=frame, cmap="magma", vmin=0, vmax=brightest)
@@ -332,10 +332,10 @@ def _draw_comparison(file: Path, numbers: dict[str, Any]) -> None:
     """Ours minus zuko's, held-out nats, by density and family."""
     figure, axes = new_figure(1, 1, (8, 3.8))
     panel = dress(axes[0, 0], "Our flows minus zuko's of the same size, held-out points", "", "nats per point")
-    for i, family in enumerate(COMPARED):
+    for i, family in enumerate(ZUKO):
         values = [numbers["held_out_nats"][name][family] - numbers["zuko"][name][family] for name in SHAPES]
         places = [at + 0.26 * (i - 1) for at in range(len(SHAPES))]
-        panel.bar(places, values, 0.24, color=COLOURS[family], label=FAMILIES[family])
+        panel.bar(places, values, 0.24, color=colour_of(family), label=FAMILIES[family])
     panel.axhline(0, color=INK, lw=1)
     panel.axhspan(-0.05, 0.05, color=GRID, zorder=0)
     panel.set_xticks(range(len(SHAPES)), list(SHAPES))
@@ -353,6 +353,6 @@ def _report(numbers: dict[str, Any]) -> None:
     rows = []
     for name, theirs in numbers["zuko"].items():
         ours = numbers["held_out_nats"][name]
-        rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in COMPARED)])
+        rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in ZUKO)])
     rows.append(["smallest difference", *(f"{value:+.3f}" for value in numbers["least_ours_minus_zuko"].values())])
-    print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in COMPARED)], rows)
+    print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in ZUKO)], rows)

@@ -38,6 +38,7 @@ from stackgan.study.figures import (
     INK,
     Clock,
     blank,
+    colour_of,
     dress,
     new_figure,
     print_table,
@@ -376,8 +377,7 @@ def _draw_likelihoods(file: Path, models: dict[str, Any]) -> None:
     values = [models[name]["nats"] for name in _NAMES if name in models]
     floor = 5 * math.floor(min(values) / 5) - 5
     for i, (name, found) in enumerate(models.items()):
-        colour = COLOURS.get(name.removesuffix("_logit"), COLOURS["other"])
-        panel.bar(i, found["nats"] - floor, 0.75, bottom=floor, color=colour)
+        panel.bar(i, found["nats"] - floor, 0.75, bottom=floor, color=colour_of(name.removesuffix("_logit")))
         panel.errorbar(i, found["nats"], 2 * found["standard_error"], color=INK, capsize=3, lw=1)
         text = f"{found['nats']:.1f} nats\n{found['bits_per_dim']:.3f} bits/dim"
         top = found["nats"] + 2 * found["standard_error"] + 0.5

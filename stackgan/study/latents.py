@@ -1,7 +1,7 @@
 """Comparison of the latent modules on painted birds: equal budgets, several seeds, one table.
 
-For each seed, a model with z ~ N(0, I) (``gaussian``) and one with a posterior (``vae``) are trained on the same
-number of images; every flow family is then fitted to the latter's styles. All are evaluated on the same held-out
+For each seed, a model with each prior except the flow is trained on the same number of images; every flow family is
+then fitted to the styles of the first of them that has a posterior (``vae``). All are evaluated on the same held-out
 captions.
 
 Takes hours on two CPU cores. Results are stored in the folder, so that an interrupted study is resumed.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_prep.painted import prepare_painted
+from data_prep.painted import KIND, prepare_painted
 from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.caption_choice import full_caption_rows
@@ -29,19 +29,20 @@ from stackgan.evaluation.image_source import ImageSource, embeddings_of
 from stackgan.evaluation.metrics import kernel_distance
 from stackgan.evaluation.sections.diversity import diversity
 from stackgan.evaluation.sections.reconstruction import posterior_figures
+from stackgan.latent.flows import FAMILIES
+from stackgan.latent.priors import FLOW, PRIORS
 from stackgan.pipeline import StackGANPipeline
-from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
+from stackgan.study.figures import INK, colour_of, dress, new_figure, print_table, save_figure, write_numbers
 from stackgan.study.runs import cached_figures, keep_figures, train_quietly, trained
 from stackgan.training.fit_prior import fit_prior
 
 __all__ = ["run"]
 
-MODELS = ("gaussian", "vae")
-FAMILIES = ("nice", "realnvp", "glow", "maf", "iaf", "nsf")
+MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained; flows are fitted afterwards
+WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # to its styles
 STEPS = 1500  # for fitting a flow
-# A density of IAF takes one network pass per dimension: a shallower flow, fewer steps.
-OVERRIDES = {"iaf": ["latent.steps=2"]}
-FEWER_STEPS = {"iaf": 300}
+# If a density takes one network pass per dimension: a shallower flow, fewer steps.
+SLOW_OVERRIDES, SLOW_STEPS = ("latent.steps=2",), 300
 BIRDS = (16_000, 2_000)  # training and test images to draw if no data are given
 DIVERSITY_CAPTIONS = 40
 PHOTOS_LEAST = 1000  # real images for distances, if available
@@ -58,7 +59,7 @@ def run(
     seeds: int = 3,
     count: int = 1000,
     overrides: tuple[str, ...] = (),
-    families: tuple[str, ...] = FAMILIES,
+    families: tuple[str, ...] = tuple(FAMILIES),
     steps: int = STEPS,
 ) -> dict[str, Any]:
     """Train, fit and evaluate; writes ``numbers.json``, ``latents.png`` and the models to ``out``.
@@ -78,7 +79,7 @@ def run(
         raise ValueError(f"seeds is {seeds}: a standard deviation needs 2 or more")
     folder = data if data is not None else _paint(out / "painted")
     prepared = PreparedFolder.open(folder)
-    if prepared.kind != "painted":
+    if prepared.kind != KIND:
         raise ValueError(f"{folder}: holds {prepared.kind} images; this study needs painted birds")
     chosen = list(range(seed, seed + seeds))
     for number in chosen:
@@ -154,16 +155,11 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
     if target.is_dir():
         return
     print(f"fitting {target.name}")
-    keys = [f"latent.family={family}", "latent.c=gaussian", *OVERRIDES.get(family, [])]
+    keys = [f"latent.family={family}", "latent.c=gaussian"]
+    if not FAMILIES[family].one_pass_density:
+        keys, steps = [*keys, *SLOW_OVERRIDES], min(steps, SLOW_STEPS)
     with contextlib.redirect_stdout(io.StringIO()):
-        fit_prior(
-            out / f"vae-{seed}" / "checkpoint",
-            data,
-            target,
-            keys,
-            steps=min(steps, FEWER_STEPS.get(family, steps)),
-            seed=seed,
-        )
+        fit_prior(_checkpoint(out, WITH_POSTERIOR, seed), data, target, keys, steps=steps, seed=seed)
 
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
@@ -213,7 +209,7 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     title = f"Painted birds, {numbers['images']:,} images seen: distance of generated to held-out birds"
     panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")
     for place, (module, found) in enumerate(numbers["modules"].items()):
-        colour = COLOURS[module]
+        colour = colour_of(module)
         panel.bar(place, found["distance"]["mean"], 0.6, color=colour, alpha=0.35)
         each = [figures["distance"] for figures in numbers["each_seed"][module]]
         panel.scatter([place] * len(each), each, s=26, color=colour, zorder=3)

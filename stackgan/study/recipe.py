@@ -155,7 +155,7 @@ def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: 
     live.load_state_dict(load_state(folder / "state.pt")["model"])
     rows = caption_rows(test, min(count, len(test.captions))).tolist()
     truth = Photos(test, pipe.sizes[-1]).features(network).features
-    figures = {"images": float(checkpoint.facts["trained"]["images"])}
+    figures = {"images": float(trained(folder, "images"))}
     for name, pipeline in (("average", pipe), ("live", StackGANPipeline(live.eval(), pipe.text_encoder))):
         generated = images_of_captions(ImageSource(pipeline), test, rows, 0, None).features(network)
         figures[name] = kernel_distance(generated.features, truth).value

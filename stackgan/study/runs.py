@@ -21,7 +21,7 @@ def trained(folder: Path, what: str) -> int:
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():
         return -1
-    return int(load_checkpoint(checkpoint).facts["trained"][what])
+    return int(getattr(load_checkpoint(checkpoint).facts.trained, what))
 
 
 def train_quietly(data: Path, folder: Path, config: Config, text: Path) -> None:

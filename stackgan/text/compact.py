@@ -50,6 +50,7 @@ COMPACT = "stackgan_compact"  # section of config.json that identifies a compact
 _FORMAT = 1  # format version of the folder that CompactEncoder.save writes
 _TABLE = "embeddings.word_embeddings.weight"
 _FIRST_POSITION = 2  # MPNet numbers positions from padding index + 1 = 2
+_FARTHEST = 128  # tokens: larger distances share a bucket
 _PLACES, _FEATURES = 16, 32  # of the image tower: attention maps, further features
 _IMAGE_WIDTH = 32  # channels after the image tower's first convolution
 
@@ -148,13 +149,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _distances(length: int, buckets: int, farthest: int = 128) -> Tensor:
+def _distances(length: int, buckets: int) -> Tensor:
     """T5's buckets of the distances between tokens, (L, L): exact for short, logarithmic for long distances."""
     offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row: query token, column: key token
     half = buckets // 2
     exact = half // 2
     distance = offset.abs()
-    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(farthest / exact) * (half - exact)).long()
+    far = exact + ((distance.clamp_min(1) / exact).log() / math.log(_FARTHEST / exact) * (half - exact)).long()
     return torch.where(offset > 0, half, 0) + torch.where(distance < exact, distance, far.clamp_max(half - 1))
 
 

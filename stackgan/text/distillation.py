@@ -69,7 +69,7 @@ class Teacher:
     """
 
     def __init__(self, name_or_folder: str, device: torch.device | str = "cpu", progress: bool = False) -> None:
-        folder = find_folder(name_or_folder, None)
+        folder = find_folder(name_or_folder)
         if COMPACT in read_json(folder / "config.json"):
             raise ValueError(f"compact.teacher is {name_or_folder!r}: give a transformers sentence encoder")
         self.encoder = TransformersEncoder(folder).to(device)

@@ -99,7 +99,7 @@ def new_text_encoder(split: PreparedSplit, config: Config) -> TextEncoder | None
     return kind.create(argument, split, config)
 
 
-def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str | None = None) -> TextEncoder:
+def load_text_encoder(name_or_folder: str, pooling: str = "auto") -> TextEncoder:
     """The encoder in a local folder, or the transformers model of that hub name.
 
     Args:
@@ -108,7 +108,6 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
         pooling: how token states become one vector: ``auto`` (as the model was trained, by family), ``mean``,
             ``cls`` (first token), ``eos`` (first end-of-sequence token), ``last`` (last token), or ``pooler``
             (the model's own head; for CLIP the projection into its joint space).
-        revision: branch, tag or commit of a hub model.
 
     Raises:
         FileNotFoundError: no folder, and no model of that name at the hub or in its local cache.
@@ -124,7 +123,7 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto", revision: str 
             f"text encoder {name_or_folder!r} is not a model: give a folder or a hub name "
             "(a trained compact encoder is in its checkpoint's folder text)"
         )
-    folder = find_folder(name_or_folder, revision)
+    folder = find_folder(name_or_folder)
     config: dict[str, Any] = read_json(folder / "config.json")
     load = next((row.load for row in ENCODERS.values() if row.section in config), ENCODERS[ANY_OTHER].load)
     assert load is not None  # kinds with a section have it

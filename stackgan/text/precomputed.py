@@ -18,11 +18,11 @@ class PrecomputedEmbeddings(TextEncoder):
     ``dim`` is 0 until :func:`stackgan.text.load.caption_embeddings` has read a split.
     """
 
-    def __init__(self, name: str, dim: int = 0) -> None:
+    def __init__(self, name: str) -> None:
         if not name:
             raise ValueError("text encoder 'precomputed:' needs a name: precomputed:NAME, as in the prepared folder")
         self.name = name
-        self.dim = dim
+        self.dim = 0
 
     @property
     def identity(self) -> str:

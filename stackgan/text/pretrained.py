@@ -351,7 +351,7 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     return sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
 
 
-def find_folder(name: str, revision: str | None) -> Path:
+def find_folder(name: str) -> Path:
     """The folder of a text encoder: a local one, or that of a hub model, downloaded unless in the local cache."""
     path = Path(name).expanduser()
     if path.is_dir():
@@ -365,7 +365,6 @@ def find_folder(name: str, revision: str | None) -> Path:
     try:
         found = snapshot_download(
             name,
-            revision=revision,
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
             ignore_patterns=["onnx/*", "openvino/*"],
         )

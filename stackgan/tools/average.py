@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stackgan.checkpoint import save_checkpoint
+from stackgan.config.facts import TrainingFacts
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.image_source import embeddings_of
@@ -43,7 +45,7 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     split = PreparedFolder.open(data).train
     pipes = [StackGANPipeline.from_pretrained(folder, device=device) for folder in checkpoints]
     for folder, pipe in zip(checkpoints, pipes, strict=True):
-        if "fitted_prior" in pipe.facts:
+        if pipe.facts.fitted_prior is not None:
             raise ValueError(f"{folder}: its priors were fitted to its own codes: average first, then use fit-prior")
         if _networks(pipe) != _networks(pipes[0]):
             raise ValueError(
@@ -63,10 +65,11 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
     recalibrate_batchnorm(model, given, optim.standing or IMAGES, optim.batch_size)
     if model.has_code_flow and embeddings is not None:
         model.measure_codes(embeddings.to(pipes[0].device))
-    longest = max(pipes, key=lambda pipe: pipe.facts.get("trained", {}).get("images", 0))
-    facts = {**longest.facts, "averaged": [pipe.facts.get("trained", {}) for pipe in pipes]}
+    trained = tuple(pipe.facts.trained or TrainingFacts() for pipe in pipes)
+    longest = max(zip(trained, pipes, strict=True), key=lambda pair: pair[0].images or 0)[1]
+    facts = replace(longest.facts, averaged=trained)
     weights, encoder = model.state_dict(), pipes[0].text_encoder
-    save_checkpoint(out, model.config, weights, encoder, facts=facts, card=_card(model, facts))
+    save_checkpoint(out, model.config, weights, encoder, facts=facts, card=_card(model, trained))
 
 
 def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:
@@ -74,10 +77,11 @@ def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:
     return pipe.config.tree, pipe.config.text, pipe.config.latent, pipe.config.generator, encoder
 
 
-def _card(model: StackGAN, facts: dict[str, Any]) -> str:
-    seen = ", ".join(str(trained.get("images", "an unknown number of")) for trained in facts["averaged"])
+def _card(model: StackGAN, averaged: Sequence[TrainingFacts]) -> str:
+    unknown = "an unknown number of"
+    seen = ", ".join(unknown if trained.images is None else str(trained.images) for trained in averaged)
     return f"""# {model.config.preset} checkpoint
 
-The mean of the EMA weights of {len(facts["averaged"])} checkpoints of one run, after {seen} images, written by
+The mean of the EMA weights of {len(averaged)} checkpoints of one run, after {seen} images, written by
 `stackgan average`.
 """

@@ -18,14 +18,14 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
+from stackgan.checkpoint import save_checkpoint
 from stackgan.config import PRESETS, Config
-from stackgan.io.weights import compare_weights
+from stackgan.config.facts import CheckpointFacts
 from stackgan.model import StackGAN, build_discriminators
 
-__all__ = ["convert", "load_discriminators", "read_weights"]
+__all__ = ["convert", "read_weights"]
 
 TEXT = "precomputed:char-cnn-rnn"
 PREFIX = "module."  # of every published name, as the networks were saved inside DataParallel
@@ -66,28 +66,9 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     weights = _map(netg, theirs, modules, _shapes(config))
     weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
     imported = {file.name: _sha256(file) for file in (netg, *netd)}
-    facts = {"imported": imported, "examples": []}
+    facts = CheckpointFacts(imported=imported)
     card = _card(config, imported)
     save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
-
-
-def load_discriminators(folder: str | Path) -> nn.ModuleList:
-    """The discriminators that :func:`convert` stored in a checkpoint, coarsest first.
-
-    Raises:
-        FileNotFoundError: the checkpoint has none.
-        ValueError: they do not match its configuration.
-    """
-    checkpoint = load_checkpoint(folder)
-    file, weights = checkpoint.folder / DISCRIMINATORS, stored_discriminators(checkpoint.folder)
-    if weights is None:
-        raise FileNotFoundError(f"{file}: missing; convert with --netd netD0.pth netD1.pth … to include them")
-    with torch.device("meta"):
-        discriminators = build_discriminators(checkpoint.config)
-    for name in compare_weights(discriminators, weights).names:
-        raise ValueError(f"{file}: {name} is missing, unexpected or of another shape than config.json asks for")
-    discriminators.load_state_dict(weights, assign=True)
-    return discriminators
 
 
 # --- names: modules of the published networks, and their names here -----------------------------------------
@@ -327,12 +308,23 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
                 "(no code in it was executed); a published checkpoint holds none"
             ) from None
         raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; download it again") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # as training scripts save it
+        state = state["state_dict"]
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{file}: holds a {type(state).__name__}, not a table of named tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
             raise ValueError(f"{file}: {key!s:.100} is of type {type(value).__name__}, not a named plain tensor")
-    return dict(state)
+    return _as_published(state)
+
+
+def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names that begin with :data:`PREFIX` once, where all of them lack it or have wrappers' prefixes instead."""
+    names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in state}
+    wrappers = {key[: len(key) - len(name)] for key, name in names.items()}
+    if len(wrappers) > 1:  # of several networks, or damaged: reported by name
+        return dict(state)
+    return {PREFIX + names[key]: tensor for key, tensor in state.items()}
 
 
 def _unzipped(file: Path, kind: str) -> Path | BytesIO:

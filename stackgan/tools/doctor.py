@@ -25,6 +25,7 @@ OPTIONAL = {
     "torch_fidelity": ("evaluation with Inception features", "stackgan[eval]"),
     "matplotlib": ("the studies' figures", "stackgan[study]"),
     "zuko": ("flow-2d's comparison", "stackgan[study]"),
+    "efficientnet_lite_pytorch": ("training with discriminator.features", "stackgan[features]"),
     "imageio": ("interpolations as MP4", "stackgan[video]"),
 }
 

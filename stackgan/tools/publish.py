@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,12 +46,12 @@ def publish(
     """
     source = load_checkpoint(checkpoint)
     check_sampling([0], truncation)
-    facts = dict(source.facts)
+    facts = source.facts
     if truncation is not None:
-        facts["truncation"] = truncation
+        facts = replace(facts, truncation=truncation)
     if captions is not None:
-        facts["examples"] = [line.caption for line in read_captions(captions)]
-        if not facts["examples"]:
+        facts = replace(facts, examples=tuple(line.caption for line in read_captions(captions)))
+        if not facts.examples:
             raise ValueError(f"{captions}: holds no captions: write one per line")
     found = stored_discriminators(checkpoint)
     if discriminators is not None:

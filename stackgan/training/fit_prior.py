@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
+from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
-from stackgan.latent.priors import FlowPrior
+from stackgan.latent.priors import FLOW, FlowPrior
 from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
@@ -99,7 +100,8 @@ def fit_prior(
             q = model.condition(embeddings[rows].to(pipe.device))
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
         fitted.measure_codes(embeddings[rows].to(pipe.device))
-    facts = {**pipe.facts, "fitted_prior": {"family": config.latent.family, "steps": steps, **report}}
+    fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
+    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits))
     card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
     save_checkpoint(
         out,
@@ -195,7 +197,7 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
             raise ValueError(f"{override!r}: only latent.* may be changed, the rest of the checkpoint is trained")
     latent = config.latent
     wanted = replace(
-        latent, z="flow" if has_posterior(config) else latent.z, c="flow" if config.text.conditional else latent.c
+        latent, z=FLOW if has_posterior(config) else latent.z, c=FLOW if config.text.conditional else latent.c
     )
     optim = replace(config.optim, cuda_graphs=False)  # CUDA graphs belong to training and do not support a flow p(c)
     new = with_overrides(replace(config, latent=wanted, optim=optim), overrides)
@@ -208,8 +210,8 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
             "latent.z, latent.dim and latent.width of a trained checkpoint cannot be changed, except vae → flow: "
             "its posterior and its generator were trained with them"
         )
-    if not has_posterior(new) and not (config.text.conditional and new.latent.c == "flow"):
-        raise ValueError("nothing to fit: the checkpoint has no posterior (latent.z=gaussian) and no captions")
+    if not has_posterior(new) and not (config.text.conditional and new.latent.c == FLOW):
+        raise ValueError(f"nothing to fit: the checkpoint has no posterior (latent.z={latent.z}) and no captions")
     return new
 
 

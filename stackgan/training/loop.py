@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -132,20 +132,27 @@ class _Outputs:
     def write_what_is_due(self) -> None:
         """Write the sample sheet, the state and an evaluation if their interval in minutes of training has passed."""
         seconds, every = self.run.progress.seconds, self.config.train
-        if seconds - self.sampled >= 60 * every.sample_minutes:
-            self._show()
-            self.sampled = seconds
-        if seconds - self.saved >= 60 * every.save_minutes:
-            self._save()
-            self.saved = seconds
-        if self.evaluator is not None and seconds - self.evaluated >= 60 * self.config.eval.every:
-            self._evaluate(self.evaluator)
-            self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
+        with self._fork_rng():
+            if seconds - self.sampled >= 60 * every.sample_minutes:
+                self._show()
+                self.sampled = seconds
+            if seconds - self.saved >= 60 * every.save_minutes:
+                self._save()
+                self.saved = seconds
+            if self.evaluator is not None and seconds - self.evaluated >= 60 * self.config.eval.every:
+                self._evaluate(self.evaluator)
+                self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
 
     def write_last(self) -> None:
         """Write the final sample sheet and the state."""
-        self._show()
-        self._save()
+        with self._fork_rng():
+            self._show()
+            self._save()
+
+    def _fork_rng(self) -> AbstractContextManager[None]:
+        """Restores the random generators afterwards, so that outputs do not change the steps of a run."""
+        cuda = self.run.device.type == "cuda"
+        return torch.random.fork_rng([self.run.device] if cuda else [])
 
     def _recalibrate(self) -> None:
         """Recalibrate the EMA generator's BatchNorm statistics, once per step at most."""

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from stackgan.checkpoint import save_checkpoint
 from stackgan.config import Config
+from stackgan.config.facts import CheckpointFacts, DataFacts, TrainingFacts
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.features import load_features
@@ -180,20 +181,13 @@ class CheckpointWriter:
 
     def __call__(self, run: Run, folder: Path | None = None) -> None:
         split = self.prepared.train
-        data = {
-            "kind": self.prepared.kind,
-            "identity": self.prepared.identity,
-            "images": len(split),
-            "captions": len(split.captions),
-        }
-        trained = {
-            "steps": run.progress.step,
-            "images": run.progress.images,
-            "seconds": round(run.progress.seconds),
-        }
-        facts = {"examples": self._examples(run.config), "data": data, "trained": trained}
-        if self.start is not None:
-            facts["started_from"] = dict(self.start.trained)
+        data = DataFacts(self.prepared.kind, self.prepared.identity, len(split), len(split.captions))
+        facts = CheckpointFacts(
+            examples=tuple(self._examples(run.config)),
+            data=data,
+            trained=TrainingFacts(run.progress.step, run.progress.images, round(run.progress.seconds)),
+            started_from=None if self.start is None else self.start.trained,
+        )
         weights = run.ema.state_dict()
         card = _card(run, data)
         save_checkpoint(folder or self.folder, run.config, weights, self.encoder, facts=facts, card=card)
@@ -207,7 +201,7 @@ class CheckpointWriter:
         return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
 
 
-def _card(run: Run, data: dict[str, Any]) -> str:
+def _card(run: Run, data: DataFacts) -> str:
     config, progress = run.config, run.progress
     minutes = f"{progress.seconds / 60:.0f} minutes on {run.device.type}"
     sizes = ", ".join(f"{size}" for size in config.tree.sizes)
@@ -217,7 +211,7 @@ EMA generator of a StackGAN++ tree ({sizes} px), written by `stackgan train`.
 
 | | |
 |---|---|
-| data | {data["images"]} images, {data["captions"]} captions ({data["kind"]}), identity `{data["identity"][:16]}` |
+| data | {data.images} images, {data.captions} captions ({data.kind}), identity `{data.identity[:16]}` |
 | text | `{config.text.encoder}`, {config.text.dim} dimensions |
 | recipe | preset `{config.preset}`; the whole configuration is in `config.json` |
 | trained | {progress.images} images seen in {progress.step} steps, {minutes} |

@@ -22,7 +22,7 @@ from stackgan.io.files import write_atomic
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
-from stackgan.text.load import caption_embeddings, encoder_kind, load_text_encoder, new_text_encoder
+from stackgan.text.load import ENCODERS, caption_embeddings, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.state import Run
 from stackgan.training.warm_start import InitialisationSource, copy_text_encoder
 
@@ -118,9 +118,10 @@ def _begin(
 def check_data(prepared: PreparedFolder, config: Config) -> None:
     check_choices(config)
     if config.loss.contrast and not encoder_kind(config.text.encoder)[0].image_tower:
+        names = [name for name, kind in ENCODERS.items() if kind.image_tower]
         raise ValueError(
-            f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the compact "
-            "encoder has an image tower; use text.encoder=compact or loss.contrast=0"
+            f"loss.contrast is {config.loss.contrast} and text.encoder {config.text.encoder!r}: only the "
+            f"{' or '.join(names)} encoder has an image tower; use text.encoder={names[0]} or loss.contrast=0"
         )
     if prepared.size != config.tree.sizes[-1]:
         stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
@@ -165,7 +166,7 @@ def _swapped_embeddings(
 
 
 def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> AugmentedCaptions | None:
-    """Augmented captions, if the configuration uses them."""
+    """Augmented captions, if ``text.reword`` is above 0."""
     if encoder is None or not config.text.reword:
         return None
     augmented = augmented_captions(split.captions, seed=0)

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminators
 from stackgan.config import Config
+from stackgan.config.facts import TrainingFacts
 from stackgan.io.files import copy_folder
 from stackgan.io.weights import compare_weights
 
@@ -27,7 +27,7 @@ class InitialisationSource:
         model: EMA weights of the generator, CA_NET and latent modules.
         discriminators: None for a checkpoint without them.
         text: folder of its caption encoder, or None.
-        trained: images, steps and seconds of its training, if recorded.
+        trained: length of its training, if recorded.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class InitialisationSource:
     model: Mapping[str, Tensor]
     discriminators: Mapping[str, Tensor] | None
     text: Path | None
-    trained: Mapping[str, Any]
+    trained: TrainingFacts
 
 
 def open_initialisation_source(folder: Path) -> InitialisationSource:
@@ -54,12 +54,12 @@ def open_initialisation_source(folder: Path) -> InitialisationSource:
         state = load_state(folder / "state.pt")
         text = folder / "text"
         progress = state["progress"]
-        trained = {"steps": progress["step"], "images": progress["images"], "seconds": round(progress["seconds"])}
+        trained = TrainingFacts(progress["step"], progress["images"], round(progress["seconds"]))
         return InitialisationSource(
             folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
         )
     checkpoint = load_checkpoint(folder)
-    trained = checkpoint.facts.get("trained", {})
+    trained = checkpoint.facts.trained or TrainingFacts()
     return InitialisationSource(
         folder, checkpoint.config, checkpoint.weights, stored_discriminators(folder), checkpoint.text_folder, trained
     )

@@ -103,7 +103,7 @@ class Visitor:
 
     def close(self) -> None:
         self.context.close()
-        assert self.trouble == []
+        assert self.trouble == [], self.trouble
 
 
 def caption_box(visitor: Visitor) -> Any:

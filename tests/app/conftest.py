@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from stackgan.config.facts import DataFacts
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import CHROMIUM, DESKTOP, PHONE, Site, Visitor, free_port, launched
 from tests.tiny import save_tiny_checkpoint, tiny_pipeline
@@ -40,7 +42,7 @@ def pipe() -> StackGANPipeline:
 @pytest.fixture(scope="package")
 def able() -> StackGANPipeline:
     pipe = tiny_pipeline(stages=1, latent=LATENT)
-    pipe.facts["data"] = {"kind": "painted"}
+    pipe.facts = replace(pipe.facts, data=DataFacts(kind="painted", identity="", images=0, captions=0))
     return pipe
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from stackgan.app import painting
 from stackgan.app.painting import EXAMPLE_COUNT, GalleryState, GeneratedImage
+from stackgan.config.facts import CheckpointFacts
 from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS, tiny_pipeline
 
@@ -110,7 +111,7 @@ def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
     assert [picture.caption for picture in result.images] == list(CAPTIONS[:2])
     assert len(painting.generate_examples(tiny_pipeline(stages=1, text=False)).images) == EXAMPLE_COUNT
     bare = tiny_pipeline(stages=1)
-    bare.facts = {}
+    bare.facts = CheckpointFacts()
     assert painting.generate_examples(bare) is None
 
 

@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_prep.images import crop_box, open_rgb, to_square
+from data_prep.images import crop_box, to_square
 from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
+from stackgan.images.photos import open_rgb
 from tests.benchmarks.harness import Contestant, print_table, print_versions, race
 
 CUB = Path(__file__).resolve().parents[3] / "shared" / "cub" / "birds"

@@ -153,7 +153,7 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
         (["--truncation", "-0.5"], "truncation -0.5 is out of range: it must be from 0 (the mean) to 2"),
         (["--truncation", "nan"], "truncation nan is out of range"),
         (["--batch-size", "0"], "batch_size 0 is too small: it must be 1 or more"),
-        (["--device", "abacus"], "device 'abacus' is unknown: it must be cpu, cuda or cuda:N"),
+        (["--device", "abacus"], "device 'abacus' is unknown: it must be cpu, cuda or cuda:N, mps, or xpu"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["--seed", "x"], "stackgan batch: argument --seed: invalid int value: 'x'; see --help"),
         (["--seed"], "stackgan batch: argument --seed: expected one argument; see --help"),

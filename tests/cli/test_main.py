@@ -16,7 +16,7 @@ from stackgan.cli.main import COMMANDS, command_parser, main
 from stackgan.cli.parser import signature_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = {"main", "options", "parser"}  # modules of stackgan/cli/ that are no command
+SHARED = {"main", "options", "parser", "streams"}  # modules of stackgan/cli/ that are no command
 HEAVY = {"torch", "torchvision", "transformers", "gradio"}
 
 HELP = """
@@ -115,7 +115,7 @@ def test_what_is_not_given_is_not_passed_on() -> None:
     assert vars(args) == {
         "file": Path("captions.txt"),
         "out": Path("out"),
-        "checkpoint": Path("checkpoints/birds-64"),
+        "checkpoint": Path("checkpoints/birds-256"),
     }
 
 

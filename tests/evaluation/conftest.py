@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from data_prep.painted import (
     prepare_painted,
 )
+from stackgan.data.format import Record
+from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.attribute_classifier import (
     AttributeClassifier,
 )
@@ -27,6 +31,25 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "painted"
     prepare_painted(folder, count=40, seed=2, test_count=60, workers=1)
     return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
+    folder = tmp_path_factory.mktemp("data") / "painted"
+    prepare_painted(folder, count=10, seed=2, test_count=12, workers=1)
+    return PreparedFolder.open(folder)
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
+    """Nine photos of three species: of five, three and one photos."""
+    folder = tmp_path_factory.mktemp("data") / "birds"
+    rng = np.random.default_rng(0)
+    with PreparedWriter(folder, kind="folder", size=32, crop="none", source={}) as writer:
+        for i, species in enumerate("aaaaabbbc"):
+            captions = (f"a bird with {i} spots", f"a {species} bird, number {i}", "A  bird.")
+            writer.add("test", rng.integers(0, 256, (38, 38, 3), dtype=np.uint8), Record(str(i), captions, species))
+    return PreparedFolder.open(folder).splits["test"]
 
 
 @pytest.fixture(scope="module")

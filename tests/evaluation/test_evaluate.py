@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -17,9 +16,7 @@ from stackgan.cli.main import main
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation import sections
 from stackgan.evaluation.colour_measure import COLOUR_ORDER
-from stackgan.evaluation.context import Context
 from stackgan.evaluation.evaluate import SECTIONS, Section
-from stackgan.evaluation.findings import Findings, NotMeasured, Table
 from stackgan.evaluation.settings import EvaluationSettings
 from tests.evaluation.command import command_for
 from tests.tiny import save_tiny_checkpoint
@@ -201,51 +198,6 @@ def test_settings_are_checked_when_they_are_made(values: dict[str, Any], message
     assert EvaluationSettings().count == 30_000
     with pytest.raises(ValueError, match=message):
         EvaluationSettings(**values)
-
-
-# --- adding a metric ----------------------------------------------------------------------------------------
-
-
-def brightness(context: Context) -> Findings:
-    """All that a new metric needs: this function in a file of sections/, and a row of the table."""
-    values = torch.cat([chunk.mean((1, 2, 3)) for chunk in context.generated.chunks("brightness")])
-    return Findings(
-        figures={"brightness": float(values.mean())},
-        protocol=f"Mean of all levels of {len(values)} images, from -1 to 1.",
-        tables=[Table(("", "mean level"), [("brightness", f"{float(values.mean()):.3f}")])],
-        headlines=[("mean brightness", f"{float(values.mean()):.2f}")],
-    )
-
-
-def impossible(context: Context) -> Findings:
-    raise NotMeasured(f"it needs more than {context.count} images")
-
-
-def test_a_metric_is_a_function_and_a_row(
-    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A section added through the table appears in report.json, report.md, the page and on the screen."""
-    checked = []
-    rows = {
-        "brightness": Section("Brightness of images", brightness, lambda context: checked.append(context.cache)),
-        "impossible": Section("An impossible metric", impossible),
-    }
-    monkeypatch.setattr("stackgan.evaluation.evaluate.SECTIONS", {"diversity": SECTIONS["diversity"], **rows})
-    out = tmp_path / "report"
-    assert main(command_for(save_tiny_checkpoint(tmp_path / "tiny", stages=1), painted, out)) == 0
-    assert checked == [out / "cache"]
-    report = json.loads((out / "report.json").read_text("utf-8"))
-    assert list(report["sections"]) == ["diversity", "brightness"]
-    value = report["sections"]["brightness"]["figures"]["brightness"]
-    levels = np.concatenate([np.load(file) for file in (out / "cache").glob("painted-*.npy")])
-    assert value == pytest.approx(levels.mean() / 127.5 - 1, abs=1e-5)
-    assert report["not_measured"] == {"impossible": "it needs more than 60 images"}
-    table = (out / "report.md").read_text("utf-8")
-    assert "## Brightness of images" in table and f"| brightness | {value:.3f} |" in table
-    page = (out / "report.html").read_text("utf-8")
-    assert '<section id="brightness"><h2>Brightness of images</h2>' in page and "mean brightness" in page
-    assert "it needs more than 60 images" in page
-    assert f"brightness       {value:.3f}" in capsys.readouterr().out
 
 
 def test_the_table_holds_every_file_of_sections_and_nothing_else_does() -> None:

@@ -69,8 +69,8 @@ def test_pyramid_distance_falls_for_better_pictures(prepared: PreparedFolder) ->
     """Real birds, birds blurred, one bird over and over, noise: in the order that anyone would put them."""
 
     network = pyramid_features()
-    reference = Photos(prepared.splits["test"], 64, cached=False).features(network).features
-    real = torch.from_numpy(Photos(prepared.splits["train"], 64, cached=False).rows(range(120))).permute(0, 3, 1, 2)
+    reference = Photos(prepared.splits["test"], 64).features(network).features
+    real = torch.from_numpy(Photos(prepared.splits["train"], 64).rows(range(120))).permute(0, 3, 1, 2)
     blurred = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(real.float(), 4), (64, 64)).byte()
     noise = torch.randint(0, 256, real.shape, generator=torch.Generator().manual_seed(0)).byte()
     sets = (real, real[:1].expand(120, -1, -1, -1), noise)

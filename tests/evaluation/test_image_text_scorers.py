@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from data_prep.painted import (
-    prepare_painted,
-)
 from stackgan.config import CompactConfig
-from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.evaluation.image_text_scorers import (
     ClipScorer,
@@ -34,31 +30,18 @@ TINY = CompactConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=10, seed=2, test_count=12, workers=1)
-    return PreparedFolder.open(folder)
+SETTINGS = "stackgan.evaluation.image_text_scorers.SETTINGS"
 
 
-@pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    """Nine photos of three species: of five, three and one photos."""
-    folder = tmp_path_factory.mktemp("data") / "birds"
-    rng = np.random.default_rng(0)
-    with PreparedWriter(folder, kind="folder", size=32, crop="none", source={}) as writer:
-        for i, species in enumerate("aaaaabbbc"):
-            captions = (f"a bird with {i} spots", f"a {species} bird, number {i}", "A  bird.")
-            writer.add("test", rng.integers(0, 256, (38, 38, 3), dtype=np.uint8), Record(str(i), captions, species))
-    return PreparedFolder.open(folder).splits["test"]
-
-
-def test_the_dual_encoder_is_trained_once_and_kept(prepared: PreparedFolder, tmp_path: Path) -> None:
-    first = load_or_train_dual_encoder(prepared, settings=TINY)
+def test_the_dual_encoder_is_trained_once_and_kept(
+    prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SETTINGS, TINY)
+    first = load_or_train_dual_encoder(prepared)
     kept = evaluation_cache(prepared.path) / "image-text-scorer"
     assert sorted(path.name for path in kept.parent.glob("image-text*")) == ["image-text-scorer"]
     time = (kept / "image.safetensors").stat().st_mtime_ns
-    again = load_or_train_dual_encoder(prepared, settings=TINY)
+    again = load_or_train_dual_encoder(prepared)
     assert (kept / "image.safetensors").stat().st_mtime_ns == time
     images = centre_crops(prepared.splits["test"].images)
     torch.testing.assert_close(first.encode_images(images), again.encode_images(images), rtol=1e-4, atol=1e-4)
@@ -67,7 +50,8 @@ def test_the_dual_encoder_is_trained_once_and_kept(prepared: PreparedFolder, tmp
 
     given = load_or_train_dual_encoder(prepared, kept)
     torch.testing.assert_close(given.encode_images(images), again.encode_images(images), rtol=1e-4, atol=1e-4)
-    other = load_or_train_dual_encoder(prepared, settings=CompactConfig(**{**vars(TINY), "dim": 8}))
+    monkeypatch.setattr(SETTINGS, replace(TINY, dim=8))
+    other = load_or_train_dual_encoder(prepared)
     assert other.dim == 8 and load_or_train_dual_encoder(prepared, kept).dim == 8  # of other settings: trained anew
     tiny_encoder().save(tmp_path / "half")
     (tmp_path / "half" / "image.safetensors").unlink()
@@ -77,7 +61,7 @@ def test_the_dual_encoder_is_trained_once_and_kept(prepared: PreparedFolder, tmp
 
 def test_a_split_without_training_pictures_needs_a_scorer(birds: PreparedSplit) -> None:
     with pytest.raises(ValueError, match="give one with --scorer"):
-        load_or_train_dual_encoder(PreparedFolder.open(birds.path.parent), settings=TINY)
+        load_or_train_dual_encoder(PreparedFolder.open(birds.path.parent))
 
 
 def test_scorers_of_a_checkpoint(prepared: PreparedFolder, tmp_path: Path) -> None:

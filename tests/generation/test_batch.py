@@ -1,6 +1,7 @@
 """`batch`: what is written, and that an image depends on its caption and its seed alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_a_batch_writes_pictures_a_manifest_and_a_grid(
 
 def test_a_checkpoint_may_recommend_a_truncation(tmp_path: Path, captions: Path) -> None:
     pipe = tiny_pipeline()
-    pipe.facts["truncation"] = 0.5
+    pipe.facts = replace(pipe.facts, truncation=0.5)
     pipe.save_pretrained(tmp_path / "careful")
     assert StackGANPipeline.from_pretrained(tmp_path / "careful").truncation == 0.5 != tiny_pipeline().truncation
     for name, asked in (("as recommended", None), ("said", 0.5), ("the model's own", 1.0)):

@@ -1,16 +1,24 @@
-"""Divergences for tests: of full-covariance Gaussians in closed form, of any two distributions by sampling."""
+"""Entropies and divergences for tests: of Gaussians in closed form, of any two distributions by sampling."""
 
 import math
 
 import torch
 from torch import Generator, Tensor
 
-from stackgan.latent.distributions import Distribution, FullGaussian
+from stackgan.latent.distributions import DiagonalGaussian, Distribution, FullGaussian
 
 
 def half_log_det(factor: Tensor) -> Tensor:
     """log |L| = ½ log |L Lᵀ|."""
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def entropy(p: DiagonalGaussian | FullGaussian) -> Tensor:
+    """½ Σ (logvar + log 2π + 1), (B,); ½ D (log 2π + 1) + log |L| of a full-covariance Gaussian."""
+    constant = math.log(2 * math.pi) + 1
+    if isinstance(p, DiagonalGaussian):
+        return 0.5 * (p.logvar + constant).sum(-1)
+    return 0.5 * p.mean.shape[-1] * constant + half_log_det(p.factor)
 
 
 def kl_full_gaussians(p: FullGaussian, q: FullGaussian) -> Tensor:

@@ -1,7 +1,9 @@
 """The fast form of a generator: every fusion alone, the whole against the trained module, the work counted."""
 
 import copy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from stackgan.networks.fast_generator import FastGenerator
 from stackgan.networks.generator import Generator
 from stackgan.networks.layers import FusedNorm, GatedBlock, spread
 from stackgan.pipeline import StackGANPipeline
-from stackgan.runtime.compiler import cpp_compiler
+from stackgan.runtime.compiler import cpp_compiler, frozen_weights
 from tests.counting import allocated
 from tests.tiny import CAPTIONS, tiny_pipeline
 
@@ -247,6 +249,19 @@ def test_compiled_form_is_the_module(block: str) -> None:
             z, c = inputs(count, dtype=torch.float32)
             assert worst(fast(z, c), generator(z, c)) < 1e-4
             assert torch._dynamo.utils.counters["frames"]["total"] == began + 1
+
+
+def test_weights_are_frozen_where_pytorch_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    before = config.freezing
+    with frozen_weights():
+        assert config.freezing is True
+    assert config.freezing is before
+    for without in (None, SimpleNamespace(config=None)):  # the module is missing, or has no such setting
+        monkeypatch.setitem(sys.modules, "torch._inductor", without)
+        with frozen_weights():
+            assert config.freezing is before
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

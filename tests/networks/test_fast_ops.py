@@ -1,8 +1,12 @@
 """Operations that rest on undocumented operators have a plain form that computes the same."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+import stackgan
 import stackgan.networks.fast_ops as fast_ops
 from stackgan.networks.fast_ops import BatchNormByGroup, native_operators_work
 from stackgan.networks.layers import FusedNorm
@@ -40,6 +44,21 @@ def test_the_plain_form_is_the_same_step(kind: str, request: pytest.FixtureReque
     assert fast.keys() == plain.keys()
     for name, tensor in fast.items():
         torch.testing.assert_close(tensor, plain[name], rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_private_operators_stand_where_their_fallbacks_are() -> None:
+    """A file that uses what PyTorch does not document checks for it, and a test of that file goes without."""
+    root, private = (
+        Path(stackgan.__file__).parent,
+        re.compile(r"torch\.ops\.|torch\._|torch\.native_|\._(buffers|modules)\b"),
+    )
+    found = {
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*.py")
+        if private.search(file.read_text("utf-8").replace("torch.__version__", ""))
+    }
+    guarded = {"networks/fast_ops.py", "networks/fast_parts.py", "training/ema.py", "runtime/compiler.py"}
+    assert found == guarded
 
 
 def test_an_operator_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

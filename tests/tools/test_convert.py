@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import stackgan.tools.convert
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_checkpoint, load_state
+from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminators
 from stackgan.cli.main import main
 from stackgan.data.prepared import PreparedFolder
-from stackgan.model import StackGAN
+from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline
-from stackgan.tools.convert import convert, load_discriminators, read_weights
+from stackgan.tools.convert import convert, read_weights
 from stackgan.training.losses import colour_statistics
 
 State = dict[str, Tensor]
@@ -51,6 +51,15 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def _discriminators(checkpoint: Path) -> nn.ModuleList:
+    """Those that came with a checkpoint, coarsest first."""
+    weights = stored_discriminators(checkpoint)
+    assert weights is not None
+    networks = build_discriminators(load_checkpoint(checkpoint).config)
+    networks.load_state_dict(weights)
+    return networks
+
+
 # --- the recorded outputs -----------------------------------------------------------------------------------
 
 
@@ -58,7 +67,7 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_recorded_tensor_is_reproduced(golden: Path, converted: Path) -> None:
     expected = load_file(golden / "expected.safetensors")
     pipe = StackGANPipeline.from_pretrained(converted, device="cpu")
-    discriminators = load_discriminators(converted).eval()
+    discriminators = _discriminators(converted).eval()
     inputs = {"text_embedding", "ca_noise", "z"}
 
     q = pipe.model.condition(expected["text_embedding"])
@@ -283,6 +292,16 @@ def test_files_of_any_age_hold_the_same(tmp_path: Path, golden: Path, netg: Stat
         assert all(torch.equal(found[key], netg[key]) for key in netg), file.name
 
 
+@pytest.mark.parametrize("prefix", ["", "module.module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: bool) -> None:
+    """Saved without DataParallel, from inside two wrappers, after torch.compile, or as one entry of a table."""
+    state = {prefix + key.removeprefix("module."): tensor for key, tensor in netg.items()}
+    torch.save({"state_dict": state, "epoch": 3} if nested else state, tmp_path / "netG.pth")
+    read = read_weights(tmp_path / "netG.pth")
+    assert read.keys() == netg.keys() and all(torch.equal(read[key], netg[key]) for key in netg)
+
+
 def test_a_zip_with_several_networks_takes_the_generator(tmp_path: Path, golden: Path) -> None:
     file = tmp_path / "all.zip"
     with zipfile.ZipFile(file, "w") as archive:
@@ -379,17 +398,12 @@ def test_the_command_converts(tmp_path: Path, golden: Path, capsys: pytest.Captu
     assert (out / "model.safetensors").read_bytes() == before
 
 
-def test_discriminators_that_are_not_there_or_do_not_fit(tmp_path: Path, golden: Path, converted: Path) -> None:
+def test_discriminators_that_are_not_there_or_damaged(tmp_path: Path, golden: Path) -> None:
     convert(golden / "netG_2000.pth", [], tmp_path / "plain")
-    with pytest.raises(FileNotFoundError, match="--netd"):
-        load_discriminators(tmp_path / "plain")
-    file = tmp_path / "plain" / "discriminators.safetensors"
-    file.write_bytes((converted / "discriminators.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="of another shape"):  # the preset's width is not the golden one's
-        load_discriminators(tmp_path / "plain")
-    file.write_bytes(b"damaged")
+    assert stored_discriminators(tmp_path / "plain") is None
+    (tmp_path / "plain" / "discriminators.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="damaged"):
-        load_discriminators(tmp_path / "plain")
+        stored_discriminators(tmp_path / "plain")
 
 
 def test_the_original_trains_on_with_its_discriminators(
@@ -407,7 +421,7 @@ def test_the_original_trains_on_with_its_discriminators(
     state = load_state(run / "state.pt")
     for ours, theirs in (
         (state["model"], load_checkpoint(converted).weights),
-        (state["discriminators"], load_discriminators(converted).state_dict()),
+        (state["discriminators"], _discriminators(converted).state_dict()),
     ):
         assert ours.keys() == theirs.keys()
         trained = [name for name in theirs if "running_" not in name and "batches" not in name]

@@ -26,8 +26,8 @@ def test_half_the_size_and_the_same_pictures(
 
     before, after = (StackGANPipeline.from_pretrained(folder) for folder in (finished_run / "checkpoint", out))
     assert (before.truncation, after.truncation) == (1, 0.6)
-    assert after.facts["examples"] == ["a red bird", "a blue bird"]
-    assert after.facts["trained"] == before.facts["trained"]
+    assert after.examples == ["a red bird", "a blue bird"]
+    assert after.facts.trained == before.facts.trained
     painted = [np.stack(pipe(["a red bird"] * 4, seeds=range(4)).images).astype(float) for pipe in (before, after)]
     assert np.abs(painted[0] - painted[1]).mean() < 1
 

@@ -48,9 +48,9 @@ def test_fitting_a_prior_leaves_the_generator_alone(
     shared = [name for name in before.weights if not name.startswith(("prior.", "code_prior."))]
     assert any(name.startswith("generator.") for name in shared)
     assert all(torch.equal(before.weights[name], after.weights[name]) for name in shared)
-    figures = after.facts["fitted_prior"]
-    for slot in ("z", "c"):
-        assert figures[slot]["nats_per_dimension_flow"] < figures[slot]["nats_per_dimension_gaussian"] + 0.05
+    figures = after.facts.fitted_prior
+    for slot in (figures.z, figures.c):
+        assert slot.nats_per_dimension_flow < slot.nats_per_dimension_gaussian + 0.05
     pipe = StackGANPipeline.from_pretrained(out, device="cpu")
     assert len(pipe(CAPTIONS, seeds=[1, 2]).images) == 2 and pipe.caption_log_prob(CAPTIONS)[0].share is not None
     assert "Fitted priors" in (out / "README.md").read_text()

@@ -145,6 +145,24 @@ def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path
             assert torch.equal(tensor, two[part][name]), f"{part}.{name}"
 
 
+def test_a_run_that_writes_after_every_step_equals_one_that_does_not(painted: Path, tmp_path: Path) -> None:
+    """Sheets, states, checkpoints and evaluations leave the random generators as they were."""
+    config = ["optim.precision=fp32", "augment.policy=translation", "train.images=12"]
+    always = [
+        "train.save_minutes=0.0000001",
+        "train.sample_minutes=0.0000001",
+        "eval.every=0.0000001",
+        "eval.count=10",
+    ]
+    train(painted, tmp_path / "quiet", _config(*config), device="cpu")
+    train(painted, tmp_path / "writing", _config(*config, *always), device="cpu")
+    assert len(list((tmp_path / "writing" / "samples").iterdir())) == 3
+    quiet, writing = (load_state(tmp_path / name / "state.pt") for name in ("quiet", "writing"))
+    assert torch.equal(quiet["rng"], writing["rng"])
+    for part in ("model", "discriminators"):
+        assert all(torch.equal(tensor, writing[part][name]) for name, tensor in quiet[part].items())
+
+
 def test_a_state_of_other_networks_is_refused_in_words(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(painted, run, _config("train.images=4"), device="cpu")

@@ -32,7 +32,7 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     own, given = (folder / "text" / "model.safetensors" for folder in (run, finished_run))
     assert own.read_bytes() == given.read_bytes()
     checkpoint = load_checkpoint(run / "checkpoint")
-    assert checkpoint.config.latent.z == "flow" and checkpoint.facts["started_from"]["images"] == 16
+    assert checkpoint.config.latent.z == "flow" and checkpoint.facts.started_from.images == 16
 
     still[-1] = "train.images=16"
     assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0  # the same command goes on
@@ -45,7 +45,7 @@ def test_a_checkpoint_is_a_start_too(
     assert _start(few_birds, tmp_path / "run", finished_run / "checkpoint", "train.images=8") == 0
     said = capsys.readouterr().out
     assert "newly initialised: discriminators" in said and "try optim.discriminator_first" in said
-    assert load_checkpoint(tmp_path / "run" / "checkpoint").facts["started_from"]["images"] == 16
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").facts.started_from.images == 16
 
 
 def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(

@@ -66,10 +66,10 @@ def example_photos(pipe: StackGANPipeline, folder: Path) -> list[list[str]]:
 
     Empty for checkpoints trained on other data.
     """
-    if pipe.facts.get("data", {}).get("kind") != "painted":
-        return []
-    from data_prep.painted import bird_with_captions, caption_colours, draw, recoloured
+    from data_prep.painted import KIND, bird_with_captions, caption_colours, draw, recoloured
 
+    if pipe.facts.data is None or pipe.facts.data.kind != KIND:
+        return []
     found: list[list[str]] = []
     number = 0
     while len(found) < EXAMPLE_PHOTOS:

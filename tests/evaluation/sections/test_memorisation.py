@@ -44,8 +44,8 @@ def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
 
 def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFolder) -> None:
     network = pyramid_features()
-    train = Photos(prepared.splits["train"], 64, cached=False)
-    test = Photos(prepared.splits["test"], 64, cached=False)
+    train = Photos(prepared.splits["train"], 64)
+    test = Photos(prepared.splits["test"], 64)
     held_out = pictures_of(test.rows(range(120)))
     noise = np.random.default_rng(0).normal(0, 4, (120, 64, 64, 3))
     copies = np.clip(train.rows(range(120)) + noise, 0, 255).astype(np.uint8)

@@ -10,37 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data_prep.painted import (
-    prepare_painted,
-)
-from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.writer import PreparedWriter
 from stackgan.evaluation.image_text_scorers import (
     CompactScorer,
 )
 from stackgan.evaluation.sections.text_agreement import distractors, r_precision, text_agreement_figures
 from stackgan.images.pixels import centre_crops
 from tests.tiny import tiny_encoder
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=10, seed=2, test_count=12, workers=1)
-    return PreparedFolder.open(folder)
-
-
-@pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    """Nine photos of three species: of five, three and one photos."""
-    folder = tmp_path_factory.mktemp("data") / "birds"
-    rng = np.random.default_rng(0)
-    with PreparedWriter(folder, kind="folder", size=32, crop="none", source={}) as writer:
-        for i, species in enumerate("aaaaabbbc"):
-            captions = (f"a bird with {i} spots", f"a {species} bird, number {i}", "A  bird.")
-            writer.add("test", rng.integers(0, 256, (38, 38, 3), dtype=np.uint8), Record(str(i), captions, species))
-    return PreparedFolder.open(folder).splits["test"]
 
 
 def all_others(count: int) -> Any:

@@ -1,0 +1,123 @@
+"""Facts that a checkpoint's config.json holds beside the configuration: how it was trained, and on what.
+
+They are written and read here alone. Absent keys are facts that are not known; unknown keys are errors, as in the
+configuration.
+
+>>> facts = CheckpointFacts(trained=TrainingFacts(steps=2, images=32, seconds=5), truncation=0.7)
+>>> facts.to_dict()
+{'trained': {'steps': 2, 'images': 32, 'seconds': 5}, 'truncation': 0.7}
+>>> CheckpointFacts.from_dict(facts.to_dict(), "config.json") == facts
+True
+>>> CheckpointFacts.from_dict({"trained": {"imags": 32}}, "config.json")
+Traceback (most recent call last):
+...
+ValueError: config.json: unknown config key 'trained.imags': did you mean 'trained.images'?
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stackgan.config.parsing import build
+
+__all__ = ["CheckpointFacts", "DataFacts", "FittedPriorFacts", "PriorFitFacts", "TrainingFacts"]
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """How long weights were trained; None is unknown (imported weights, checkpoints of early versions).
+
+    Attributes:
+        steps: of the optimisers.
+        images: training images seen.
+        seconds: spent in the training loop.
+    """
+
+    steps: int | None = None
+    images: int | None = None
+    seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The prepared folder that a checkpoint was trained on.
+
+    Attributes:
+        kind: a name of :data:`stackgan.data.kinds.KINDS`.
+        identity: digest of its content.
+        images, captions: of its train split.
+    """
+
+    kind: str
+    identity: str
+    images: int
+    captions: int
+
+
+@dataclass(frozen=True)
+class PriorFitFacts:
+    """How well a fitted flow describes rows held back: negative log-likelihood in nats a dimension, against N(0, I).
+
+    Attributes:
+        active_units: dimensions of z that carry information, for p(z) alone.
+    """
+
+    nats_per_dimension_flow: float
+    nats_per_dimension_gaussian: float
+    active_units: float | None = None
+
+
+@dataclass(frozen=True)
+class FittedPriorFacts:
+    """Flows fitted by ``stackgan fit-prior``: their family, steps of Adam, and the fit of p(z) and p(c)."""
+
+    family: str = ""
+    steps: int = 0
+    z: PriorFitFacts | None = None
+    c: PriorFitFacts | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """All facts of a checkpoint.
+
+    Attributes:
+        examples: captions to show.
+        data: None for imported weights.
+        trained: this run alone.
+        started_from: the weights that the run started from, where it did.
+        averaged: the checkpoints that this one is the mean of.
+        truncation: recommended for images to look at; None is 1, the model's own.
+        imported: files of foreign weights, with their sha256.
+    """
+
+    examples: tuple[str, ...] = ()
+    data: DataFacts | None = None
+    trained: TrainingFacts | None = None
+    started_from: TrainingFacts | None = None
+    averaged: tuple[TrainingFacts, ...] = ()
+    fitted_prior: FittedPriorFacts | None = None
+    truncation: float | None = None
+    imported: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values as JSON holds them, without what is not known."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+    @staticmethod
+    def from_dict(values: object, where: str) -> CheckpointFacts:
+        """The facts that :meth:`to_dict` gave; raises ``ValueError`` naming ``where`` and the wrong key."""
+        return build(CheckpointFacts, values, "", where)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
+        return {name: _plain(held) for name, held in fields.items() if held is not None and held != () and held != {}}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return dict(value) if isinstance(value, Mapping) else value

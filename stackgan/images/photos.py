@@ -1,0 +1,58 @@
+"""Reads photo files as 8-bit RGB; used wherever a user's file is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["open_rgb", "to_rgb"]
+
+
+def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
+    """Read an image file and convert it with :func:`to_rgb`; of several frames the first is used.
+
+    Args:
+        file: the image.
+        upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
+
+    Raises:
+        ValueError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits;
+            the message does not name the file.
+    """
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
+    except UnidentifiedImageError:
+        raise ValueError("not an image in a format that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
+    except Exception as error:  # decoders and plugins raise nearly every type for damaged files
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"cannot be read: {reason or type(error).__name__}") from None
+    return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB.
+
+    Transparent images are composited on white; CMYK, grey and palette images are converted; 16-bit grey is scaled to
+    8 bits.
+
+    Raises:
+        ValueError: the pixels are 32-bit integers or floats, whose range is unknown.
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
+        return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
