@@ -46,7 +46,7 @@ class Checkpoint:
 
     Attributes:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
-        facts: what ``config.json`` holds besides the configuration.
+        facts: entries of ``config.json`` besides the configuration.
     """
 
     folder: Path

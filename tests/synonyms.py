@@ -26,7 +26,7 @@ MEASURED = 1000  # captions whose embeddings give mean and spread
 
 
 def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """The basic colour words of a text with their places; gray is grey.
+    """The basic colour words of a text with their positions; gray is returned as grey.
 
     >>> basic_colours("A gray bird, red wings")
     [('grey', (2, 6)), ('red', (13, 16))]

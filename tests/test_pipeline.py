@@ -200,6 +200,6 @@ def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "caption", ["a \udce9 bird", "half a bird \ud83d", b"caf\xe9".decode("utf-8", "surrogateescape")]
 )
-def test_captions_that_are_no_text(pipe: StackGANPipeline, caption: str) -> None:
+def test_captions_that_are_not_utf_8_are_rejected(pipe: StackGANPipeline, caption: str) -> None:
     with pytest.raises(ValueError, match="caption 2 contains bytes that are not UTF-8"):
         pipe(["a red bird", caption], seeds=[0])

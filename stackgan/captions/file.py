@@ -192,7 +192,7 @@ def _caption(where: str, text: str) -> str:
 
 
 def is_text(caption: str) -> bool:
-    """Whether it can be written as UTF-8: bytes of another encoding and halves of ``\\ud83d\\udc26`` cannot.
+    """Whether a string can be encoded as UTF-8: escaped bytes of other encodings and lone surrogates cannot.
 
     >>> is_text("café"), is_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
     (True, False)

@@ -94,7 +94,7 @@ def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 
 def add_generation(parser: argparse.ArgumentParser, seeds: str) -> None:
-    """Checkpoint, folder, seeds and truncation of generated images."""
+    """Add the options of generating commands: checkpoint, folder, seeds and truncation."""
     add_checkpoint(parser)
     add_out(parser, "folder for the PNGs")
     add_seeds(parser, seeds)

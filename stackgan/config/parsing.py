@@ -20,7 +20,7 @@ def check(condition: bool, key: str, found: object, wanted: str) -> None:
 
 @dataclass(frozen=True)
 class Range:
-    """Values that a number may have: a condition, and the words of an error."""
+    """Range of a number: a condition, and its description for errors."""
 
     holds: Callable[[float], bool]
     wanted: str
@@ -33,7 +33,7 @@ SHARE = Range(lambda value: 0 <= value <= 1, "between 0 and 1")
 
 
 def check_fields(section: object, title: str, allowed: Range, *names: str) -> None:
-    """:func:`check` numbers of a section of the configuration, as ``title.name``."""
+    """:func:`check` for numbers of a section of the configuration, named ``title.name``."""
     for name in names:
         value = getattr(section, name)
         check(allowed.holds(value), f"{title}.{name}", value, allowed.wanted)

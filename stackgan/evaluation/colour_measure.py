@@ -103,7 +103,7 @@ def foreground(lab: Tensor) -> Tensor:
 
 
 def _shares(lab: Tensor, weights: Tensor) -> Tensor:
-    """How much of the foreground is of each basic colour: (N, 11), rows sum to 1, columns as in COLOUR_ORDER."""
+    """Share of each basic colour in the foreground: (N, 11), rows sum to 1, columns as in COLOUR_ORDER."""
     distances = distances_to_colours(lab.flatten(2).transpose(1, 2))  # (N, s², 11)
     member = torch.softmax(-(distances**2) / (2 * SPREAD**2), -1)
     return torch.einsum("np,npk->nk", weights.flatten(1), member)

@@ -24,7 +24,7 @@ def need_compiler(what: str, instead: str) -> None:
 
 
 def frozen_weights() -> AbstractContextManager[object]:
-    """Within: ``torch.compile`` treats weights as constants, where PyTorch has this private setting."""
+    """Context in which ``torch.compile`` treats weights as constants, if PyTorch has this private setting."""
     try:
         from torch._inductor import config
     except ImportError:

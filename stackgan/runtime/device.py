@@ -6,7 +6,7 @@ import torch
 
 __all__ = ["chosen_device", "default_device"]
 
-ACCELERATORS = ("cuda", "mps", "xpu")  # device types besides cpu that networks run on
+ACCELERATORS = ("cuda", "mps", "xpu")  # supported device types besides cpu
 
 
 def default_device() -> torch.device:
@@ -38,7 +38,7 @@ def chosen_device(name: str | torch.device | None) -> torch.device:
 
 
 def device_count(kind: str) -> int:
-    """How many devices of an accelerator type PyTorch finds; 0 where this PyTorch was built without it."""
+    """Number of devices of an accelerator type; 0 if PyTorch was built without support for it."""
     backend = getattr(torch, kind, None)
     if kind == "mps":  # torch.mps.device_count exists in builds without it too
         return int(torch.backends.mps.is_available())

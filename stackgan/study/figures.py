@@ -57,7 +57,7 @@ DIGIT_COLOURS = (
 
 
 def colour_of(model: str) -> str:
-    """Colour of a model in every figure: of its name in :data:`COLOURS`, of a flow family by its row's place."""
+    """Colour of a model in all figures: by name from :data:`COLOURS`, for flow families by position in the table."""
     if model in FAMILIES:
         return FAMILY_COLOURS[list(FAMILIES).index(model) % len(FAMILY_COLOURS)]
     return COLOURS.get(model, COLOURS["other"])

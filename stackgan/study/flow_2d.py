@@ -35,7 +35,7 @@ __all__ = ["FAMILIES", "SHAPES", "Shape", "draw_shape", "fit", "run"]
 
 # Families whose density takes one network pass, for cheap maximum likelihood, with their titles.
 FAMILIES = {name: row.title for name, row in flows.FAMILIES.items() if row.one_pass_density}
-# zuko's class for a family of ours, and its options beside those of all.
+# zuko's class for each compared family, and its options besides the common ones.
 ZUKO: dict[str, tuple[str, dict[str, Any]]] = {
     "realnvp": ("RealNVP", {}),
     "maf": ("MAF", {}),

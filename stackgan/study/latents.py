@@ -38,8 +38,8 @@ from stackgan.training.fit_prior import fit_prior
 
 __all__ = ["run"]
 
-MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained; flows are fitted afterwards
-WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # to its styles
+MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained models
+WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # flows are fitted to its styles
 STEPS = 1500  # for fitting a flow
 # If a density takes one network pass per dimension: a shallower flow, fewer steps.
 SLOW_OVERRIDES, SLOW_STEPS = ("latent.steps=2",), 300

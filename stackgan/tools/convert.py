@@ -319,7 +319,7 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
 
 
 def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names that begin with :data:`PREFIX` once, where all of them lack it or have wrappers' prefixes instead."""
+    """Normalise names to begin with :data:`PREFIX`, if all of them lack it or have prefixes of other wrappers."""
     names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in state}
     wrappers = {key[: len(key) - len(name)] for key, name in names.items()}
     if len(wrappers) > 1:  # of several networks, or damaged: reported by name

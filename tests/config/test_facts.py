@@ -1,4 +1,4 @@
-"""The schema of a checkpoint's facts: old files are read, what is written comes back, mistakes are named."""
+"""Schema of a checkpoint's facts: old files are read, round trips are exact, errors name the key."""
 
 import json
 from pathlib import Path

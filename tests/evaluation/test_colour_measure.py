@@ -21,7 +21,7 @@ from tests.evaluation.discs import discs
 
 
 def colour_share(images: Tensor) -> Tensor:
-    """(N, 11): how much of each image's own foreground is of each basic colour."""
+    """Share of each basic colour in each image's foreground, (N, 11)."""
     return measure_pairs(images, images).shares[0]
 
 

@@ -1,4 +1,4 @@
-"""Entropies and divergences for tests: of Gaussians in closed form, of any two distributions by sampling."""
+"""Entropies and divergences for tests: in closed form for Gaussians, by Monte Carlo for other distributions."""
 
 import math
 

@@ -46,8 +46,8 @@ def test_the_plain_form_is_the_same_step(kind: str, request: pytest.FixtureReque
         torch.testing.assert_close(tensor, plain[name], rtol=1e-10, atol=1e-12, msg=name)
 
 
-def test_private_operators_stand_where_their_fallbacks_are() -> None:
-    """A file that uses what PyTorch does not document checks for it, and a test of that file goes without."""
+def test_private_operators_are_used_only_with_fallbacks() -> None:
+    """A file that uses undocumented parts of PyTorch checks for them, and a test of it runs without them."""
     root, private = (
         Path(stackgan.__file__).parent,
         re.compile(r"torch\.ops\.|torch\._|torch\.native_|\._(buffers|modules)\b"),

@@ -52,7 +52,7 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _discriminators(checkpoint: Path) -> nn.ModuleList:
-    """Those that came with a checkpoint, coarsest first."""
+    """Load the discriminators of a checkpoint, coarsest first."""
     weights = stored_discriminators(checkpoint)
     assert weights is not None
     networks = build_discriminators(load_checkpoint(checkpoint).config)
@@ -295,7 +295,7 @@ def test_files_of_any_age_hold_the_same(tmp_path: Path, golden: Path, netg: Stat
 @pytest.mark.parametrize("prefix", ["", "module.module.", "_orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("nested", [False, True])
 def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: bool) -> None:
-    """Saved without DataParallel, from inside two wrappers, after torch.compile, or as one entry of a table."""
+    """Saved without DataParallel, inside two wrappers, after torch.compile, or as one entry of a dictionary."""
     state = {prefix + key.removeprefix("module."): tensor for key, tensor in netg.items()}
     torch.save({"state_dict": state, "epoch": 3} if nested else state, tmp_path / "netG.pth")
     read = read_weights(tmp_path / "netG.pth")
@@ -398,7 +398,7 @@ def test_the_command_converts(tmp_path: Path, golden: Path, capsys: pytest.Captu
     assert (out / "model.safetensors").read_bytes() == before
 
 
-def test_discriminators_that_are_not_there_or_damaged(tmp_path: Path, golden: Path) -> None:
+def test_missing_or_damaged_discriminators(tmp_path: Path, golden: Path) -> None:
     convert(golden / "netG_2000.pth", [], tmp_path / "plain")
     assert stored_discriminators(tmp_path / "plain") is None
     (tmp_path / "plain" / "discriminators.safetensors").write_bytes(b"damaged")

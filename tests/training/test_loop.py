@@ -146,7 +146,7 @@ def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path
 
 
 def test_a_run_that_writes_after_every_step_equals_one_that_does_not(painted: Path, tmp_path: Path) -> None:
-    """Sheets, states, checkpoints and evaluations leave the random generators as they were."""
+    """Sheets, states, checkpoints and evaluations do not change the state of the random generators."""
     config = ["optim.precision=fp32", "augment.policy=translation", "train.images=12"]
     always = [
         "train.save_minutes=0.0000001",
