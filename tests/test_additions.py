@@ -97,7 +97,7 @@ def test_a_flow_family(few_birds: Path, tmp_path: Path, monkeypatch: pytest.Monk
     command = ["fit-prior", "--checkpoint", str(tmp_path / "run" / "checkpoint"), "--data", str(few_birds)]
     assert main([*command, "--out", str(fitted), "--steps", "2", "latent.family=householder"]) == 0
     pipe = StackGANPipeline.from_pretrained(fitted, device="cpu")
-    assert len(pipe.sample([0, 1]).images) == 2  # p(c) is of the family, too
+    assert len(pipe.sample([0, 1]).images) == 2  # p(c) has the same family
 
     pytest.importorskip("matplotlib")
     studies = {"flow_2d": "FAMILIES", "flow_digits": "SETTINGS", "latents": "FAMILIES"}
@@ -153,7 +153,7 @@ def test_a_latent_prior(few_birds: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(PRIORS, "laplace", PriorKind(lambda config, _: LaplacePrior(config.dim), posterior=True))
     monkeypatch.setitem(CODE_PRIORS, "laplace", CodePriorKind(lambda _, dim: LaplacePrior(dim), learned=True))
     pipe = _train(few_birds, tmp_path / "run", "latent.z=laplace", "latent.c=laplace")
-    assert isinstance(pipe.model.prior, LaplacePrior) and pipe.model.prior.mu.any()  # it has learned
+    assert isinstance(pipe.model.prior, LaplacePrior) and pipe.model.prior.mu.any()  # trained
     assert isinstance(pipe.model.code_prior, LaplacePrior) and pipe.model.code_prior.mu.any()
     image = pipe(["a red bird"], seeds=[0]).images[0]
     assert len(pipe.reconstruct(image, "a red bird").images) == 1 and len(pipe.sample([0, 1]).images) == 2

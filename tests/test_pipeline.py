@@ -1,4 +1,4 @@
-"""The pipeline and the checkpoint folder: what a caption and a seed decide, and what a damaged folder says."""
+"""The pipeline and the checkpoint folder: dependence on caption and seed, and errors of damaged folders."""
 
 import json
 import shutil
@@ -119,7 +119,7 @@ def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) 
     assert smaller < 0.6 * (tmp_path / "copy" / "model.safetensors").stat().st_size
 
 
-def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_all_that_determines_images(checkpoint: Path, tmp_path: Path) -> None:
     before = load_checkpoint(checkpoint).fingerprint
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
     (copy / "README.md").write_text("another card")

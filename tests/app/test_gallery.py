@@ -1,4 +1,4 @@
-"""The gallery in a real browser: enlarging, downloads, hostile captions."""
+"""The gallery in a real browser: enlarging, downloads, captions with markup."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_browser_says_what_it_did_not_understand(desktop: Visitor) -> None:
     hostile = '<img src=x onerror=alert(1)> ${alert(2)} {{value}} `\\n` <b>"zebra"</b>'
     caption_box(desktop).fill(hostile)
     desktop.paint()
-    assert desktop.texts(".card .caption") == [hostile] * 4  # words, whatever they look like
+    assert desktop.texts(".card .caption") == [hostile] * 4  # as text, not as markup
     assert 'Unknown word "zebra": no training caption has it.' in desktop.texts(".notice")
     caption_box(desktop).fill("a red bird and a blue bird " * 20)
     desktop.page.locator("#paint").click()

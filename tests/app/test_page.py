@@ -1,4 +1,4 @@
-"""The page as a whole: what it says about the checkpoint, which tabs it has, how it looks in a real browser."""
+"""The page as a whole: information about the checkpoint, tabs, layout in a real browser."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: Stack
 
 
 def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
-    assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the pictures that greet
+    assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the initial images
     caption_box(desktop).fill(CAPTIONS[2])
     desktop.paint()
     expect(desktop.page.locator(".card")).to_have_count(4)
@@ -44,7 +44,7 @@ def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path)
     assert desktop.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
     assert len(set(desktop.sources())) == 4
     widths = desktop.page.eval_on_selector_all(".card img", "all => all.map(image => image.naturalWidth)")
-    assert widths == [128, 64, 128] * 4  # the picture, then its two stages
+    assert widths == [128, 64, 128] * 4  # the image, then its two stages
     assert desktop.fits()
     desktop.page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 
@@ -58,7 +58,7 @@ def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     assert phone.fits()
     boxes = {name: phone.page.locator(name).bounding_box() for name in ("#ask", "#output", "#settings")}
     tops = [box["y"] for box in boxes.values() if box]
-    assert tops == sorted(tops) and len(tops) == 3  # question, pictures, settings from top to bottom
+    assert tops == sorted(tops) and len(tops) == 3  # caption, images, settings from top to bottom
     for target in (
         "#paint",
         "#live label",

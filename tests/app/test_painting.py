@@ -1,4 +1,4 @@
-"""What the page generates and says, without a page."""
+"""Image generation and messages of the page, without Gradio."""
 
 import doctest
 import io
@@ -119,9 +119,9 @@ def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -
     first = painting.generate_while_typing(pipe, None, " a  red ", 2, 5, 1.0, False)
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
     shown = GalleryState.of(first, entered=5)
-    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # it shows this already
+    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # already shown
     assert painting.generate_while_typing(pipe, shown, "a red b", 2, 5, 1.0, False).images[0].seed == 5
-    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # the page asked for 5, was given 77, and may not know yet
+    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # seed 5 is still on the page, 77 was used
     assert painting.generate_while_typing(pipe, rolled, "a red", 2, 5, 1.0, False) is None
     assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, False).images[0].seed == 77
     assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, True).images[0].seed == 5

@@ -1,4 +1,4 @@
-"""What the server imports before it knows that it can listen; how it starts and stops is tested with the page."""
+"""Imports of the server before its address was checked; start and stop are tested with the page."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Articles follow the word after them."""
+"""The indefinite article, "a" or "an", by the word that follows."""
 
 from stackgan.captions.articles import before_word, replaced, with_article
 

@@ -1,4 +1,4 @@
-"""Captions as people type them: what is cut out of a caption is true of it, and says something."""
+"""Caption augmentation: a shortened caption is not empty and states nothing that the caption does not."""
 
 import re
 
@@ -22,7 +22,7 @@ BIRDS = [
 
 @pytest.fixture(scope="module")
 def shortener() -> Shortener:
-    # Nouns are learned from many captions: each adjective has stood before one somewhere.
+    # Nouns are inferred from many captions: each adjective occurs before a noun in one of them.
     parts = ("bird", "wings", "belly", "beak", "crown", "tail", "head", "feet", "eye", "breast")
     words = ("red", "black", "white", "grey", "blue", "green", "long", "short", "curved", "sharp", "round")
     return Shortener(BIRDS + [f"a {word} {part} with a {other} head" for word in words for part in parts
@@ -59,7 +59,7 @@ def test_short_forms_say_what_the_caption_says(shortener: Shortener) -> None:
 
 
 def test_a_generated_language_is_cut_without_a_change_of_meaning(painted: list[str]) -> None:
-    """Colours stay with the parts they had: each "colour part" of a short form stands in the caption too."""
+    """Colours stay with their parts: each "colour part" of a short form occurs in the caption too."""
     shortener, draws, cut = Shortener(painted), np.random.default_rng(1), 0
     for caption in painted:
         text = shortener.draw(caption, draws)

@@ -1,4 +1,4 @@
-"""Captions files: text, JSON lines and CSV, and what is said of wrong ones."""
+"""Captions files: text, JSON lines and CSV, and error messages."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Words that may be swapped are found from the captions alone; a swap changes who has what and nothing else."""
+"""Word classes are inferred from the captions alone; a swap exchanges two words and keeps all others."""
 
 import re
 from collections import Counter

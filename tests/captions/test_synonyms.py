@@ -1,4 +1,4 @@
-"""Reworded captions: what is drawn from the lexicon, what is held out, and sentences around captions."""
+"""Caption augmentation with synonyms: words of the lexicon, held-out words, and longer sentences."""
 
 import re
 
@@ -52,4 +52,4 @@ def test_sentences_around_a_caption(caption: str) -> None:
     wrapped = {in_a_sentence(caption, random) for _ in range(50)}
     assert len(wrapped) > 25 and all(caption.rstrip(".") in text for text in wrapped)
     thing = any(text.startswith("i saw ") for text in wrapped)
-    assert thing == caption.startswith("a ")  # "i saw this bird is red" is no sentence
+    assert thing == caption.startswith("a ")  # as "i saw this bird is red" is not a sentence

@@ -1,4 +1,4 @@
-"""The web page from the command line: what it refuses, and how."""
+"""``stackgan app``: rejected arguments and their messages."""
 
 import inspect
 import shutil

@@ -1,4 +1,4 @@
-"""What a start imports: counted, not timed (tests/benchmarks/cold_start.py times it)."""
+"""Imports at start-up, counted; tests/benchmarks/cold_start.py measures the time."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = ("transformers", "gradio", "torchvision", "matplotlib", "tensorboard", "huggingface_hub", "sklearn", "scipy")
-PAINTING = ("torch", "tokenizers", "safetensors")  # needed to paint, and by nothing that only talks
+PAINTING = ("torch", "tokenizers", "safetensors")  # needed for generation only
 
 RUN = """
 import json, sys

@@ -1,4 +1,4 @@
-"""Wrong input at the command line: one clear line on stderr, exit code 2, and nothing left behind."""
+"""Wrong input at the command line: one line on stderr, exit code 2, and no files written."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command that has to fail; returns the one line that it says."""
+    """Run a command that must fail; returns its one line on stderr."""
 
     def run(*arguments: object) -> str:
         try:
@@ -228,7 +228,7 @@ def test_an_output_folder_that_may_not_be_written(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    if os.geteuid() == 0:  # permissions do not bind root: the same error, raised by hand
+    if os.geteuid() == 0:  # permissions do not apply to root, so the error is raised directly
 
         def denied(*arguments: object, dir: Path, **named: object) -> None:
             raise PermissionError(13, "Permission denied", str(dir))

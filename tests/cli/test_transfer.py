@@ -1,4 +1,4 @@
-"""`stackgan pack` and `unpack`: their arguments, the whole way there and back, and runs that go on elsewhere."""
+"""`stackgan pack` and `unpack`: arguments, round trips, and runs that are resumed on another machine."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_wrong_arguments(
 
 
 def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prepare here, train there in as many calls as it takes, paint here."""
+    """Prepare here, train there in several calls, generate here."""
     here, there = tmp_path / "here", tmp_path / "there"
     assert _run("pack", painted, here / "data", "--limit", 0.2) == 0
     said = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     while (code := _run(*_training(there / "data", there / "run", 12, "--stop-after", 1e-6))) == 3:
         codes.append(code)
         assert "time limit reached: saved at step" in capsys.readouterr().out
-    assert code == 0 and len(codes) == 2  # each call makes one step, and the last of three is the run's end
+    assert code == 0 and len(codes) == 2  # one step per call; the third is the last of the run
     assert _run("pack", there / "run", there / "back", "--only", "checkpoint", "--limit", 0.05) == 0
     assert all(file.stat().st_size <= 0.05 * 2**20 for file in (there / "back").glob("piece-*"))
     assert _run("unpack", there / "back", here / "run") == 0
@@ -86,12 +86,12 @@ def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((here / "out").glob("*.png"))) == 1
 
 
-AUGMENT = "augment.policy=translation"  # draws from torch's generator, whose state a call hands to the next
+AUGMENT = "augment.policy=translation"  # draws from torch's generator, whose state is saved between calls
 
 
 @pytest.fixture(scope="module")
 def whole(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps in one go."""
+    """A run of four steps in one call."""
     run = tmp_path_factory.mktemp("whole") / "run"
     assert _run(*_training(painted, run, 16), AUGMENT) == 0
     return run
@@ -140,7 +140,7 @@ def _check_equal(one: Path, two: Path) -> None:
 def test_evaluations_come_at_their_minutes_whatever_the_calls(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of 30 s and an evaluation every minute, in one call and in calls of one step."""
+    """Steps of 30 s and an evaluation per minute, in one call and in calls of one step."""
 
     class Clock:
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Fetching the archive: whole, resumed, refused; every case against a server on this machine."""
+"""Download of the archive: complete, resumed, rejected; all cases against a local server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MD5 = hashlib.md5(DATA).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `data`; counts what it was asked for, and misbehaves as told."""
+    """Serves `data`; records requests, and fails as configured."""
 
     daemon_threads = True
 
@@ -29,11 +29,11 @@ class Server(ThreadingHTTPServer):
         self.ranges = True  # answer Range requests
         self.drop_after: list[int] = []  # for the next connections: bytes after which each is cut
         self.status: list[int] = []  # for the next connections: an error to answer with
-        self.asked: list[str | None] = []  # the Range headers seen
+        self.asked: list[str | None] = []  # the Range headers received
         self.url = f"http://127.0.0.1:{self.server_address[1]}/CUB_200_2011.tgz"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Broken pipes are part of these tests."""
+        """Broken pipes are expected in these tests."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -84,7 +84,7 @@ def test_whole_file(server: Server, tmp_path: Path) -> None:
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["a.tgz"]
     fetch(server, tmp_path / "a.tgz", MD5.upper())
-    assert server.asked == [None]  # what is there is checked, not fetched again
+    assert server.asked == [None]  # an existing file is checked, not downloaded again
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_answers_of_the_server(server: Server, tmp_path: Path) -> None:
     server.status = [503, 503]
     with pytest.raises(ValueError, match="cannot be downloaded: the server answers 503"):
         fetch(server, tmp_path / "a.tgz")
-    server.status = [503]  # a passing one
+    server.status = [503]  # a temporary error
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
 
 
@@ -198,7 +198,7 @@ def test_unpacking_fills_gaps_and_leaves_the_rest(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(archive(CUB))
     (tmp_path / "CUB_200_2011").mkdir()
     (tmp_path / "CUB_200_2011/images.txt").write_bytes(b"mine")
-    (tmp_path / ".CUB_200_2011.unpacking-1/half").mkdir(parents=True)  # of a run that was killed
+    (tmp_path / ".CUB_200_2011.unpacking-1/half").mkdir(parents=True)  # left by a killed process
     extract(tmp_path / "x.tgz", tmp_path, "CUB_200_2011", progress=False)
     assert (tmp_path / "CUB_200_2011/images.txt").read_bytes() == b"mine"
     assert (tmp_path / "CUB_200_2011/images/a/b.jpg").read_bytes() == b"jpg"

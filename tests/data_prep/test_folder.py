@@ -1,4 +1,4 @@
-"""Own photos: captions in every form, the square, the split, and every problem by name."""
+"""Own photos: caption formats, square crops, the split, and messages about problems."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_refusals_of_arguments(src: Path, tmp_path: Path, capsys: pytest.Capture
     assert "a.jpg: is not a folder" in capsys.readouterr().err
 
 
-# --- pictures ----------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
 def prepared_image(src: Path, out: Path, *options: str) -> np.ndarray:
@@ -275,8 +275,8 @@ def test_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut = prepared_image(tmp_path / "src", tmp_path / "cut", "--fit", "cut")
     stretched = prepared_image(tmp_path / "src", tmp_path / "stretch", "--fit", "stretch")
     assert padded[38, 2].tolist() == [255, 0, 0] and padded[38, -3].tolist() == [0, 0, 255]
-    assert padded[2, 2, 0] > 200 and padded[2, -3, 2] > 200  # the border goes on in the photo's own colours
-    assert (cut == 0).all()  # head and tail are gone: why "pad" is the default
+    assert padded[2, 2, 0] > 200 and padded[2, -3, 2] > 200  # padding continues the colours of the border
+    assert (cut == 0).all()  # head and tail are cut off, hence the default "pad"
     assert stretched[2, 2].tolist() == [255, 0, 0] and stretched[38, 38].tolist() == [0, 0, 0]
     assert json.loads((tmp_path / "pad" / "dataset.json").read_text())["source"]["fit"] == "pad"
 
@@ -285,7 +285,7 @@ def test_orientation(tmp_path: Path) -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[:20] = 255  # white above
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise to be seen upright
+    exif[0x0112] = 6  # EXIF: rotate by 90° clockwise
     (tmp_path / "src").mkdir()
     Image.fromarray(image).save(tmp_path / "src" / "turned.jpg", exif=exif, quality=95)
     seen = prepared_image(tmp_path / "src", tmp_path / "out").astype(int)
@@ -318,7 +318,7 @@ def gradient(mode: str) -> Image.Image:
     ],
 )
 def test_colour_modes_become_the_same_rgb(mode: str, suffix: str, tmp_path: Path) -> None:
-    """A ramp from black to white: grey, CMYK, 16 bits, or black that grows transparent over white."""
+    """A ramp from black to white: grey, CMYK, 16 bits, or black with increasing transparency on white."""
     (tmp_path / "src").mkdir()
     gradient(mode).save(
         tmp_path / "src" / f"ramp.{suffix}", **({"quality": 100} if suffix in ("jpg", "webp") else {})
@@ -383,7 +383,7 @@ def test_split_by_file_name_is_stable(tmp_path: Path) -> None:
     assert prepare(src, tmp_path / "one", "--test-fraction", "0.3") == 0
     one = PreparedFolder.open(tmp_path / "one").splits
     assert 8 <= len(one["test"]) <= 28
-    many(src, 100)  # more photos: those there before stay where they are
+    many(src, 100)  # more photos: earlier ones keep their split
     assert prepare(src, tmp_path / "two", "--test-fraction", "0.3") == 0
     two = PreparedFolder.open(tmp_path / "two").splits
     assert ids(one["test"]) <= ids(two["test"]) and ids(one["train"]) <= ids(two["train"])

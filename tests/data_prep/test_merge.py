@@ -1,4 +1,4 @@
-"""Several prepared folders to one: nothing lost, nothing twice, a held-out share that stays."""
+"""Merging of prepared folders: all images once, and a stable held-out share."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def _folder(path: Path, ids: str, *, size: int = 64, test: str = "", kind: str =
 
 
 def _pixels(folder: PreparedFolder) -> dict[str, tuple[str, int]]:
-    """Split and grey level by id."""
+    """Split and grey level of each id."""
     return {
         record.id: (name, int(image[0, 0, 0]))
         for name, split in folder.splits.items()

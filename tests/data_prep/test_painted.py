@@ -1,4 +1,4 @@
-"""Painted birds: their look is measured, their captions are true, and the same seed gives the same bytes."""
+"""Painted birds: measured appearance, correct captions, and the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def colours(bird: BirdParameters) -> dict[str, str]:
 
 
 def visible(bird: BirdParameters, part: str, side: int = 64) -> np.ndarray:
-    """Where a part shows: the pixels that turn red when it alone is painted red on a dark bird."""
+    """Mask of a part: the pixels that turn red if only this part of a dark bird is red."""
     dark = dataclasses.replace(bird, body=DARK, crown=DARK, breast=DARK, wing=DARK, tail=DARK)
     before = draw(dark, side).astype(int)
     after = draw(dataclasses.replace(dark, **{part: RED}), side).astype(int)
@@ -131,7 +131,7 @@ def test_captions_are_true_varied_and_mostly_complete() -> None:
             named = [caption_colours(line) for line in lines]
             for line, found in zip(lines, named, strict=True):
                 assert all(truth[part] == colour for part, colour in found.items()), (line, truth)
-                told = re.sub(r"small (pointed|hooked)", "", line)  # that is the beak
+                told = re.sub(r"small (pointed|hooked)", "", line)  # the beak
                 assert all(size == bird.size or size not in told for size in SIZES), (line, bird)
                 assert line == line.lower().strip() and "  " not in line and "None" not in line
                 assert "swimming" not in line or bird.pose == "swimming"
@@ -183,8 +183,8 @@ def test_every_part_is_large_and_apart_from_the_others() -> None:
     assert np.median(typical["wing"]) > 200
 
 
-def test_named_colours_can_be_told_apart_in_the_picture() -> None:
-    """Each part's median colour lies nearest to a shade of its own name, the picture's light included."""
+def test_named_colours_are_distinguishable_in_the_image() -> None:
+    """Each part's median colour is nearest to a shade of its own name, under the light of the image."""
     right = total = 0
     names = [name for name in COLOURS for _ in PALETTE[name]]
     shades = np.array([rgb for name in COLOURS for rgb in PALETTE[name]], np.float64)

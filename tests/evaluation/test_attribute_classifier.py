@@ -31,7 +31,7 @@ def classifier() -> AttributeClassifier:
 
 
 def test_the_classifier_learns_and_is_cached(painted: Path, classifier: AttributeClassifier, tmp_path: Path) -> None:
-    """Trained on 900 birds it is far above chance; the full one (10,000) is reported with its own accuracy."""
+    """With 900 training birds it is far above chance; the default (10,000) is reported with its accuracy."""
     photos = Photos(PreparedFolder.open(painted).splits["test"], 64)
     found = classifier_accuracy(classifier, photos)  # chance: 0.09 of colours, 0.25, 0.5 and 0.17 of the others
     assert found["named"] > 0.2 and found["background"] > 0.8 and found["facing"] > 0.65 and found["pose"] > 0.4

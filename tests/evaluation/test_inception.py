@@ -1,4 +1,4 @@
-"""Inception: its name, its weights, and what is said without them."""
+"""Inception: its name, its weights, and the message without them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.tiny import save_tiny_checkpoint
 
 @pytest.fixture
 def extractor(monkeypatch: pytest.MonkeyPatch) -> type:
-    """torch-fidelity's Inception in miniature, with weights whose digest is taken for the true one."""
+    """A small version of torch-fidelity's Inception, with the expected digest set to that of its weights."""
     fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
     class Small(torch.nn.Module):

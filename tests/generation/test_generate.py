@@ -1,4 +1,4 @@
-"""`generate`: its files, their names, and that they repeat the images of a batch."""
+"""`generate`: its files, their names, and equality with the images of a batch."""
 
 from pathlib import Path
 

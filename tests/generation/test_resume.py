@@ -1,4 +1,4 @@
-"""Batches that were interrupted: the same command resumes to the same bytes; other folders are refused."""
+"""Interrupted batches: the same command resumes to the same bytes; other folders are rejected."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ batch(Path(captions), checkpoint=Path(checkpoint), out=Path(out), count=3, batch
 def test_a_killed_batch_goes_on_to_the_same_bytes(
     tmp_path: Path, checkpoint: Path, captions: Path, whole: dict[str, bytes], moment: str
 ) -> None:
-    if moment == "after":  # anywhere in the run: what is asserted holds for every moment
+    if moment == "after":  # at any time of the run: the assertions hold for all of them
         moment = f"after {random.SystemRandom().uniform(0, 0.15)}"
     out = tmp_path / "out"
     repository = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_a_killed_batch_goes_on_to_the_same_bytes(
     left = contents(out)
     if moment.startswith("inside"):
         assert done.returncode == -signal.SIGKILL, done.stderr
-        assert len([name for name in left if name.endswith(".png")]) < 12  # other threads may be before or behind
+        assert len([name for name in left if name.endswith(".png")]) < 12  # other threads may be ahead or behind
         assert len([name for name in left if name.startswith(".") and "partial" in name]) >= 2
     finished = {name: (out / name).stat() for name in left if name in whole and name.startswith("0")}
     batch(captions, checkpoint=checkpoint, out=out, count=3, batch_size=4, size=64)
@@ -164,7 +164,7 @@ def test_a_batch_keeps_the_number_of_threads_that_it_began_with(
 def test_blocks_of_captions_do_not_move_when_a_batch_is_stopped(
     tmp_path: Path, checkpoint: Path, captions: Path, pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An embedding's roundings depend on what is encoded beside it, which must be the same after a stop."""
+    """Rounding of an embedding depends on the batch it is encoded in, which must be the same after a stop."""
     monkeypatch.setattr(stackgan.generation.batch, "BLOCK", 2)
     usual: dict[str, Any] = {"checkpoint": checkpoint, "count": 3, "batch_size": 2, "size": 64}
     batch(captions, out=tmp_path / "whole", **usual)

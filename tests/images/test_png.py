@@ -1,4 +1,4 @@
-"""The PNG writer: other people's readers see the same pixels and texts."""
+"""The PNG writer: other libraries decode the same pixels and texts."""
 
 import zlib
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Split archives: folders of any sizes there and back, damage, interruption."""
+"""Split archives: round trips of folders of any size, damage, interruption."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_there_and_back(tmp_path: Path, name: str, limit: int) -> None:
 
 
 def test_random_folders(tmp_path: Path) -> None:
-    """Sizes and limits at random, among them limits at which the stream is cut exactly and one byte off."""
+    """Random sizes and limits, including limits that divide the stream exactly and with a remainder of one byte."""
     draws = random.Random(0)
     for trial in range(25):
         here = tmp_path / f"{trial}"
@@ -68,7 +68,7 @@ def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
     sizes: dict[str, int | None] = {"b/x": 700, "a": 10, "c": 0}
     one, two = fill(tmp_path / "one", sizes), tmp_path / "two"
     two.mkdir()
-    for name in reversed(sizes):  # the same content made in another order, at another time, with other rights
+    for name in reversed(sizes):  # the same content with another order of creation, times and permissions
         (two / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(one / name, two / name)
         os.utime(two / name, (1e9, 1e9))
@@ -88,7 +88,7 @@ def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
 
 
 def _times(pieces: Path) -> dict[str, int]:
-    """Sets every piece's time back; returns the names and times, which a piece that is written anew changes."""
+    """Set the time of every piece back; returns names and times, to detect pieces that are written again."""
     for file in pieces.iterdir():
         os.utime(file, (1e9, 1e9))
     return {file.name: file.stat().st_mtime_ns for file in pieces.iterdir()}
@@ -142,7 +142,7 @@ def test_pieces_of_an_earlier_larger_packing_go(tmp_path: Path) -> None:
 
 
 def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
-    """Ctrl-C in the middle: the module's ``function`` is interrupted at its ``call``-th call."""
+    """Interrupt the module's ``function`` at its ``call``-th call, as Ctrl-C would."""
     true, calls = getattr(module, function), iter(range(1, 1_000_000))
 
     def interrupted(*arguments: object) -> object:
@@ -166,7 +166,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_stream", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(folder, pieces, limit=50_000)
-    assert sorted(content_of(pieces)) == ["piece-00001", "piece-00002"]  # whole ones, and no manifest
+    assert sorted(content_of(pieces)) == ["piece-00001", "piece-00002"]  # complete ones, and no manifest
     with pytest.raises(FileNotFoundError, match=r"manifest\.json: missing; `stackgan pack` writes it last"):
         unpack(pieces, tmp_path / "back")
     monkeypatch.undo()
@@ -178,7 +178,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of two packings must not pass for one."""
+    """A mixture of pieces of two packings must not be accepted."""
     one, two = (fill(tmp_path / f"{seed}", FOLDERS["large"], seed) for seed in (1, 2))
     pieces = tmp_path / "pieces"
     pack(one, pieces, limit=50_000)
@@ -195,7 +195,7 @@ def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeyp
     assert "manifest.json" not in content_of(pieces)
 
 
-# --- pieces that are not right ------------------------------------------------------------------------------
+# --- damaged pieces -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -241,14 +241,14 @@ def test_pieces_that_change_while_they_are_read(
     tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (packed / "piece-00003").write_bytes(b"x" * 50_000)
-    monkeypatch.setattr(module, "_check_pieces", lambda *_: None)  # as if they had been right then
+    monkeypatch.setattr(module, "_check_pieces", lambda *_: None)  # with updated digests
     with pytest.raises(ValueError, match="changed while they were read; unpack again"):
         unpack(packed, tmp_path / "back")
     assert not (tmp_path / "back").exists() and not (tmp_path / "back.partial").exists()
 
 
 def _hostile(pieces: Path, *entries: tarfile.TarInfo) -> Path:
-    """Pieces whose digests are right and whose stream is not what pack would make."""
+    """Pieces with correct digests whose stream was not written by pack."""
     pieces.mkdir()
     with tarfile.open(pieces / "piece-00001", "w") as tar:
         for entry in entries:
@@ -306,13 +306,13 @@ def test_a_file_that_comes_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> 
     assert not (tmp_path / "back").exists()
 
 
-# --- where things go ----------------------------------------------------------------------------------------
+# --- destinations -------------------------------------------------------------------------------------------
 
 
 def test_unpacking_replaces_only_when_told_and_only_what_the_pieces_hold(tmp_path: Path, packed: Path) -> None:
     back = tmp_path / "back"
     back.mkdir()
-    assert unpack(packed, back) == 2  # an empty folder is nobody's
+    assert unpack(packed, back) == 2  # an empty folder may be replaced
     before = content_of(back)
     (back / "dataset.json").write_text("older")
     with pytest.raises(FileExistsError, match="exists; pass --overwrite"):
@@ -342,7 +342,7 @@ def test_an_interrupted_unpacking_leaves_nothing(
         unpack(packed, back, overwrite=overwrite)
     assert content_of(tmp_path) == before
     monkeypatch.undo()
-    for left in ("back.partial", "back.partial-old"):  # what a process that is killed would leave
+    for left in ("back.partial", "back.partial-old"):  # as left by a killed process
         fill(tmp_path / left, {"half": 10})
     unpack(packed, back, overwrite=overwrite)
     assert content_of(back) == content_of(tmp_path / "folder")

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, whatever stands there and whenever the writing stops."""
+"""Atomic writing of files and folders, for any previous content and any time of interruption."""
 
 from pathlib import Path
 

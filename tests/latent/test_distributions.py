@@ -34,7 +34,7 @@ def _diagonal(rows: int, dim: int, seed: int) -> DiagonalGaussian:
 
 
 def test_tooth_counts() -> None:
-    """The worked example: how much is lost by telling the histogram as uniform, or as a binomial."""
+    """The worked example: KL of the histogram to a uniform distribution and to a binomial."""
     uniform = torch.full_like(TEETH, 1 / 11)
     binomial = torch.tensor([math.comb(10, k) * 0.544**k * 0.456 ** (10 - k) for k in range(11)]).double()
     assert float(kl_discrete(TEETH, uniform)) == pytest.approx(0.13668, abs=5e-6)

@@ -1,4 +1,4 @@
-"""Operations that rest on undocumented operators have a plain form that computes the same."""
+"""Operations with undocumented operators are equal to their plain forms."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def without_native_operators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _trained(module: torch.nn.Module, x: torch.Tensor, *more: object) -> dict[str, torch.Tensor]:
-    """What a training step sees and changes: output, gradients, buffers."""
+    """Output, gradients and buffers of a training step."""
     leaf = x.clone().requires_grad_()
     y = module(leaf, *more)
     (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()

@@ -106,7 +106,7 @@ def test_a_network_without_the_strides_is_refused() -> None:
 
 def test_heads_judge_every_place_with_the_condition() -> None:
     torch.manual_seed(0)
-    heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a step of their iteration
+    heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a power iteration
     maps = [torch.randn(3, 8, 16, 16), torch.randn(3, 12, 8, 8)]
     features = heads.features(maps)
     logits = heads.score(features, torch.randn(3, 5))
@@ -127,7 +127,7 @@ def test_the_random_mixing_does_not_learn() -> None:
 
 
 def test_a_small_network_of_ones_own() -> None:
-    """Any layers with the strides 4 to 32 serve: normalisation is (x / 2 + 1/2 − mean) / std."""
+    """Any network with layers of strides 4 to 32 can be used; normalisation is (x / 2 + 1/2 − mean) / std."""
     layers = [nn.AvgPool2d(2) for _ in range(5)]
     frozen = FrozenFeatures("pool", layers, (1, 2, 3, 4), (0.5,) * 3, (0.25,) * 3)
     images = torch.full((1, 3, 64, 64), 0.5)

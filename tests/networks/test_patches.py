@@ -1,4 +1,4 @@
-"""A crop of the finest stage is what the whole image holds there; heads with image skips; their fast form."""
+"""Crops of the finest stage equal those of the whole image; heads with image skips; their fast form."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def _generator(stages: int, residuals: int = 1, skip: bool = True, narrowest: in
     generator = Generator(config, stages, z_dim=5, code_dim=3).double()
     for head in generator.heads:
         head.conv.weight.data.normal_(0, 0.3)
-    generator(torch.randn(6, 5).double(), torch.randn(6, 3).double())  # statistics of its own
+    generator(torch.randn(6, 5).double(), torch.randn(6, 3).double())  # with its own statistics
     return generator.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""The compact encoder: its tokenizer, its batches, a short real training, and the folder it is shipped in."""
+"""The compact encoder: its tokenizer, its batches, a short training, and its folder."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def captions_of(top: str, bottom: str) -> tuple[str, ...]:
 
 
 def make_split(folder: Path, count: int, species: bool = False) -> PreparedSplit:
-    """Noisy pictures with a coloured upper and lower half; every second one is called by its colours' names."""
+    """Noisy images with a coloured upper and lower half; the captions of every second one name the colours."""
     rng = np.random.default_rng(0)
     side = load_side(16)
     pairs = list(product(COLOURS, COLOURS))
@@ -81,7 +81,7 @@ def pictures(pairs: list[tuple[str, str]]) -> np.ndarray:
 
 
 def test_captions_find_their_pictures_among_all_combinations(encoder: CompactEncoder) -> None:
-    pairs = list(product(COLOURS, COLOURS))  # 16: a bag of words confuses red over blue with blue over red
+    pairs = list(product(COLOURS, COLOURS))  # 16: without word order, red over blue equals blue over red
     images = F.normalize(encoder.encode_images(pictures(pairs)), dim=1)
     found = []
     for form in range(4):
@@ -134,11 +134,11 @@ def test_contrastive_loss_by_hand() -> None:
     captions, images, swapped = torch.randn(3, 3, 4, generator=generator)
     scale = torch.tensor(5.0)
     cosine = torch.stack([F.cosine_similarity(caption, images) for caption in captions]) * 5
-    # Photo 2 might be meant by caption 0, and the other way round: neither counts against the other.
+    # Photo 2 may match caption 0, and vice versa: neither is a negative of the other.
     same = torch.eye(3, dtype=torch.bool)
     same[0, 2] = same[2, 0] = True
     by_caption = [cosine[0, [0, 1]], cosine[1, [1, 0, 2]], cosine[2, [2, 1]]]
-    # Captions 0 and 2 have a version with words swapped, which their photos should not show.
+    # Captions 0 and 2 have a hard negative with swapped words.
     has = torch.tensor([True, False, True])
     wrong = F.cosine_similarity(swapped, images)[:, None] * 5
     by_photo = [
@@ -160,10 +160,10 @@ def test_batches_do_not_set_a_species_against_itself(tmp_path: Path, monkeypatch
     images, ids, mask, same, has = batches.draw()
     assert images.shape == (32, 3, 16, 16) and images.dtype == torch.uint8
     assert ids.shape == mask.shape and len(ids) == 96 and mask.any(1).all() and len(same) == len(has) == 32
-    # Swapped rows hold the words of their captions; only those that could be swapped count.
+    # Hard negatives have the words of their captions; captions without one are masked.
     for own, other, swapped in zip(ids[:32], ids[64:], has, strict=True):
         assert not swapped or sorted(own.tolist()) == sorted(other.tolist())
-    # 32 photos of 16 species: pairs of one species must be there, and be marked, both ways round.
+    # 32 photos of 16 species: pairs of the same species must occur and be masked symmetrically.
     assert same.diagonal().all() and torch.equal(same, same.T) and same.sum() > 32
     photos = batches._photos()
     assert len(set(photos.tolist())) == 32
@@ -191,7 +191,7 @@ def test_tokenizer_is_decided_by_the_captions(split: PreparedSplit) -> None:
     one = train_tokenizer(split.captions, 200)
     assert one.to_str() == train_tokenizer(split.captions[::-1], 200).to_str()
     used = {token for caption in split.captions for token in one.encode(caption).tokens}
-    assert set(one.get_vocab()) - used <= {"[UNK]", "[PAD]"}  # every other piece was trained on
+    assert set(one.get_vocab()) - used <= {"[UNK]", "[PAD]"}  # all other tokens occur in training
     assert one.encode("A RED roof!").tokens[:4] == ["[CLS]", "a", "red", "roof"]
     assert one.encode("a zebra").tokens == ["[CLS]", "a", "[UNK]", "[SEP]"]
 
@@ -213,7 +213,7 @@ def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
     assert elsewhere.stdout == train_tokenizer(split.captions, 200).to_str()
 
 
-# ---------------------------------------------------------------------------------------- notices, folder
+# --------------------------------------------------------------------------------------- warnings, folder
 
 
 def test_notices(encoder: CompactEncoder) -> None:
@@ -239,7 +239,7 @@ def test_save_and_load_agree(encoder: CompactEncoder, saved: Path) -> None:
     assert torch.equal(again.encode(captions), encoder.encode(captions))
     assert again.warnings(captions) == encoder.warnings(captions)
     images = pictures([("red", "blue"), ("green", "yellow")])
-    # another memory format, another rounding
+    # rounding depends on the memory format
     torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)
     again.save(saved.parent / "twice")
     assert {path.name: path.read_bytes() for path in (saved.parent / "twice").iterdir()} == {

@@ -1,4 +1,4 @@
-"""Published StackGAN-v2 weights: recorded outputs, names, shapes, and files that are something else."""
+"""Published StackGAN-v2 weights: recorded outputs, names, shapes, and errors of other files."""
 
 import io
 import json
@@ -130,11 +130,11 @@ def test_the_folder_can_be_read_by_others_and_has_a_card(converted: Path) -> Non
     assert "48 dimensions" in card
 
 
-# --- doctored networks: every tensor in turn ----------------------------------------------------------------
+# --- modified networks: every tensor in turn ----------------------------------------------------------------
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, out: Path, state: State, netds: list[State] | None = None) -> str:
-    """The line that ``convert`` refuses these tensors with."""
+    """The error of ``convert`` for these tensors."""
     states = {"netG.pth": state} | {f"netD{i}.pth": netd for i, netd in enumerate(netds or [])}
     monkeypatch.setattr(stackgan.tools.convert, "read_weights", lambda file, kind="": dict(states[file.name]))
     with pytest.raises(ValueError) as caught:
@@ -150,14 +150,14 @@ def without(state: State, key: str) -> State:
 
 
 def reshaped(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensor with one axis one longer, each in turn; and flattened where that differs."""
+    """The tensor with each axis longer by one in turn, and flattened if it has several axes."""
     for axis in range(tensor.ndim):
         yield torch.cat((tensor, tensor.narrow(axis, 0, 1)), axis)
     if tensor.ndim > 1:
         yield tensor.flatten()
 
 
-# Any number of columns of these two is a StackGAN-v2 of some text or latent dimension.
+# These two may have any number of columns: the text or latent dimension.
 FREE = {("module.ca_net.fc.weight", 1), ("module.h_net1.fc.0.weight", 1)}
 
 
@@ -246,7 +246,7 @@ def test_counters_of_younger_batch_norms_are_taken(
 
 
 def write_torch_03(file: Path, state: State) -> None:
-    """As Python 2.7 with torch 0.3 wrote a GPU's state dict: byte strings, CUDA storages, no ZIP."""
+    """Write the format of a GPU state dict by Python 2.7 with torch 0.3: byte strings, CUDA storages, no ZIP."""
 
     def text(value: str) -> bytes:
         return b"U" + bytes([len(value)]) + value.encode()
@@ -324,7 +324,7 @@ class Malicious:
 
 
 def wrong_files(folder: Path, golden: Path) -> dict[str, str]:
-    """Names of files in ``folder`` that are no checkpoint, and what is to be said about each."""
+    """Write files that are not checkpoints to ``folder``; returns names and expected messages."""
     content = (golden / "netG_2000.pth").read_bytes()
     (folder / "text.pth").write_text("not a checkpoint\n" * 100)
     (folder / "empty.pth").write_bytes(b"")
@@ -409,7 +409,7 @@ def test_missing_or_damaged_discriminators(tmp_path: Path, golden: Path) -> None
 def test_the_original_trains_on_with_its_discriminators(
     converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One step on other data from what was published: every weight is where it was, but for one small step."""
+    """One step on other data from the published weights changes every weight by at most one small step."""
     data, run = tmp_path / "data", tmp_path / "run"
     prepare_painted(data, count=4, seed=0, size=256, test_count=1, workers=1)
     for split in PreparedFolder.open(data).splits.values():
@@ -426,5 +426,5 @@ def test_the_original_trains_on_with_its_discriminators(
         assert ours.keys() == theirs.keys()
         trained = [name for name in theirs if "running_" not in name and "batches" not in name]
         assert any(not torch.equal(ours[name], theirs[name]) for name in trained)
-        for name in trained:  # Adam's first step is the rate itself
+        for name in trained:  # Adam's first step is the learning rate
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0)

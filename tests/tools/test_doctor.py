@@ -1,4 +1,4 @@
-"""What ``stackgan doctor`` says, where things are there and where they are not."""
+"""``stackgan doctor`` with and without optional packages and files."""
 
 from pathlib import Path
 

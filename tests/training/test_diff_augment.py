@@ -1,4 +1,4 @@
-"""DiffAugment: every augmentation changes images, keeps gradients, and does what its name says."""
+"""DiffAugment: every augmentation changes images, passes gradients, and has the named effect."""
 
 import pytest
 import torch

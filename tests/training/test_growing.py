@@ -1,4 +1,4 @@
-"""A tree grown stage by stage: frozen stages stay, crops train the finest one, a start brings its discriminators."""
+"""A tree grown stage by stage: frozen stages, training on crops, discriminators of the initialisation source."""
 
 import copy
 from dataclasses import replace
@@ -126,7 +126,7 @@ def test_recorded_steps_need_a_gpu() -> None:
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network as a folder, as discriminator.features takes it."""
+    """An untrained network as a folder, for discriminator.features."""
     folder = tmp_path_factory.mktemp("features")
     save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text('{"architecture": "mobilenet_v2"}')

@@ -47,7 +47,7 @@ def test_discs_move_to_their_colour_and_not_to_others() -> None:
 
 
 def test_a_word_that_only_takes_the_old_colour_away_gains_nothing() -> None:
-    """The margin moves, since the old colour goes; the new colour gains no more than any other does."""
+    """The margin increases because the old colour disappears; the new colour gains no more than others."""
     rng = np.random.default_rng(4)
     names = [tuple(rng.choice(COLOURS, 2, replace=False).tolist()) for _ in range(200)]
     anything = [str(rng.choice([c for c in COLOURS if c != a])) for a, _ in names]
@@ -85,7 +85,7 @@ def test_one_part_of_a_painted_bird_is_enough(part: str) -> None:
 
 
 class _Painter:
-    """In place of an image source: embeds a caption as its first colour, and draws a disc of it, or of grey."""
+    """Replacement of an image source: embeds a caption as its first colour, and draws a disc of it, or of grey."""
 
     def __init__(self, follows: bool) -> None:
         self.follows = follows

@@ -1,4 +1,4 @@
-"""Editing: on editors with a known answer; the truth about painted birds; changed colour words."""
+"""Editing: editors with a known result, true attributes of painted birds, changed colour words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from stackgan.pipeline import PipelineOutput
 
 
 class Editor:
-    """In place of a pipeline and of a perfect attribute classifier: remembers which birds it generated."""
+    """Replacement of a pipeline and of a perfect attribute classifier: stores the birds it generated."""
 
     sizes = (64,)
 
@@ -58,7 +58,7 @@ class Editor:
                 bird = dataclasses.replace(
                     bird, **{part: Part(colour, PALETTE[colour][0]) for part, colour in named.items()}
                 )
-            picture = np.full((64, 64, 3), len(self.painted) % 256, np.uint8)  # every picture another
+            picture = np.full((64, 64, 3), len(self.painted) % 256, np.uint8)  # all images differ
             picture[0, 0, 0] = len(self.painted) // 256
             self.painted[picture.tobytes()] = bird
             images.append(Image.fromarray(picture))

@@ -34,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
 
 
 def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
-    """A set that "paints" these pictures (N, s, s, 3)."""
+    """An image set that returns these images (N, s, s, 3)."""
 
     def paint(start: int, stop: int) -> Tensor:
         return torch.from_numpy(levels[start:stop].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -63,7 +63,7 @@ def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFold
     assert sheet.width > 6 * 96
     shown = np.asarray(sheet).astype(int)
     painted, nearest = shown[6:102, 6:102], shown[6:102, 6 + 98 : 6 + 98 + 96]  # the first group's first two
-    assert np.abs(painted - nearest).mean() < 6  # a copy lies beside what it copies, mirrored where it is
+    assert np.abs(painted - nearest).mean() < 6  # a copy is shown beside its original, mirrored if necessary
 
     new = pictures_of(test.rows(range(120, 240)))
     near = nearness_of(*(side["features"] for side in vars(memorisation(new, train, held_out, network)).values()))
