@@ -437,7 +437,7 @@ def _load_weights(model: StackGAN, checkpoint: Checkpoint) -> None:
     file = checkpoint.folder / "model.safetensors"
     differs = compare_weights(model, checkpoint.weights)
     for name, (found, wanted) in differs.reshaped.items():
-        raise ValueError(f"{file}: {name} has shape {found}, the config asks for {wanted}")
+        raise ValueError(f"{file}: {name} has shape {found}, config.json requires {wanted}")
     for name in differs.missing:
         raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
     for name in differs.unexpected:

@@ -148,7 +148,7 @@ def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: 
         (
             lambda f: change_header(f, lambda v: v["config"]["generator"].update(width=8)),
             ValueError,
-            "the config asks for",
+            "config.json requires",
         ),
         (lambda f: change_header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
         (

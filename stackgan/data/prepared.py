@@ -49,7 +49,7 @@ class PreparedSplit:
         self.offsets: NDArray[np.int64] = np.cumsum([0, *counts], dtype=np.int64)
         if len(self.captions) != facts["captions"]:
             raise ValueError(
-                f"{folder / 'captions.jsonl'}: holds {len(self.captions)} captions, dataset.json says "
+                f"{folder / 'captions.jsonl'}: holds {len(self.captions)} captions, dataset.json has "
                 f"{facts['captions']}; prepare the folder again"
             )
 

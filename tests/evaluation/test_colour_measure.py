@@ -60,8 +60,8 @@ def colour_separation(
         p, q = draws.choice(one, each), draws.choice(other, each)
         margin = (shares[p, a] - shares[p, b]) - (shares[q, a] - shares[q, b])
         result = ((margin > 0) + 0.5 * (margin == 0)).tolist()
-        right[a] += told
-        right[b] += told
+        right[a] += result
+        right[b] += result
     every = [value for values in right.values() for value in values]
     return {
         "pairs": len(every) // 2,
