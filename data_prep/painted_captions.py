@@ -38,7 +38,7 @@ _TAILS = {"short": ("short",), "long": ("long",), "forked": ("forked",), "fan": 
 _SPOKEN = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "purple", "violet")}
 
 
-class _Speaker:
+class _Describer:
     """Random phrases that describe one bird correctly."""
 
     def __init__(self, bird: BirdParameters, rng: np.random.Generator) -> None:
@@ -153,7 +153,7 @@ def _plain(p: BirdParameters) -> bool:
     return all(getattr(p, x).colour == p.body.colour for x in ("crown", "breast", "wing", "tail"))
 
 
-def _full(s: _Speaker) -> str:
+def _full(s: _Describer) -> str:
     """A caption that determines the colours of crown, breast and wings."""
     p = s.p
     three = ["crown", "breast", "wing"]
@@ -212,7 +212,7 @@ def _full(s: _Speaker) -> str:
     return f"{with_article(f'{size}{body}bird')} that has {s.parts(three)}"
 
 
-def _some(s: _Speaker) -> str:
+def _some(s: _Describer) -> str:
     """A caption with less information: one or two parts, size, beak, tail, place."""
     p = s.p
     three = ["crown", "breast", "wing"]
@@ -237,7 +237,7 @@ def _some(s: _Speaker) -> str:
 
 def captions(bird: BirdParameters, rng: np.random.Generator) -> tuple[str, ...]:
     """Ten different captions of the bird; six of them determine the colours of crown, breast and wings."""
-    s = _Speaker(bird, rng)
+    s = _Describer(bird, rng)
     lines: list[str] = []
     for make, count in ((_full, FULL_CAPTIONS), (_some, CAPTIONS_PER_BIRD)):
         while len(lines) < count:

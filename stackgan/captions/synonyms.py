@@ -1,4 +1,4 @@
-"""Rewording of captions: replacement of a word by a synonym of the lexicon, or embedding in a longer sentence."""
+"""Augmentation of captions with synonyms: a word replaced by one of the lexicon, the caption in a longer sentence."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class TextConfig:
         code_dim: C, dimension of the conditioning code.
         standardise: scale embeddings to zero mean in each dimension and unit variance overall, with statistics of the
             training captions.
-        reword: share of training captions that are replaced by shortened or reworded ones
+        reword: share of training captions that are replaced by augmented ones
             (:mod:`stackgan.captions.augmentation`).
     """
 
@@ -95,7 +95,7 @@ class CompactConfig:
         teacher: a transformers sentence encoder (hub name or folder) to distil general English from; use 12,000 to
             20,000 of its pieces for ``vocabulary``. None if empty.
         distil: weight of the distillation loss, relative to the contrastive loss.
-        paraphrase: weight of the contrastive loss between captions and their reworded forms.
+        paraphrase: weight of the contrastive loss between captions and the same captions with synonyms.
     """
 
     width: int = 128

@@ -51,7 +51,7 @@ WORD_DROPOUT = 0.1  # share of tokens replaced by [UNK] in training, so that [UN
 GROUP = 8  # photos per group with captions of the same words
 NEAR = 24  # nearest photos that a group is drawn from
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
-REWORDED_EVERY = 3  # with a teacher, one in three captions of a batch is reworded
+AUGMENTED_EVERY = 3  # with a teacher, one in three captions of a batch is used with a synonym
 LENGTH_PARTS = 2  # with a teacher, captions are encoded in two parts by length
 WARM_UP = 0.05  # share of the steps
 
@@ -215,7 +215,7 @@ class _Batches:
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
-        self.drawn = one  # rows of the first captions among the distinct ones, to reword some of them
+        self.drawn = one  # rows of the first captions among the distinct ones, to replace words of some by synonyms
         ids = self.ids[np.concatenate([one, two, one + self.captions])]
         ids = ids[:, : int((ids != PAD_ID).sum(1).max())]
         mask = ids != PAD_ID
@@ -291,13 +291,13 @@ def _train(
 def _distillation_terms(
     towers: _DualEncoder, targets: TeacherTargets, settings: CompactConfig, same: Tensor, drawn: NDArray[np.int64]
 ) -> Tensor:
-    """Losses of reworded captions and of the teacher's embeddings for a batch with first captions ``drawn``."""
-    some = targets.rng.permutation(len(drawn))[: max(2, len(drawn) // REWORDED_EVERY)]
+    """Losses of captions with synonyms and of the teacher's embeddings for a batch with first captions ``drawn``."""
+    some = targets.rng.permutation(len(drawn))[: max(2, len(drawn) // AUGMENTED_EVERY)]
     ids, has, wanted = (tensor.to(same.device) for tensor in targets.draw(drawn[some]))
     vectors = towers.norm(towers.read(ids, ids != PAD_ID, LENGTH_PARTS))
-    reworded, plain, other, answers = vectors.chunk(4)
+    synonyms, plain, other, answers = vectors.chunk(4)
     same = same[some][:, some]
-    paraphrase = contrastive_loss(plain, reworded, towers.log_scale.exp(), same, other, has)[0]
+    paraphrase = contrastive_loss(plain, synonyms, towers.log_scale.exp(), same, other, has)[0]
     return settings.paraphrase * paraphrase + settings.distil * distillation_loss(towers.answer(answers), wanted)
 
 

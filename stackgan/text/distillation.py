@@ -57,7 +57,7 @@ FEWEST_USES = 2  # minimum uses in captions of a word with its own token
 CHUNK = 1024  # texts between two steps of a progress bar
 SPECIALS = len(SPECIAL)  # the first tokens, which are not the teacher's
 SENTENCES = 12000  # number of sentences whose teacher embeddings are predicted
-WRAPPED = 0.5  # share of the reworded captions that are part of a longer sentence
+WRAPPED = 0.5  # share of the captions with synonyms that are put into a longer sentence
 
 
 class Teacher:
@@ -238,7 +238,7 @@ class EnglishTable(nn.Module):
 
 
 def practice_sentences(captions: Sequence[str], words: Sequence[str], count: int, seed: int) -> list[str]:
-    """Sentences to distil: captions, reworded captions, captions with some words replaced by random ones.
+    """Sentences to distil: captions, captions with synonyms, captions with some words replaced by random ones.
 
     Args:
         words: the vocabulary; held-out words are not used.
@@ -316,18 +316,18 @@ class TeacherTargets:
         """Targets for P captions, given by their rows among the distinct captions.
 
         Returns:
-            Token ids (4P, L) of the captions reworded, of the same in plain words, of captions of another meaning,
+            Token ids (4P, L) of captions with synonyms, of those with the meanings, of captions of another meaning,
             and of P practice sentences; which rows have another meaning (P,); the teacher's embeddings of the
             sentences (P, K).
         """
-        reworded, plain, other = [], [], []
+        synonyms, plain, other = [], [], []
         for caption in (self.captions[row] for row in rows):
             one, two, three = self.synonyms.draw(caption, self.rng) or (caption, caption, None)
-            reworded.append(in_a_sentence(one, self.rng) if self.rng.random() < WRAPPED else one)
+            synonyms.append(in_a_sentence(one, self.rng) if self.rng.random() < WRAPPED else one)
             plain.append(two)
             other.append(three)
         chosen = self.rng.integers(len(self.sentences), size=len(rows))
-        texts = [*reworded, *plain, *(text or "" for text in other), *(self.sentences[i] for i in chosen)]
+        texts = [*synonyms, *plain, *(text or "" for text in other), *(self.sentences[i] for i in chosen)]
         ids = token_ids(self.tokenizer, texts, self.longest)
         has = torch.tensor([text is not None for text in other])
         return ids, has, self.wanted[torch.from_numpy(chosen)]
