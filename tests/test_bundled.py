@@ -54,7 +54,7 @@ def test_all_together_are_small_and_the_default_is_one_of_them() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> None:
+def test_its_card_is_complete_and_shows_what_it_names(folder: Path) -> None:
     card = (folder / "README.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| (\w+) \| (.+) \|$", card, re.MULTILINE))
     assert {"data", "recipe", "trained", "licence"} <= rows.keys()
@@ -67,7 +67,7 @@ def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> No
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_colour_word_moves_the_picture_to_its_colour(folder: Path) -> None:
+def test_a_colour_word_moves_the_image_to_its_colour(folder: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert pipe.text_encoder is not None
     taught = CAPTIONS if not pipe.text_encoder.warnings(["a crimson bird"]) else None  # shades, if they are known

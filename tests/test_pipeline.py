@@ -79,7 +79,7 @@ def test_unknown_words_are_noticed(pipe: StackGANPipeline) -> None:
     assert [n.index for n in notices] == [1] and "crimson" in notices[0].message
 
 
-def test_unconditional_checkpoints_take_seeds_alone(tmp_path: Path) -> None:
+def test_unconditional_checkpoints_take_seeds_only(tmp_path: Path) -> None:
     folder = save_tiny_checkpoint(tmp_path / "plain", text=False)
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert len(pipe(seeds=[1, 2]).images) == 2
@@ -108,7 +108,7 @@ def test_wrong_calls_say_what_to_do(pipe: StackGANPipeline, arguments: dict[str,
         pipe(**arguments)  # type: ignore[arg-type]
 
 
-def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) -> None:
+def test_saved_again_it_generates_the_same(pipe: StackGANPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "copy")
     copy = StackGANPipeline.from_pretrained(tmp_path / "copy", device="cpu")
     assert (_levels(copy, CAPTIONS[0], seeds=3)[0] == _levels(pipe, CAPTIONS[0], seeds=3)[0]).all()

@@ -68,7 +68,7 @@ def test_the_pages_files_are_in_the_wheel(installed: Path, tmp_path: Path) -> No
         assert done.stdout == (STATIC / name).read_text("utf-8"), done.stderr
 
 
-def test_without_a_checkpoint_the_page_says_what_to_give(installed: Path, tmp_path: Path) -> None:
+def test_without_a_checkpoint_the_page_reports_what_to_give(installed: Path, tmp_path: Path) -> None:
     script = "import sys; from stackgan.cli.app import main; sys.exit(main([]))"
     done = _python(installed, tmp_path, "-c", script)
     assert done.returncode == 2 and done.stdout == ""

@@ -13,7 +13,7 @@ from tests.app.browser import DESKTOP, Site, Visitor, caption_box, seed_box, sho
 from tests.tiny import CAPTIONS
 
 
-def test_browser_saves_a_picture_and_all_of_them(desktop: Visitor, site: Site, tmp_path: Path) -> None:
+def test_browser_saves_an_image_and_all_of_them(desktop: Visitor, site: Site, tmp_path: Path) -> None:
     caption_box(desktop).fill(CAPTIONS[0])
     seed_box(desktop).fill("7")
     desktop.paint()
@@ -38,7 +38,7 @@ def test_browser_saves_a_picture_and_all_of_them(desktop: Visitor, site: Site, t
     assert [(line["seed"], line["size"]) for line in lines[2:4]] == [(8, 64), (8, 128)]
 
 
-def test_browser_live_pictures_leave_no_files_until_they_are_saved(
+def test_browser_live_images_leave_no_files_until_they_are_saved(
     chromium: Browser, studio: str, tmp_path: Path
 ) -> None:
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -79,7 +79,7 @@ def test_browser_enlarges_and_reuses(phone: Visitor) -> None:
     expect(phone.page.locator("#keep input")).to_be_checked()
 
 
-def test_browser_says_what_it_did_not_understand(desktop: Visitor) -> None:
+def test_browser_reports_unknown_words(desktop: Visitor) -> None:
     hostile = '<img src=x onerror=alert(1)> ${alert(2)} {{value}} `\\n` <b>"zebra"</b>'
     caption_box(desktop).fill(hostile)
     desktop.paint()

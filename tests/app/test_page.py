@@ -35,7 +35,7 @@ def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: Stack
     assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
 
 
-def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
+def test_browser_generates_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
     assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the initial images
     caption_box(desktop).fill(CAPTIONS[2])
     desktop.paint()
@@ -49,7 +49,7 @@ def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path)
     desktop.page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 
 
-def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
+def test_browser_generates_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     assert phone.fits()
     caption_box(phone).fill(CAPTIONS[3])
     caption_box(phone).press("Enter")
@@ -74,14 +74,14 @@ def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     phone.page.screenshot(path=tmp_path / "phone.png", full_page=True)
 
 
-def test_browser_tells_about_the_checkpoint(desktop: Visitor, site: Site) -> None:
+def test_browser_describes_the_checkpoint(desktop: Visitor, site: Site) -> None:
     about = desktop.page.locator("#about")
     about.get_by_role("button").click()
     expect(about).to_contain_text("Tiny birds")
     expect(about).to_contain_text(site.fingerprint)
 
 
-def test_browser_paints_without_text(chromium: Browser) -> None:
+def test_browser_generates_without_text(chromium: Browser) -> None:
     with launched(tiny_pipeline(stages=1, text=False)) as url:
         visitor = Visitor(chromium, url, PHONE)
         expect(visitor.page.locator(".card")).to_have_count(EXAMPLE_COUNT)
@@ -94,7 +94,7 @@ def test_browser_paints_without_text(chromium: Browser) -> None:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_browser_edits_a_photo_walks_and_paints_without_words(
+def test_browser_edits_a_photo_interpolates_and_generates_without_text(
     chromium: Browser, able: StackGANPipeline, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     photo = tmp_path / "photo.png"

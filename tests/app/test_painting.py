@@ -24,7 +24,7 @@ def test_doctests() -> None:
     assert doctest.testmod(painting).failed == 0
 
 
-def test_paint_is_what_the_pipeline_paints(pipe: StackGANPipeline) -> None:
+def test_generation_equals_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
     result = painting.generate(pipe, f"  {CAPTIONS[0]}\n", 3, 7, 0.5)
     expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5)
     assert [picture.seed for picture in result.images] == [7, 8, 9]
@@ -66,7 +66,7 @@ def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[s
     assert str(error.value) == message
 
 
-def test_notices_are_sentences(pipe: StackGANPipeline) -> None:
+def test_warnings_are_sentences(pipe: StackGANPipeline) -> None:
     caption = "a small zebra bird with yelow wings " + "and a red beak " * 10
     cut, zebra, yelow = painting.generate(pipe, caption, 1, 0, 1).warnings
     assert re.fullmatch(r"The caption is too long for the text encoder: .* dropped\.", cut)
@@ -96,7 +96,7 @@ def test_choose_seed() -> None:
 
 
 @pytest.mark.parametrize("caption", [CAPTIONS[0], "ein Vogel mit süßen Flügeln", "一只红色的小鸟"])
-def test_png_tells_how_to_paint_it_again(pipe: StackGANPipeline, caption: str) -> None:
+def test_png_records_how_to_generate_it_again(pipe: StackGANPipeline, caption: str) -> None:
     image = pipe(CAPTIONS[0], seeds=[3], truncation=0.5).images[0]
     picture = GeneratedImage(caption, 3, [image])
     with Image.open(io.BytesIO(painting.png_bytes(picture, 0, 0.5, "f" * 64))) as read:
@@ -106,7 +106,7 @@ def test_png_tells_how_to_paint_it_again(pipe: StackGANPipeline, caption: str) -
     assert facts["checkpoint"] == "f" * 64 and facts["Software"].startswith("stackgan ")
 
 
-def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
+def test_opening_generates_the_examples(pipe: StackGANPipeline) -> None:
     result = painting.generate_examples(pipe)
     assert [picture.caption for picture in result.images] == list(CAPTIONS[:2])
     assert len(painting.generate_examples(tiny_pipeline(stages=1, text=False)).images) == EXAMPLE_COUNT
@@ -115,7 +115,7 @@ def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
     assert painting.generate_examples(bare) is None
 
 
-def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -> None:
+def test_live_images_have_the_seeds_of_those_shown(pipe: StackGANPipeline) -> None:
     first = painting.generate_while_typing(pipe, None, " a  red ", 2, 5, 1.0, False)
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
     shown = GalleryState.of(first, entered=5)
@@ -127,7 +127,7 @@ def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -
     assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, True).images[0].seed == 5
 
 
-def test_live_pictures_never_complain(
+def test_live_images_give_no_errors(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for wrong in (

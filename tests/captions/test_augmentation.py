@@ -46,7 +46,7 @@ def test_phrases_of_real_sentences(shortener: Shortener) -> None:
     ]
 
 
-def test_short_forms_say_what_the_caption_says(shortener: Shortener) -> None:
+def test_short_forms_state_only_what_the_caption_states(shortener: Shortener) -> None:
     draws = np.random.default_rng(0)
     found = {shortener.draw(BIRDS[0], draws) for _ in range(200)}
     assert {"a small red bird", "small red bird with white belly", "a small red bird with black wings"} <= found

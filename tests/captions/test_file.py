@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_captions_files_are_told_with_their_line(
+def test_wrong_captions_files_are_reported_with_their_line(
     tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, content, said = WRONG[case]

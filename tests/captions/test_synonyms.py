@@ -16,7 +16,7 @@ def draws(count: int, **options: object) -> list[tuple[str, str, str | None]]:
     return [drawn for _ in range(count) if (drawn := replacer.draw(CAPTION, random)) is not None]
 
 
-def test_one_word_is_said_otherwise() -> None:
+def test_one_word_is_replaced() -> None:
     seen = set()
     for said, meant, wrong in draws(400):
         new = next(word for word in sorted(MEANINGS, key=len, reverse=True) if re.search(rf"\b{word}\b", said))
@@ -35,7 +35,7 @@ def test_a_whole_meaning_is_replaced_at_once() -> None:
     assert not any("dark" in said for said in blues)
 
 
-def test_held_out_words_are_never_said() -> None:
+def test_held_out_words_are_never_used() -> None:
     texts = " ".join(said for said, _, _ in draws(2000))
     assert not HELD_OUT & set(re.findall(r"[a-z]+", texts))
     everything = " ".join(said for said, _, _ in draws(2000, held_out=()))

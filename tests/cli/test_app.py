@@ -45,7 +45,7 @@ def test_refuses_an_address_that_cannot_be(capsys: pytest.CaptureFixture[str]) -
     assert "no.such.host.invalid" in _refusal(capsys, "--host", "no.such.host.invalid")
 
 
-def test_without_a_checkpoint_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_checkpoint_it_reports_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parser = Parser(prog="app.py")
     add_arguments(parser)

@@ -97,7 +97,7 @@ def whole(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_a_run_goes_on_elsewhere_to_the_same_bits(painted: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_run_continues_elsewhere_to_the_same_bits(painted: Path, whole: Path, tmp_path: Path) -> None:
     home, away = tmp_path / "home", tmp_path / "away"
     assert _run(*_training(painted, home / "run", 8), AUGMENT) == 0
     assert _run("pack", home / "run", tmp_path / "pieces", "--limit", 0.1) == 0
@@ -117,7 +117,7 @@ def test_a_run_cut_into_calls_equals_one_that_ran_through(painted: Path, whole: 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_goes_on_with_its_own_noise(tmp_path: Path) -> None:
+def test_a_gpu_continues_with_its_own_noise(tmp_path: Path) -> None:
     run = Run.start(preset("quickstart", [*TINY, "text.dim=12"]), torch.device("cuda"))
     torch.randn(3, device="cuda")
     save_state(tmp_path / "state.pt", run.state())

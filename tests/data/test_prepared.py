@@ -131,7 +131,7 @@ def test_bad_additions_raise_and_leave_nothing(case: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_prepared_says_why(tmp_path: Path) -> None:
+def test_nothing_prepared_gives_the_reason(tmp_path: Path) -> None:
     message = r"nothing was prepared: x\.jpg: truncated \(and 1 more\)"
     with pytest.raises(ValueError, match=message), writer(tmp_path / "out") as w:
         w.problem("x.jpg", "truncated")
@@ -154,7 +154,7 @@ def test_existing_out(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_out_that_is_no_prepared_folder_is_left_alone(tmp_path: Path) -> None:
+def test_out_that_is_no_prepared_folder_is_kept(tmp_path: Path) -> None:
     holiday = tmp_path / "holiday"
     holiday.mkdir()
     write(holiday)  # an empty folder is accepted
@@ -274,7 +274,7 @@ def test_damage_is_named(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value) and str(tmp_path / "out") in str(caught.value)
 
 
-def test_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
+def test_missing_folder_explains_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder; make a prepared folder with `stackgan prepare`"):
         PreparedFolder.open(tmp_path / "nowhere")
 

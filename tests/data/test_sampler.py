@@ -30,7 +30,7 @@ def _rows(split: PreparedSplit) -> Any:
     return np.arange(len(split.captions), dtype=np.float32)[:, None]
 
 
-def test_every_crop_is_a_window_of_its_picture_or_its_mirror_image(split: PreparedSplit) -> None:
+def test_every_crop_is_a_window_of_its_image_or_its_mirror_image(split: PreparedSplit) -> None:
     sampler = Sampler(split, _rows(split), size=64, batch_size=7, seed=1)
     corners, mirrored = set(), 0
     for step in range(20):
@@ -48,7 +48,7 @@ def test_every_crop_is_a_window_of_its_picture_or_its_mirror_image(split: Prepar
     assert {y for y, _ in corners} == {x for _, x in corners} == set(range(13)), "both edges are reached"
 
 
-def test_the_batch_made_ahead_is_the_one_asked_for(split: PreparedSplit) -> None:
+def test_the_batch_made_ahead_is_the_one_requested(split: PreparedSplit) -> None:
     """In any order of steps, also after resuming."""
     steps = [0, 1, 2, 5, 6, 6, 3, 0]
     ahead = Sampler(split, _rows(split), size=64, batch_size=7, seed=1)
@@ -80,7 +80,7 @@ def test_the_next_batch_is_made_while_a_step_runs(split: PreparedSplit, monkeypa
     assert made[1].startswith("data")
 
 
-def test_what_goes_wrong_ahead_is_told_by_the_step_that_needs_it(
+def test_what_goes_wrong_ahead_is_reported_by_the_step_that_needs_it(
     split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = Sampler._draw
@@ -215,7 +215,7 @@ def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> Non
     assert not (torch.cat(wrong)[torch.cat(wrong) % 4 == 0] >= 1000).any()
 
 
-def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
+def test_every_epoch_shows_every_image_once(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     sampler = Sampler(split, None, size=64, batch_size=6, seed=3)
     seen = np.concatenate([sampler.batch(step).real[:, 0, 0, 2].numpy() for step in range(5)])
@@ -223,7 +223,7 @@ def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
     assert seen[:15].tolist() != seen[15:].tolist()
 
 
-def test_a_batch_depends_on_its_step_alone(tmp_path: Path) -> None:
+def test_a_batch_depends_on_its_step_only(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     one, two = (Sampler(split, None, size=64, batch_size=6, seed=3) for _ in range(2))
     for step in range(4):

@@ -87,13 +87,13 @@ def test_whole_file(server: Server, tmp_path: Path) -> None:
     assert server.asked == [None]  # an existing file is checked, not downloaded again
 
 
-def test_a_broken_connection_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_broken_connection_continues_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.drop_after = [1_000_000, 500_000]
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
     assert server.asked == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
-def test_an_interrupted_run_goes_on_in_the_next(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_in_the_next(server: Server, tmp_path: Path) -> None:
     server.drop_after = [700_000, 0, 0]
     with pytest.raises(ValueError, match=r"ended early; 700,000 bytes are kept in a\.tgz\.part"):
         fetch(server, tmp_path / "a.tgz")

@@ -79,7 +79,7 @@ def test_metadata_csv(src: Path, tmp_path: Path) -> None:
     }
 
 
-def test_metadata_in_subfolders_speaks_of_its_own_folder(src: Path, tmp_path: Path) -> None:
+def test_metadata_in_subfolders_refers_to_its_own_folder(src: Path, tmp_path: Path) -> None:
     lines(src / "deep" / "metadata.jsonl", [{"file_name": "b.PNG", "captions": ["green"]}])
     lines(src / "metadata.jsonl", [{"file_name": "a.jpg", "text": "red"}])
     assert prepare(src, tmp_path / "out", "--test-fraction", "0") == 0
@@ -338,7 +338,7 @@ def test_one_bit_transparency_of_palettes_is_white(tmp_path: Path) -> None:
     assert seen[30, 5].tolist() == [255, 0, 0] and seen[30, 70].tolist() == [255, 255, 255]
 
 
-def test_pictures_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     src = tmp_path / "src"
     photo(src / "fine.png")
     Image.new("F", (20, 20)).save(src / "float.tif")
@@ -402,7 +402,7 @@ def test_split_by_species_is_disjoint(seed: int, tmp_path: Path) -> None:
     assert folder.meta["source"]["split"] == "species" and folder.meta["species_disjoint"]
 
 
-def test_two_species_of_unlike_size_and_one_alone(tmp_path: Path) -> None:
+def test_two_species_of_different_size_and_a_single_one(tmp_path: Path) -> None:
     src = many(tmp_path / "src", 40, lambda i: "rare" if i < 10 else "common")
     assert prepare(src, tmp_path / "two") == 0
     assert {record.species for record in PreparedFolder.open(tmp_path / "two").splits["test"].records} == {"rare"}

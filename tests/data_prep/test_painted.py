@@ -94,7 +94,7 @@ def test_senseless_numbers_are_refused(tmp_path: Path, wrong: dict[str, int]) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_folder_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_by_default(tmp_path: Path) -> None:
     prepare_painted(tmp_path / "out", count=1, seed=0, size=32, workers=1)
     before = folder_bytes(tmp_path / "out")
     with pytest.raises(FileExistsError, match="overwrite"):
@@ -199,7 +199,7 @@ def test_named_colours_are_distinguishable_in_the_image() -> None:
 
 
 @pytest.mark.parametrize("background", sorted(BACKGROUND_POSES))
-def test_the_picture_is_the_same_at_every_size(background: str) -> None:
+def test_the_image_is_the_same_at_every_size(background: str) -> None:
     birds = (bird_with_captions(9, "train", i)[0] for i in range(200))
     bird = next(bird for bird in birds if bird.background == background)
     large = draw(bird, 256).astype(np.float64)
@@ -220,6 +220,6 @@ def test_every_shape_draws_and_shows() -> None:
         assert len(pictures) == len(shapes), field
 
 
-def test_too_small_a_picture_is_refused() -> None:
+def test_too_small_an_image_is_refused() -> None:
     with pytest.raises(ValueError, match="side is 8"):
         draw(bird_with_captions(0, "train", 0)[0], 8)

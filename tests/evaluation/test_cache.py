@@ -17,7 +17,7 @@ from stackgan.evaluation.image_sets import Photos
 NETWORK = FeatureNetwork(lambda x: x.float().mean((2, 3)), "means", identity="means-1", preprocessing="none")
 
 
-def test_everything_is_in_one_folder_that_says_what_it_is(
+def test_everything_is_in_one_folder_that_has_a_readme(
     few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"

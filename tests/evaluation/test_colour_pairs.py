@@ -30,7 +30,7 @@ def test_pairs_differ_in_one_colour_word() -> None:
     assert colour_pairs(TEXTS, 150, seed=3) == pairs != colour_pairs(TEXTS, 150, seed=4)
 
 
-def test_every_ordered_pair_of_colours_comes_as_often() -> None:
+def test_every_ordered_pair_of_colours_occurs_equally_often() -> None:
     times = Counter((p.old, p.new) for p in colour_pairs(TEXTS, 8 * 7 * 2, seed=0))  # eight colours are named
     assert len(times) == 56 and set(times.values()) == {2}
 
@@ -50,7 +50,7 @@ def test_every_ordered_pair_of_colours_comes_as_often() -> None:
         "a bird",
     ],
 )
-def test_words_that_are_left_alone(caption: str) -> None:
+def test_words_that_are_kept(caption: str) -> None:
     with pytest.raises(ValueError, match="1 captions name 0 basic colours"):
         colour_pairs([caption], 4, seed=0)
 

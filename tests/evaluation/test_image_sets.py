@@ -71,7 +71,7 @@ def network(name: str = "mean", calls: list[int] | None = None) -> FeatureNetwor
     return FeatureNetwork(net, name, identity=f"{name}-1", preprocessing="none")
 
 
-def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_what_was_stopped_continues(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         GeneratorForward(stop_at=16).set(30, tmp_path).generate_all()
     again = GeneratorForward()

@@ -59,7 +59,7 @@ def test_the_dual_encoder_is_trained_once_and_kept(
         load_or_train_dual_encoder(prepared, tmp_path / "half")
 
 
-def test_a_split_without_training_pictures_needs_a_scorer(birds: PreparedSplit) -> None:
+def test_a_split_without_training_images_needs_a_scorer(birds: PreparedSplit) -> None:
     with pytest.raises(ValueError, match="give one with --scorer"):
         load_or_train_dual_encoder(PreparedFolder.open(birds.path.parent))
 

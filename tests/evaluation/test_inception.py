@@ -67,7 +67,7 @@ def test_inception_from_a_file(painted: Path, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("untrained_networks")
-def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
+def test_without_the_weights_it_reports_what_to_fetch_and_where_to_put_it(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch_fidelity")

@@ -19,7 +19,7 @@ from tests.tiny import CAPTIONS, tiny_pipeline
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_batch_writes_pictures_a_manifest_and_a_grid(
+def test_a_batch_writes_images_a_manifest_and_a_grid(
     tmp_path: Path, checkpoint: Path, captions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "out"
@@ -88,7 +88,7 @@ def test_the_batch_size_does_not_matter_beyond_rounding(tmp_path: Path, checkpoi
     assert pixels(tmp_path / "1" / names[0]).std() > 10, "not a uniform image"
 
 
-def test_a_picture_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
+def test_an_image_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     batch(captions, checkpoint=checkpoint, out=tmp_path / "all", count=2)
     other = tmp_path / "other.txt"
     other.write_text(f"the bird is green\n{CAPTIONS[3]}\n{CAPTIONS[0]}\n", "utf-8")

@@ -59,7 +59,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_every_kind_paints_and_truncates_the_same_way(checkpoints: dict[str, Path], name: str) -> None:
+def test_every_kind_generates_and_truncates_the_same_way(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     e = pipe.encode(CAPTIONS)
     one, two = pipe.generate(e, [1, 2])[-1], pipe.generate(e, [1, 2])[-1]
@@ -97,7 +97,7 @@ def test_styles_are_read_and_carried_over(checkpoints: dict[str, Path], photo: P
     assert len(many.images) == 2
 
 
-def test_what_cannot_be_done_is_said(checkpoints: dict[str, Path], photo: Path) -> None:
+def test_what_cannot_be_done_is_reported(checkpoints: dict[str, Path], photo: Path) -> None:
     image = Image.open(photo)
     plain = StackGANPipeline.from_pretrained(checkpoints["gaussian"], device="cpu")
     with pytest.raises(ValueError, match="no posterior"):
@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_said(checkpoints: dict[str, Path], photo: Path) 
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_pictures_without_words(checkpoints: dict[str, Path], name: str) -> None:
+def test_images_without_text(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     images = pipe.sample(range(20)).images
     assert len(images) == 20 and not np.array_equal(np.asarray(images[0]), np.asarray(images[1]))
@@ -123,7 +123,9 @@ def test_pictures_without_words(checkpoints: dict[str, Path], name: str) -> None
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_a_walk_begins_and_ends_where_the_pipeline_paints(checkpoints: dict[str, Path], name: str) -> None:
+def test_an_interpolation_begins_and_ends_where_the_pipeline_generates(
+    checkpoints: dict[str, Path], name: str
+) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     frames = pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (3, 8), frames=5).images
     ends = pipe(CAPTIONS, seeds=[3, 8]).images
@@ -171,11 +173,11 @@ def test_commands_write_their_images(checkpoints: dict[str, Path], photo: Path, 
     assert Image.open(out / "edit-01_a-small-yellow-bird.png").text["caption"] == CAPTIONS[1]
     assert main(["sample", "--seeds", "0-2", "--out", str(tmp_path / "free"), *use]) == 0
     assert len(list((tmp_path / "free").iterdir())) == 3
-    film = tmp_path / "walk.gif"
-    assert main(["walk", *CAPTIONS, "--seeds", "1,2", "--frames", "6", "--out", str(film), *use]) == 0
-    with Image.open(film) as shown:
+    video = tmp_path / "walk.gif"
+    assert main(["walk", *CAPTIONS, "--seeds", "1,2", "--frames", "6", "--out", str(video), *use]) == 0
+    with Image.open(video) as shown:
         assert shown.n_frames == 10 and shown.width >= 256  # there and back
-    assert Image.open(film.with_suffix(".png")).height == 64
+    assert Image.open(video.with_suffix(".png")).height == 64
 
 
 def test_command_errors_are_one_line(

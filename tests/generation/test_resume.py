@@ -53,7 +53,7 @@ batch(Path(captions), checkpoint=Path(checkpoint), out=Path(out), count=3, batch
 
 
 @pytest.mark.parametrize("moment", ["inside 7", "after"])
-def test_a_killed_batch_goes_on_to_the_same_bytes(
+def test_a_killed_batch_continues_to_the_same_bytes(
     tmp_path: Path, checkpoint: Path, captions: Path, whole: dict[str, bytes], moment: str
 ) -> None:
     if moment == "after":  # at any time of the run: the assertions hold for all of them
@@ -80,7 +80,7 @@ def test_a_killed_batch_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("pictures", [0, 1, 4, 11, 17])
-def test_a_stopped_batch_goes_on_to_the_same_bytes(
+def test_a_stopped_batch_continues_to_the_same_bytes(
     tmp_path: Path,
     checkpoint: Path,
     captions: Path,

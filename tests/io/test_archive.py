@@ -98,7 +98,7 @@ def _rewritten(pieces: Path, before: dict[str, int]) -> list[str]:
     return sorted(file.name for file in pieces.iterdir() if file.stat().st_mtime_ns != before.get(file.name))
 
 
-def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> None:
+def test_packing_again_writes_what_is_missing_or_wrong_only(tmp_path: Path) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     first = pack(folder, pieces, limit=50_000)
     assert (first.count, first.written) == (5, 5)
@@ -118,7 +118,7 @@ def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> 
     assert content_of(pieces) == content
 
 
-def test_a_changed_file_changes_its_pieces_alone(tmp_path: Path) -> None:
+def test_a_changed_file_changes_its_pieces_only(tmp_path: Path) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     pack(folder, pieces, limit=50_000)
     with (folder / "images.npy").open("r+b") as file:
@@ -153,7 +153,7 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     monkeypatch.setattr(module, function, interrupted)
 
 
-def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_packing_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     true = module._stream
 
@@ -292,7 +292,7 @@ def test_nothing_leads_out_of_the_folder(tmp_path: Path, entry: tarfile.TarInfo)
     assert not Path("/stackgan-outside").exists()
 
 
-def test_a_file_that_comes_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> None:
+def test_a_file_that_occurs_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         unpack(_hostile(tmp_path / "twice", _entry("a"), _entry("a")), tmp_path / "back")
     pieces = _hostile(tmp_path / "none")
@@ -309,7 +309,7 @@ def test_a_file_that_comes_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> 
 # --- destinations -------------------------------------------------------------------------------------------
 
 
-def test_unpacking_replaces_only_when_told_and_only_what_the_pieces_hold(tmp_path: Path, packed: Path) -> None:
+def test_unpacking_replaces_only_on_request_and_only_what_the_pieces_hold(tmp_path: Path, packed: Path) -> None:
     back = tmp_path / "back"
     back.mkdir()
     assert unpack(packed, back) == 2  # an empty folder may be replaced

@@ -108,7 +108,7 @@ def test_a_bundled_checkpoint_in_bfloat16_differs_by_less_than_a_level(name: str
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_only_what_is_asked_for_is_painted(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_requested_is_generated(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     generator, (z, c) = made(block, 3, dtype=torch.float32), inputs(2, dtype=torch.float32)
     fast = FastGenerator(generator)
     called: list[str] = []
@@ -138,7 +138,7 @@ def test_the_module_is_left_as_it_is() -> None:
         assert torch.equal(tensor, before[name]) or name == "mix.weight"
 
 
-def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_operators_it_generates_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     generator, (z, c) = made("legacy", 2, dtype=torch.float32), inputs(3, dtype=torch.float32)
     with torch.inference_mode():
         packed = FastGenerator(generator)(z, c)
@@ -151,7 +151,7 @@ def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.Mo
             fast_parts.onednn_works.cache_clear()
 
 
-def test_pipeline_paints_the_size_that_is_asked_for() -> None:
+def test_pipeline_generates_the_requested_size() -> None:
     pipe = tiny_pipeline(stages=3)
     whole = pipe(CAPTIONS[:2], seeds=[3, 4])
     assert [stage[0].size for stage in whole.stages] == [(64, 64), (128, 128), (256, 256)]

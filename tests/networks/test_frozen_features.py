@@ -104,7 +104,7 @@ def test_a_network_without_the_strides_is_refused() -> None:
         _ends([nn.Conv2d(3, 4, 3, 2, 1)])
 
 
-def test_heads_judge_every_place_with_the_condition() -> None:
+def test_heads_score_every_place_with_the_condition() -> None:
     torch.manual_seed(0)
     heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a power iteration
     maps = [torch.randn(3, 8, 16, 16), torch.randn(3, 12, 8, 8)]

@@ -86,6 +86,6 @@ def test_a_new_stage_begins_near_the_enlarged_image() -> None:
     assert 0 < float(added.square().mean().sqrt()) < 0.2 * float(fine.detach().square().mean().sqrt())
 
 
-def test_no_stage_is_narrower_than_asked_for() -> None:
+def test_no_stage_is_narrower_than_requested() -> None:
     generator = Generator(GeneratorConfig(width=16, narrowest=12), 3, z_dim=5, code_dim=3)
     assert [head.conv.in_channels for head in generator.heads] == [16, 12, 12]  # type: ignore[union-attr]

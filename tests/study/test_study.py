@@ -63,7 +63,7 @@ def check_outputs(out: Path, numbers: dict[str, Any], figures: set[str]) -> None
 # --- kl -----------------------------------------------------------------------------------------------------
 
 
-def test_tooth_counts_diverge_as_computed_by_hand() -> None:
+def test_tooth_counts_diverge_as_computed_explicitly() -> None:
     teeth = tooth_counts()
     assert all(abs(float(p.sum()) - 1) < 1e-12 for p in teeth.values())
     assert round(float(kl_discrete(teeth["counted"], teeth["uniform"])), 5) == 0.13668

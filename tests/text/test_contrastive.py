@@ -80,7 +80,7 @@ def pictures(pairs: list[tuple[str, str]]) -> np.ndarray:
     return images
 
 
-def test_captions_find_their_pictures_among_all_combinations(encoder: CompactEncoder) -> None:
+def test_captions_find_their_images_among_all_combinations(encoder: CompactEncoder) -> None:
     pairs = list(product(COLOURS, COLOURS))  # 16: without word order, red over blue equals blue over red
     images = F.normalize(encoder.encode_images(pictures(pairs)), dim=1)
     found = []
@@ -104,7 +104,7 @@ def test_a_caption_does_not_depend_on_its_batch(encoder: CompactEncoder) -> None
     assert encoder.encode([]).shape == (0, 32)
 
 
-def test_seed_decides_and_global_chance_is_left_alone(split: PreparedSplit) -> None:
+def test_seed_decides_and_the_global_generator_is_kept(split: PreparedSplit) -> None:
     short = replace(SETTINGS, steps=3)
     before = torch.random.get_rng_state()
     one, two, other = (train_compact_encoder(split, short, seed=s, progress=False) for s in (5, 5, 6))
@@ -129,7 +129,7 @@ def test_a_handful_of_photos_is_enough_to_run(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- loss, batches
 
 
-def test_contrastive_loss_by_hand() -> None:
+def test_contrastive_loss_explicitly() -> None:
     generator = torch.Generator().manual_seed(0)
     captions, images, swapped = torch.randn(3, 3, 4, generator=generator)
     scale = torch.tensor(5.0)
@@ -216,7 +216,7 @@ def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
 # --------------------------------------------------------------------------------------- warnings, folder
 
 
-def test_notices(encoder: CompactEncoder) -> None:
+def test_warnings(encoder: CompactEncoder) -> None:
     long = "a red roof and " * 6
     notices = encoder.warnings(["A red roof!", "a yelow roof on a zebra", long])
     assert [(notice.index, notice.kind) for notice in notices] == [
@@ -304,7 +304,7 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         load_text_encoder(str(saved))
 
 
-def test_the_image_half_is_read_only_when_asked_for(saved: Path) -> None:
+def test_the_image_tower_is_read_only_when_requested(saved: Path) -> None:
     (saved / "image.safetensors").unlink()
     encoder = load_text_encoder(str(saved))
     assert isinstance(encoder, CompactEncoder) and encoder.encode(["a red roof"]).isfinite().all()

@@ -98,7 +98,7 @@ def test_captions_still_match_their_images(encoder: CompactEncoder, split: Prepa
     assert found.float().mean() > 0.7
 
 
-def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
+def test_warnings_include_the_teachers_words(encoder: CompactEncoder) -> None:
     assert encoder.warnings(["a crimson roof in the garden, rojo"]) == encoder.warnings(["in"])
     (notice,) = encoder.warnings(["a floccinaucinihilipilification roof"])
     assert notice.message == (
@@ -191,6 +191,6 @@ def test_practice_sentences() -> None:
     assert "garden" in rest and "vermilion" not in rest and "##" not in rest
 
 
-def test_distillation_loss_by_hand() -> None:
+def test_distillation_loss_explicitly() -> None:
     given, wanted = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
     assert distillation_loss(given, wanted).item() == pytest.approx((0 + 1) / 2)

@@ -121,7 +121,7 @@ POOLED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("pooling", list(POOLED))
-def test_pooling_is_what_it_says(model_folder: tuple[Path, Any], pooling: str) -> None:
+def test_pooling_equals_its_definition(model_folder: tuple[Path, Any], pooling: str) -> None:
     folder, model = model_folder
     encoder = load_text_encoder(str(folder), pooling)
     expected = torch.stack([POOLED[pooling](states_of(model, folder, caption)[0]) for caption in CAPTIONS])
@@ -149,7 +149,7 @@ def test_pooler_is_the_models_own_head(tmp_path: Path) -> None:
         torch.testing.assert_close(load_text_encoder(str(folder), "pooler").encode(CAPTIONS), expected)
 
 
-def test_no_pooler_is_said(tmp_path: Path) -> None:
+def test_no_pooler_is_reported(tmp_path: Path) -> None:
     make_t5(tmp_path).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"t5 has no pooler: set text\.pooling"):
         load_text_encoder(str(tmp_path), "pooler")
@@ -261,7 +261,7 @@ def test_sentence_module_we_cannot_read(tmp_path: Path) -> None:
     assert load_text_encoder(str(folder), "mean").dim == 16
 
 
-def test_notices_of_a_transformers_encoder(tmp_path: Path) -> None:
+def test_warnings_of_a_transformers_encoder(tmp_path: Path) -> None:
     make_bert(tmp_path).save_pretrained(tmp_path)
     encoder = load_text_encoder(str(tmp_path))
     long = "a bird with " + "small " * 26 + "crimson wings and crown"

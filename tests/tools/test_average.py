@@ -49,7 +49,7 @@ def test_the_mean_of_one_checkpoint_is_itself(checkpoints: list[Path], few_birds
     assert all(torch.equal(a[name], same[name]) for name in a if "running_" not in name and "batches" not in name)
 
 
-def test_what_cannot_be_averaged_is_said(
+def test_what_cannot_be_averaged_is_reported(
     checkpoints: list[Path], few_birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other, fitted = (shutil.copytree(checkpoints[1], tmp_path / name) for name in ("other", "fitted"))

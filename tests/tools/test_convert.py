@@ -102,7 +102,7 @@ def test_the_sizes_are_those_of_the_published_configuration(golden: Path, conver
     assert config.discriminator.width == original["DF_DIM"]
 
 
-def test_the_checkpoint_paints_embeddings_and_says_that_it_reads_no_captions(converted: Path) -> None:
+def test_the_checkpoint_takes_embeddings_and_rejects_captions(converted: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(converted, device="cpu")
     out = pipe(embeddings=torch.zeros(1, 48), seeds=[0, 1])
     assert [[image.size for image in stage] for stage in out.stages] == [[(s, s)] * 2 for s in (64, 128, 256)]
@@ -110,7 +110,7 @@ def test_the_checkpoint_paints_embeddings_and_says_that_it_reads_no_captions(con
         pipe(["a bird"], seeds=[0])
 
 
-def test_every_weight_of_ours_comes_from_one_of_theirs(netg: State, converted: Path) -> None:
+def test_every_weight_of_ours_is_from_one_of_theirs(netg: State, converted: Path) -> None:
     ours = load_checkpoint(converted).weights
     extra = {name for name in ours if name.endswith("num_batches_tracked") or name.startswith("standardise.")}
     with torch.device("meta"):
@@ -200,7 +200,7 @@ def test_values_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch, t
         assert f"{key} does not hold finite" in refused(monkeypatch, tmp_path / "out", netg | {key: value})
 
 
-def test_a_generator_without_text_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
+def test_a_generator_without_text_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
     state = {key: tensor for key, tensor in netg.items() if ".ca_net." not in key}
     assert "trained without text" in refused(monkeypatch, tmp_path / "out", state)
 

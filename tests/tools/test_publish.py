@@ -44,7 +44,7 @@ def test_values_beyond_half_precision_stay_in_float32(finished_run: Path, tmp_pa
     assert stored[name].eq(1e6).all()
 
 
-def test_a_card_and_its_pictures_stay(finished_run: Path, tmp_path: Path) -> None:
+def test_a_card_and_its_images_stay(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "released"
     assert main(["publish", str(finished_run / "checkpoint"), str(out)]) == 0
     assert (out / "README.md").read_text("utf-8") == (finished_run / "checkpoint" / "README.md").read_text("utf-8")
@@ -80,7 +80,7 @@ def test_others_train_on_from_it(
         torch.testing.assert_close(taken["discriminators"][name], tensor, atol=1e-3, rtol=1e-3)
 
 
-def test_what_cannot_be_published_is_said(
+def test_what_cannot_be_published_is_reported(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty.txt"

@@ -30,7 +30,7 @@ def _buffers(model: StackGAN) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["modern", "legacy"])
-def test_statistics_are_those_of_the_pictures_that_it_paints(name: str) -> None:
+def test_statistics_are_those_of_the_images_that_it_generates(name: str) -> None:
     model, embeddings = _model(name=name), np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     recalibrate_batchnorm(model, embeddings, 4096, 64)
     generator = model.generator
@@ -70,7 +70,7 @@ def test_unconditional_models_have_statistics_too() -> None:
     assert changed == list(before)
 
 
-def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_without(
+def test_training_saves_the_average_with_statistics_of_its_own_and_continues_as_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[int] = []

@@ -36,9 +36,7 @@ def checkpoint(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fitting_a_prior_leaves_the_generator_alone(
-    checkpoint: Path, painted: Path, tmp_path: Path, family: str
-) -> None:
+def test_fitting_a_prior_keeps_the_generator(checkpoint: Path, painted: Path, tmp_path: Path, family: str) -> None:
     out = tmp_path / "fitted"
     arguments = ["fit-prior", "--checkpoint", str(checkpoint), "--data", str(painted)]
     arguments += ["--out", str(out), "--steps", "30", "--device", "cpu", f"latent.family={family}", "latent.steps=2"]

@@ -78,7 +78,7 @@ def test_a_crop_costs_about_what_the_first_stage_does() -> None:
     assert set(shapes) == {(64, 64)}
 
 
-def test_recalibration_leaves_frozen_stages_alone() -> None:
+def test_recalibration_keeps_frozen_stages() -> None:
     config = _config(*GROWN)
     run = Run.start(config, torch.device("cpu"))
     before = _weights(run.ema)

@@ -247,7 +247,7 @@ def test_a_run_refuses_other_settings_and_other_sizes(painted: Path, tmp_path: P
     assert not (tmp_path / "other").exists()
 
 
-def test_a_run_goes_on_under_younger_keys_and_in_other_ways_of_the_same_step(painted: Path, tmp_path: Path) -> None:
+def test_a_run_continues_under_newer_keys_and_in_other_ways_of_the_same_step(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(painted, run, _config("train.images=4"), device="cpu")
     before = json.loads((run / "config.json").read_text())
@@ -260,7 +260,7 @@ def test_a_run_goes_on_under_younger_keys_and_in_other_ways_of_the_same_step(pai
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_and_the_same_command_continues(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "stackgan", "train", "--data", str(painted), "--run", str(run)]
     command += ["--preset", "quickstart", "--device", "cpu", *TINY, "train.images=100000000"]

@@ -60,7 +60,7 @@ def test_hinge_discriminator_loss() -> None:
     torch.testing.assert_close(discriminator_loss("hinge", None, u), alone)
 
 
-def test_relativistic_losses_depend_on_differences_alone_and_are_each_others_mirror() -> None:
+def test_relativistic_losses_depend_on_differences_only_and_are_each_others_mirror() -> None:
     real, wrong, fake = torch.randn(3, 16, dtype=torch.float64)
     loss = discriminator_loss("relativistic", (real, wrong, fake), (real, real, fake))
     expected = F.softplus(wrong - real).mean() + 2 * F.softplus(fake - real).mean()
@@ -125,7 +125,7 @@ def test_text_contrast_prefers_the_own_caption_and_pushes_off_the_wrong_one() ->
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
 
 
-def test_mode_seeking_pushes_pictures_of_one_caption_apart_and_stops() -> None:
+def test_mode_seeking_pushes_images_of_one_caption_apart_and_stops() -> None:
     torch.manual_seed(0)
     real = torch.rand(8, 3, 64, 64).round() * 2 - 1
     real = F.interpolate(F.avg_pool2d(real, 16), 64)  # differences visible at 16 px

@@ -48,9 +48,7 @@ def test_a_checkpoint_is_a_start_too(
     assert load_checkpoint(tmp_path / "run" / "checkpoint").facts.started_from.images == 16
 
 
-def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
-    few_birds: Path, finished_run: Path, tmp_path: Path
-) -> None:
+def test_new_discriminators_are_trained_first(few_birds: Path, finished_run: Path, tmp_path: Path) -> None:
     """G is unchanged for the configured number of images while D is trained; then both are trained."""
     run, alone = tmp_path / "run", "optim.discriminator_first=16"
     assert _start(few_birds, run, finished_run / "checkpoint", alone, "train.images=16") == 0
@@ -69,7 +67,7 @@ def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
         assert not torch.equal(after[copy]["ca_net.linear.weight"], state[copy]["ca_net.linear.weight"])
 
 
-def test_what_does_not_fit_is_said(
+def test_what_does_not_fit_is_reported(
     few_birds: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = [

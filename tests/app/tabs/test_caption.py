@@ -22,7 +22,7 @@ def _handler(page: gr.Blocks) -> Any:
     return next(fn.fn for fn in page.fns.values() if fn.api_name == "paint")
 
 
-def test_handler_keeps_the_pictures_when_something_is_wrong(
+def test_handler_keeps_the_images_when_something_is_wrong(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint = _handler(build(pipe))
@@ -66,7 +66,7 @@ def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
     assert desktop.texts(".card .seed")[0] == "seed 1" and desktop.sources() != first
 
 
-def test_browser_example_fills_the_box_and_paints(desktop: Visitor) -> None:
+def test_browser_example_fills_the_box_and_generates(desktop: Visitor) -> None:
     assert desktop.texts(".chip") == list(CAPTIONS[:2])
     desktop.page.locator(".chip").nth(1).click()
     desktop.painted()
@@ -74,7 +74,7 @@ def test_browser_example_fills_the_box_and_paints(desktop: Visitor) -> None:
     assert desktop.texts(".card .caption") == [CAPTIONS[1]] * 4
 
 
-def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor) -> None:
+def test_browser_refuses_in_one_sentence_and_keeps_the_images(desktop: Visitor) -> None:
     shown = desktop.sources()
     live_box(desktop).uncheck()
     toast = desktop.page.locator(".toast-body")
@@ -128,7 +128,7 @@ def _pixels(address: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_browser_paints_while_one_types(
+def test_browser_generates_while_one_types(
     chromium: Browser, studio: str, pipe: StackGANPipeline, size: tuple[int, int]
 ) -> None:
     visitor = Visitor(chromium, studio, size)
@@ -161,7 +161,7 @@ def test_browser_paints_while_one_types(
     visitor.close()
 
 
-def test_browser_paints_nothing_for_an_empty_caption_or_when_unticked(
+def test_browser_generates_nothing_for_an_empty_caption_or_when_unticked(
     chromium: Browser, studio: str, brush: Brush
 ) -> None:
     visitor = Visitor(chromium, studio, DESKTOP)

@@ -56,7 +56,7 @@ def test_a_word_that_only_takes_the_old_colour_away_gains_nothing() -> None:
     assert 0.4 < figures["shuffled_control"] < 0.6
 
 
-def test_pictures_that_do_not_change_give_one_half() -> None:
+def test_images_that_do_not_change_give_one_half() -> None:
     names = [("red", "blue"), ("white", "black"), ("brown", "pink")]
     images = discs([a for a, _ in names], 2)
     figures = pair_figures(measure_pairs(images, images), names)

@@ -88,7 +88,7 @@ def test_editors_with_a_known_answer(split: PreparedSplit) -> None:
     assert figures.kept["tilt"] > 5
 
 
-def test_every_edit_changes_the_named_part_alone(split: PreparedSplit) -> None:
+def test_every_edit_changes_the_named_part_only(split: PreparedSplit) -> None:
     edits = recolourings(split, 66, seed=1)
     assert len(edits) == 66 and len({edit.part for edit in edits}) == len(PARTS)
     for edit in edits:

@@ -71,7 +71,7 @@ def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFold
     assert "Too few" in conclusion(near, 50, 120)
 
 
-def test_neighbours_by_hand() -> None:
+def test_neighbours_explicitly() -> None:
     train, mirrored = torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([[5.0, 5.0], [0.0, 9.0]])
     found = neighbours(torch.tensor([[1.0, 0.0], [0.0, 8.0], [5.0, 5.0]]), train, mirrored)
     assert found.distance.tolist() == [1, 1, 0] and found.row.tolist() == [0, 1, 0]

@@ -62,7 +62,7 @@ def test_r_precision_is_the_definition() -> None:
     assert 0.1 < right / 40 < 0.9 and r_precision(pictures, captions, others) == pytest.approx(right / 40)
 
 
-def test_distractors_are_other_pictures_captions(birds: PreparedSplit) -> None:
+def test_distractors_are_other_images_captions(birds: PreparedSplit) -> None:
     rows = np.array([0, 4, 16, 24])  # of photos 0, 1, 5, 8
     photo, species = rows // 3, np.array([0, 0, 1, 2])
     found = distractors(birds, rows, same_species=False, seed=0, count=10)
@@ -78,7 +78,7 @@ def test_distractors_are_other_pictures_captions(birds: PreparedSplit) -> None:
     assert (distractors(birds, rows, same_species=False, seed=1, count=10) != found).any()
 
 
-def test_captions_that_say_the_same_are_no_distractors(birds: PreparedSplit) -> None:
+def test_captions_of_equal_meaning_are_no_distractors(birds: PreparedSplit) -> None:
     same = distractors(birds, np.array([2]), same_species=False, seed=0)  # "A  bird.", a caption of every photo
     assert (same >= 0).sum() == 16 and not {row % 3 for row in same[same >= 0].tolist()} & {2}
 
