@@ -1,4 +1,4 @@
-"""The web page with this repository's checkpoint: ``python app.py``, then open http://127.0.0.1:7860."""
+"""Web page with the checkpoint of this repository: run ``python app.py``, then open http://127.0.0.1:7860."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Arguments that several kinds of preparation share, each defined once; the functions called have the defaults."""
+"""Arguments shared by several kinds of preparation; the called functions have the defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_folders(parser: argparse.ArgumentParser, source: str) -> None:
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", type=Path, metavar="OUT", help="prepared folder to make")
+    parser.add_argument("out", type=Path, metavar="OUT", help="prepared folder to create")
 
 
 def add_size(parser: argparse.ArgumentParser, largest: int = SIZES[-1]) -> None:

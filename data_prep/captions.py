@@ -1,4 +1,4 @@
-"""Caption text: one way to read a file of captions, and one way to tidy a caption."""
+"""Reading of caption files, and normalisation of white space in captions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["decode", "read_captions", "tidy"]
 
 
 def tidy(text: str) -> str:
-    """The caption on one line: runs of white space, line breaks among them, become one space.
+    """The caption on one line: runs of white space, including line breaks, become one space.
 
     >>> tidy("  a small  bird\\n with black wings ")
     'a small bird with black wings'
@@ -20,7 +20,7 @@ def decode(data: bytes) -> str:
     """UTF-8 text, with or without a byte-order mark; other encodings are not guessed.
 
     Raises:
-        ValueError: not UTF-8, or not text at all; the message says in which line.
+        ValueError: the data are not UTF-8 text; the message names the line.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -33,10 +33,10 @@ def decode(data: bytes) -> str:
 
 
 def read_captions(file: Path) -> tuple[str, ...]:
-    """The captions of a text file, one a line; blank lines do not count.
+    """The captions of a text file, one per line; blank lines are ignored.
 
     Raises:
-        ValueError: there is no such file, no caption in it, or it is not UTF-8.
+        ValueError: the file does not exist, is empty, or is not UTF-8.
     """
     try:
         text = decode(file.read_bytes())

@@ -1,4 +1,4 @@
-"""CUB-200-2011 with Reed's captions, in either of the layouts people have, to a prepared folder.
+"""Preparation of CUB-200-2011 with Reed's captions, in either of the two common layouts.
 
 Photos: Wah, Branson, Welinder, Perona and Belongie, "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
 Captions and class-disjoint split: Reed, Akata, Schiele and Lee, arXiv:1605.05395, CVPR 2016.
@@ -44,11 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``stackgan prepare cub``: parameters of :func:`prepare_cub`."""
     arguments.add_folders(parser, "AttnGAN's birds/, or the folder of CUB_200_2011/ with text_c10/ in or beside it")
     arguments.add_size(parser, largest=256)
-    arguments.add_fit(parser, "crops that the photo's edge made oblong")
-    parser.add_argument("--allow-missing", action="store_true", help="prepare what is there if photos are missing")
-    parser.add_argument("--download", action="store_true", help="fetch the photos (1.1 GB) where they are missing")
-    parser.add_argument("--archive-url", dest="url", metavar="URL", help="another place of CUB_200_2011.tgz")
-    parser.add_argument("--archive-md5", dest="md5", metavar="MD5", help="the digest it must have")
+    arguments.add_fit(parser, "crops that are not square, as they are clipped at the photo's edge")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="prepare the available photos if any are missing"
+    )
+    parser.add_argument("--download", action="store_true", help="download the photos (1.1 GB) if they are missing")
+    parser.add_argument("--archive-url", dest="url", metavar="URL", help="another source of CUB_200_2011.tgz")
+    parser.add_argument("--archive-md5", dest="md5", metavar="MD5", help="expected digest of the archive")
     arguments.add_overwrite(parser)
     arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 
@@ -67,26 +69,27 @@ def prepare_cub(
     md5: str = CUB_MD5,
     progress: bool = True,
 ) -> PreparedFolder:
-    """Crop the photos about their boxes, pair them with their captions, split by species, and write `out`.
+    """Crop the photos around their boxes, pair them with captions, split by species, and write `out`.
 
     Args:
-        src: AttnGAN's birds/ (CUB_200_2011/, text/, train/ and test/filenames.pickle), or a folder that holds
+        src: AttnGAN's birds/ (CUB_200_2011/, text/, train/ and test/filenames.pickle), or a folder that contains
             CUB_200_2011/ with Reed's text_c10/ and class lists in it or beside it, or CUB_200_2011/ itself.
-        out: the prepared folder to make.
+        out: the prepared folder to create.
         size: side of the training images in pixels.
-        fit: what becomes of crops that the photo's edge made oblong; see `data_prep.images.FITS`.
-        allow_missing: prepare what is there when photos of the list are not.
-        download: fetch the photos from `url` where they are missing.
+        fit: treatment of crops that are not square, as they are clipped at the photo's edge; see
+            `data_prep.images.FITS`.
+        allow_missing: prepare the available photos if photos of the list are missing.
+        download: download the photos from `url` if they are missing.
         overwrite: replace a prepared folder at `out`.
-        workers: threads; the number of CPU cores, at most four, when not given.
+        workers: threads; by default the number of CPU cores, at most four.
         url, md5: of the archive.
-        progress: show bars on stderr.
+        progress: show progress bars on stderr.
 
     Raises:
-        FileNotFoundError: the list of photos, the captions or the split are not found; the message says where
-            they were looked for.
-        ValueError: photos missing, a split that shares species or has unknown names, a damaged table or
-            pickle, an `out` that holds `src`.
+        FileNotFoundError: the list of photos, the captions or the split were not found; the message names the
+            searched folders.
+        ValueError: missing photos, a split with shared species or unknown names, a damaged table or pickle, or an
+            `out` that contains `src`.
         FileExistsError: `out` exists.
     """
     src, threads = Path(src), count_workers(workers)
@@ -104,7 +107,7 @@ def prepare_cub(
     if missing and not allow_missing:
         raise ValueError(
             f"{src}: {missing:,} of {len(photos):,} photos are missing ({len(there):,} found in "
-            f"{relative(catalogue.root / 'images', src)}); pass --allow-missing to prepare what is there"
+            f"{relative(catalogue.root / 'images', src)}); pass --allow-missing to prepare the available ones"
         )
     source: dict[str, object] = {
         "captions": text.name,
@@ -127,11 +130,11 @@ def prepare_cub(
     return PreparedFolder.open(out)
 
 
-# --- finding what there is ---------------------------------------------------------------------
+# --- locating the files ------------------------------------------------------------------------
 
 
 def _bases(src: Path) -> list[Path]:
-    """Folders in which captions and splits may lie: in SRC, then beside it."""
+    """Folders to search for captions and splits: in SRC, then beside it."""
     names = ("", "birds", "cvpr2016_cub", "cub_icml", "CUB_200_2011")
     src = Path(os.path.abspath(src))  # noqa: PTH100  not resolve(): beside a link is where the link is
     return [parent / name if name else parent for parent in (src, src.parent) for name in names]
@@ -180,8 +183,8 @@ def _read_catalogue(src: Path) -> _Catalogue:
     root = _find_root(src)
     if root is None:
         raise FileNotFoundError(
-            f"{src}: no CUB_200_2011/images.txt and no images.txt in it; pass --download to fetch the "
-            "photos, or name the folder that holds CUB_200_2011"
+            f"{src}: no CUB_200_2011/images.txt and no images.txt in it; pass --download to download the "
+            "photos, or name the folder that contains CUB_200_2011"
         )
     files = _read_images(root)
     boxes: dict[str, tuple[int, int, int, int]] = {}
@@ -212,7 +215,7 @@ def _read_images(root: Path) -> dict[str, str]:
 
 def _table(file: Path) -> Iterator[tuple[int, list[str]]]:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: missing; it belongs to CUB_200_2011")
+        raise FileNotFoundError(f"{file}: missing; it is part of CUB_200_2011")
     try:
         text = decode(file.read_bytes())
     except ValueError as error:
@@ -265,7 +268,7 @@ def _find_splits(src: Path, catalogue: _Catalogue) -> tuple[dict[str, list[str]]
 
 def _read_names(file: Path) -> list[str]:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: missing, though its twin of the other split is there")
+        raise FileNotFoundError(f"{file}: missing, although the file of the other split exists")
     names = read_pickle(file)
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{file}: not a list of photo names")
@@ -319,7 +322,7 @@ def _check_splits(splits: dict[str, list[str]], catalogue: _Catalogue, base: Pat
 
 @dataclass(frozen=True)
 class _Job:
-    """What a thread needs to prepare a photo."""
+    """Everything that is needed to prepare a photo."""
 
     src: Path
     text: Path
@@ -328,11 +331,11 @@ class _Job:
     fit: Fit
 
     def prepare(self, item: tuple[str, str]) -> Photo | Problem:
-        """One (split, photo): cropped and with its captions."""
+        """Prepare one (split, photo): crop it and read its captions."""
         split, photo = item
         file = self.text / f"{photo}.txt"
         try:
-            # some of Reed's files hold pairs of U+FFFD; the published code reads them as a space
+            # some of Reed's files contain pairs of U+FFFD, which the published code replaces by a space
             captions = tuple(tidy(line.replace("\ufffd\ufffd", " ")) for line in read_captions(file))
             file = self.catalogue.root / "images" / f"{photo}.jpg"
             if photo not in self.catalogue.boxes:
@@ -348,7 +351,7 @@ class _Job:
 def _carry_embeddings(
     writer: PreparedWriter, src: Path, split: str, names: Sequence[str], rows: Mapping[str, int]
 ) -> None:
-    """Copy the published char-CNN-RNN embeddings of the prepared photos, where the source has them."""
+    """Copy the published char-CNN-RNN embeddings of the prepared photos if the source has them."""
     file = next((f for base in _bases(src) if (f := base / split / _EMBEDDINGS_FILE).is_file()), None)
     if file is None or not rows:
         return

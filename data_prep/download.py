@@ -1,4 +1,4 @@
-"""Fetches the public CUB archive: goes on where it was interrupted, checks its md5, unpacks it safely."""
+"""Download of the public CUB archive: resumable, with md5 check and safe extraction."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CHUNK = 1 << 20
 
 
 def fetch_cub(folder: Path, *, url: str = CUB_URL, md5: str = CUB_MD5, progress: bool = True) -> None:
-    """Put the official photos, boxes and labels at `folder`/CUB_200_2011; files that are there stay.
+    """Download the official photos, boxes and labels to `folder`/CUB_200_2011; existing files are kept.
 
-    The archive (1.1 GB) is kept beside it, so that it is fetched once.
+    The archive (1.1 GB) is stored beside it, so that it is downloaded only once.
 
     Raises:
-        ValueError: as `download` and `extract`.
+        ValueError: see `download` and `extract`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     archive = download(url, folder / "CUB_200_2011.tgz", md5=md5, progress=progress)
@@ -50,19 +50,19 @@ def download(
     attempts: int = 5,
     pause: float = 2.0,
 ) -> Path:
-    """Fetch `url` to `target`, going on from `target`.part where an earlier attempt stopped.
+    """Download `url` to `target`, resuming from `target`.part of an earlier attempt.
 
     Args:
         url: http or https.
-        target: the file to make; it appears only when it is whole and its md5 is right.
-        md5: hexadecimal digest that the file must have.
-        progress: show a bar on stderr.
-        timeout: seconds without a byte after which the connection counts as lost.
-        attempts: connections in a row that may fail or break off without a single new byte.
-        pause: seconds to wait after such a one.
+        target: the file to create; it appears only when it is complete and its md5 is correct.
+        md5: expected hexadecimal digest of the file.
+        progress: show a progress bar on stderr.
+        timeout: seconds without data after which the connection is considered lost.
+        attempts: maximum number of consecutive connections without new data.
+        pause: seconds to wait after such a connection.
 
     Raises:
-        ValueError: the server refuses, the connection is lost for good, or the digest is another one.
+        ValueError: the server returns an error, the connection is lost permanently, or the digest differs.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"{url}: not an http or https address")
@@ -79,16 +79,16 @@ def download(
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
-            if error.code < 500:  # a 5xx may pass
+            if error.code < 500:  # 5xx may be temporary
                 raise ValueError(f"{url}: {reason}") from None
         except (OSError, http.client.HTTPException) as error:
             if getattr(error, "filename", None) is not None or getattr(error, "errno", 0) == errno.ENOSPC:
-                raise  # the disk, not the network
+                raise  # an error of the disk, not of the network
             reason = str(getattr(error, "reason", None) or error or type(error).__name__)
         failures = 0 if _size(part) > before else failures + 1
         if failures >= attempts:
-            kept = f"{_size(part):,} bytes are kept in {part.name}, the same command goes on from there"
-            raise ValueError(f"{url}: cannot be fetched: {reason}; {kept}")
+            kept = f"{_size(part):,} bytes are kept in {part.name}, the same command resumes from there"
+            raise ValueError(f"{url}: cannot be downloaded: {reason}; {kept}")
         if failures:
             time.sleep(pause)
     try:
@@ -101,7 +101,7 @@ def download(
 
 
 def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
-    """One connection; True when the whole file has arrived."""
+    """Download over one connection; returns True when the file is complete."""
     have = _size(part)
     headers = {"User-Agent": "stackgan-prepare"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(url, headers=headers)
@@ -110,7 +110,7 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # nothing beyond what is here: complete, or a .part of something else
+        # no more data: complete, or a .part of another file
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):
             return True
@@ -119,7 +119,7 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
     with response:
         sent = response.headers.get("Content-Range", "")
         resumed = response.status == 206 and sent.startswith(f"bytes {have}-")
-        start = have if resumed else 0  # a server without ranges sends everything again
+        start = have if resumed else 0  # a server without range requests sends the whole file
         length = response.headers.get("Content-Length")
         whole = start + int(length) if length else None
         bar = tqdm(total=whole, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not progress)
@@ -131,15 +131,15 @@ def _transfer(url: str, part: Path, progress: bool, timeout: float) -> bool:
 
 
 def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) -> Path:
-    """Unpack one top folder of a tar archive to `folder`/`member`; files that are there stay as they are.
+    """Extract one top-level folder of a tar archive to `folder`/`member`; existing files are kept.
 
-    Links, devices and names that lead out of the folder are refused. The files are unpacked beside the goal and
-    moved, so that an interrupted run leaves no half-written photo.
+    Links, devices and names that lead out of the folder are rejected. The files are extracted to a temporary folder
+    and moved, so that an interrupted run leaves no incomplete photo.
 
     Raises:
-        ValueError: not a tar archive, damaged, without that folder, or with a member that is refused.
+        ValueError: the file is not a tar archive, is damaged, lacks that folder, or has a rejected member.
     """
-    for left in folder.glob(f".{member}.unpacking-*"):  # by a run that was killed
+    for left in folder.glob(f".{member}.unpacking-*"):  # by a killed run
         shutil.rmtree(left)
     scratch = folder / f".{member}.unpacking-{os.getpid()}"
     scratch.mkdir()
@@ -150,7 +150,7 @@ def extract(archive: Path, folder: Path, member: str, *, progress: bool = True) 
                     extract_entry(tar, entry, scratch)
                     bar.update()
         if not (scratch / member).is_dir():
-            raise ValueError(f"{archive}: holds no folder {member}; delete it and run the same command again")
+            raise ValueError(f"{archive}: has no folder {member}; delete it and run the same command again")
         _merge(scratch / member, folder / member)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ValueError(f"{archive}: not unpacked: {error}") from None

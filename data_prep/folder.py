@@ -1,7 +1,7 @@
-"""One's own photos with captions to a prepared folder.
+"""Preparation of your own photos with captions.
 
-Captions stand in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder convention: `file_name`,
-`text`), or in a .txt file beside each photo, one caption a line.
+Captions are in `metadata.jsonl` or `metadata.csv` (Hugging Face's ImageFolder convention: `file_name`, `text`), or in
+a .txt file beside each photo, one caption per line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOT_READ = frozenset({".heic", ".heif", ".svg", ".psd", ".raw", ".dng", ".cr2", 
 METADATA = ("metadata.jsonl", "metadata.csv")
 TEXT_KEYS = ("text", "caption", "captions")
 SPECIES_KEYS = ("species", "label")
-NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files that belong to no photo
+NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files without a photo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_folders(parser, "photos with metadata.jsonl, metadata.csv, or a .txt beside each")
     arguments.add_size(parser)
     arguments.add_fit(parser, "photos that are not square")
-    parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share of the photos kept for the test")
+    parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share of the photos for the test split")
     arguments.add_seed(parser, "of the split")
     parser.add_argument(
         "--no-captions", action="store_false", dest="captions", help="prepare for training without text"
@@ -66,27 +66,27 @@ def prepare_folder(
     workers: int | None = None,
     progress: bool = True,
 ) -> PreparedFolder:
-    """Pair the photos under `src` with their captions, make them square, split them, and write `out`.
+    """Pair the photos in `src` with captions, make them square, split them, and write `out`.
 
-    The split: `train/` and `test/` where all photos lie in these two; else by species where they are given,
-    so that no species is in both; else by a hash of each photo's path, which stays when photos are added.
+    The split is given by `train/` and `test/` if all photos are in these two; otherwise it is by species if given, so
+    that no species is in both; otherwise by a hash of each photo's path, which does not change when photos are added.
 
     Args:
-        src: folder of photos; subfolders are searched, names that begin with a dot are not.
-        out: the prepared folder to make, not inside `src`.
+        src: folder of photos, including subfolders, except for names with a leading dot.
+        out: the prepared folder to create, not inside `src`.
         size: side of the training images in pixels.
-        fit: what becomes of photos that are not square; see `data_prep.images.FITS`. "pad" keeps everything
-            that captions may mention.
-        test_fraction: share of the photos kept for the test, from 0 up to but not including 1.
-        seed: another number draws another split.
+        fit: treatment of photos that are not square; see `data_prep.images.FITS`. "pad" keeps everything that
+            captions may mention.
+        test_fraction: share of the photos for the test split, at least 0 and below 1.
+        seed: of the split.
         captions: False prepares all photos without captions, for unconditional training.
         overwrite: replace a prepared folder at `out`.
-        workers: threads; the number of CPU cores, at most four, when not given.
-        progress: show a bar on stderr.
+        workers: threads; by default the number of CPU cores, at most four.
+        progress: show a progress bar on stderr.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no photos, no captions at all, metadata that cannot be read, `out` inside `src`.
+        FileNotFoundError: the folder does not exist.
+        ValueError: no photos, no captions, invalid metadata, or `out` inside `src`.
         FileExistsError: `out` exists.
     """
     src, threads = Path(src), count_workers(workers)
@@ -124,7 +124,7 @@ def prepare_folder(
         for problem in problems:
             writer.problem(problem.path, problem.reason)
         read = partial(_read, src, homes, load_side(size), fit)
-        # the train split first, as everywhere; sorted() keeps the order of the paths within a split
+        # the train split first; sorted() keeps the order of the paths within a split
         ordered = sorted(entries, key=lambda entry: homes[entry.path] != "train")
         write_photos(writer, ordered, read, workers=threads, progress=progress)
     return PreparedFolder.open(out)
@@ -132,7 +132,7 @@ def prepare_folder(
 
 @dataclass(frozen=True)
 class _Entry:
-    """A photo by its path below SRC, with its captions and species."""
+    """A photo by its path relative to SRC, with its captions and species."""
 
     path: str
     captions: tuple[str, ...]
@@ -160,7 +160,7 @@ def _photos(src: Path, files: Sequence[str]) -> list[str]:
 
 
 def _walk(src: Path) -> Iterator[str]:
-    """Paths of all files below `src`, relative to it, with forward slashes."""
+    """Paths of all files in `src`, relative to it, with forward slashes."""
     for folder, subfolders, names in os.walk(src):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
@@ -175,7 +175,7 @@ def _suffix(path: str) -> str:
 def _find_captions(
     src: Path, files: Sequence[str], photos: Sequence[str], problems: list[Problem], captions: bool
 ) -> tuple[list[_Entry], str]:
-    """The photos that have captions, in the order of their paths, and where the captions were found."""
+    """The photos with captions, sorted by path, and the source of the captions."""
     if not captions:
         return [_Entry(photo, ()) for photo in photos], "none"
     tables = [file for file in files if PurePosixPath(file).name in METADATA]
@@ -208,13 +208,13 @@ def _from_text_files(src: Path, texts: set[str], photos: Sequence[str], problems
 
 
 def _from_metadata(src: Path, tables: Sequence[str], photos: Sequence[str], problems: list[Problem]) -> list[_Entry]:
-    """Rows of all metadata files; several rows of one photo add their captions together."""
+    """Entries from the rows of all metadata files; several rows of one photo are joined."""
     there = set(photos)
     found: dict[str, _Entry] = {}
-    bad: set[str] = set()  # photos whose rows were refused, so that they are not listed a second time
+    bad: set[str] = set()  # photos with rejected rows, which are not listed twice
     for table in tables:
         if table.endswith(".jsonl") and table.removesuffix("jsonl") + "csv" in tables:
-            raise ValueError(f"{src / table}: metadata.csv stands beside it; keep one of the two")
+            raise ValueError(f"{src / table}: metadata.csv is beside it; keep one of the two")
         rows = _read_jsonl if table.endswith(".jsonl") else _read_csv
         for line, row in rows(src / table):
             where = f"{table}, line {line}"
@@ -244,7 +244,7 @@ Row = Mapping[str, object]
 
 
 def _read_jsonl(file: Path) -> Iterator[tuple[int, Row | str]]:
-    """Line number and row, or what is wrong with the line."""
+    """Yield line numbers with rows, or with an error message."""
     for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
         try:
             text = decode(line)
@@ -267,7 +267,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    line = 1  # where the row begins; a quoted text may go over several lines
+    line = 1  # first line of the row; quoted text may span several lines
     try:
         header = reader.fieldnames or []
         if "file_name" not in header or not any(key in header for key in TEXT_KEYS):
@@ -276,7 +276,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
         line = reader.line_num + 1
         for row in reader:
             if None in row:
-                yield line, "more fields than the first line names; a text with commas needs quotes"
+                yield line, "more fields than in the first line; a text with commas needs quotes"
             else:
                 yield line, {key: value for key, value in row.items() if value is not None}
             line = reader.line_num + 1
@@ -285,7 +285,7 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
 
 
 def _photo_path(row: Row, table: str) -> str:
-    """The photo of a row, as a path below SRC."""
+    """The photo of a row, as a path relative to SRC."""
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         raise ValueError("no 'file_name'")
@@ -332,7 +332,7 @@ def _row_species(row: Row) -> str | None:
 
 
 def _split(entries: Sequence[_Entry], fraction: float, seed: int) -> tuple[dict[str, str], str]:
-    """Each photo's split, and the rule in a word: "folders", "species" or "file names"."""
+    """The split of each photo, and the rule: "folders", "species" or "file names"."""
     tops = {entry.path: PurePosixPath(entry.path).parts[0] for entry in entries}
     if set(tops.values()) == {"train", "test"}:
         return tops, "folders"
@@ -347,12 +347,12 @@ def _split(entries: Sequence[_Entry], fraction: float, seed: int) -> tuple[dict[
             test = hash_share(seed, entry.path) < fraction
         homes[entry.path] = "test" if test else "train"
     if entries and "train" not in homes.values():
-        raise ValueError(f"--test-fraction {fraction}: leaves no photo to train with; lower it")
+        raise ValueError(f"--test-fraction {fraction}: leaves no photos for training; lower it")
     return homes, "species" if by_species else "file names"
 
 
 def _test_species(photos: Counter[str], fraction: float, seed: int) -> set[str]:
-    """Species for the test, drawn by their hashes until about `fraction` of the photos are taken."""
+    """Species for the test split, selected by their hashes until they have about `fraction` of the photos."""
     wanted = fraction * photos.total()
     taken: set[str] = set()
     count = 0

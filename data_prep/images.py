@@ -1,4 +1,4 @@
-"""From a photo to a square uint8 array: CUB's crop, and fitting what is not square."""
+"""Square uint8 arrays from photos: CUB's crop, and fitting of images that are not square."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FITS", "Fit", "crop_box", "to_square"]
 
 Fit = Literal["stretch", "pad", "cut"]
 
-# What is done with an image that is not square; the words go into dataset.json, whose bytes must not change.
+# Treatment of images that are not square; dataset.json contains these texts, which must not change.
 FITS: dict[Fit, str] = {
     "stretch": "resized to the square directly, bilinear",
     "pad": "longer side resized, bilinear; the rest filled with the picture's edge, continued and blurred",
@@ -21,17 +21,17 @@ FITS: dict[Fit, str] = {
 
 
 def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[int, int, int, int]:
-    """The published crop: a square of half side int(0.75 · max(w, h)) about the box's centre, clipped.
+    """The published crop: a square of half side int(0.75 · max(w, h)) around the box's centre, clipped.
 
     Args:
         box: x, y, w, h of the bird in pixels, as in bounding_boxes.txt without the decimals.
         width, height: of the photo, in pixels.
 
     Returns:
-        left, top, right, bottom; not square where the photo's edge cuts it.
+        left, top, right, bottom; not square if clipped at the photo's edge.
 
     Raises:
-        ValueError: the box is empty or lies outside the photo.
+        ValueError: the box is empty or outside the photo.
 
     >>> crop_box((60, 27, 325, 304), 500, 335)
     (0, 0, 465, 335)
@@ -47,7 +47,7 @@ def crop_box(box: tuple[int, int, int, int], width: int, height: int) -> tuple[i
 
 
 def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
-    """An RGB image as (side, side, 3) uint8; `fit` is what becomes of one that is not square (`FITS`)."""
+    """An RGB image as (side, side, 3) uint8; `fit` is the treatment of images that are not square (`FITS`)."""
     width, height = image.size
     if fit == "stretch" or width == height:
         return np.array(image.resize((side, side), Image.Resampling.BILINEAR))
@@ -62,6 +62,6 @@ def to_square(image: Image.Image, side: int, fit: Fit) -> NDArray[np.uint8]:
     top, left = (side - inner[1]) // 2, (side - inner[0]) // 2
     margins = ((top, side - inner[1] - top), (left, side - inner[0] - left), (0, 0))
     edges = Image.fromarray(np.pad(small, margins, mode="edge"))
-    square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # plain edges would show as streaks
+    square = np.array(edges.filter(ImageFilter.GaussianBlur(side / 16)))  # avoids visible streaks
     square[top : top + inner[1], left : left + inner[0]] = small
     return square

@@ -1,4 +1,4 @@
-"""Several prepared folders to one: CUB beside own photos, and photos of training species held out for the test."""
+"""Merging of prepared folders, such as CUB and own photos, optionally with photos held out for the test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", type=Path, nargs="+", metavar="SRC", help="prepared folders of one size")
     arguments.add_out(parser)
     parser.add_argument(
-        "--hold-out", type=float, metavar="SHARE", help="share of the training photos to hold out for the test"
+        "--hold-out", type=float, metavar="SHARE", help="share of the training photos to move to the test split"
     )
     arguments.add_seed(parser, "of the choice")
     arguments.add_overwrite(parser)
@@ -36,19 +36,19 @@ def prepare_merged(
     seed: int = 0,
     overwrite: bool = False,
 ) -> PreparedFolder:
-    """Write `out` with the images of all `sources`, split by split, in their order; embeddings are not copied.
+    """Write `out` with the images of all `sources` in order, for each split; embeddings are not copied.
 
     Args:
         sources: prepared folders of one size, one or more.
-        out: the prepared folder to make.
-        hold_out: share of the train images that go to the test split instead, chosen by a hash of their ids, so
-            that the choice stays when images are added.
-        seed: another number holds out others.
+        out: the prepared folder to create.
+        hold_out: share of the train images that are moved to the test split, selected by a hash of their ids, so that
+            the selection does not change when images are added.
+        seed: of the selection.
         overwrite: replace a prepared folder at `out`.
 
     Raises:
-        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, an id stands in two of them,
-            drawn images are among them, or nothing would be left to train with.
+        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, an id is in two of them, there
+            are drawn images, or no photos would be left for training.
         FileExistsError: `out` exists.
     """
     folders = [PreparedFolder.open(source) for source in sources]
@@ -59,13 +59,13 @@ def prepare_merged(
     for folder in folders:
         kind = KINDS[folder.kind]
         if kind.drawn:
-            raise ValueError(f"{folder.path}: {kind.title} have a test split of their own; they cannot be merged")
+            raise ValueError(f"{folder.path}: {kind.title} have their own kind of test split; they cannot be merged")
         if folder.size != folders[0].size:
             raise ValueError(
                 f"{folder.path}: prepared for {folder.size} px, {folders[0].path} for {folders[0].size} px; "
                 "prepare both with the same --size"
             )
-    # The kind whose captions may not be distributed, if there is one, so that no checkpoint shows them as examples.
+    # The kind whose captions may not be redistributed, if any, so that checkpoints do not contain them as examples.
     restricted = [folder.kind for folder in folders if KINDS[folder.kind].examples]
     parts = [
         {"identity": folder.identity, "kind": folder.kind, "crop": folder.meta["crop"], **folder.meta["source"]}
@@ -89,5 +89,5 @@ def prepare_merged(
                     held = name == "train" and hash_share(seed, record.id) < hold_out
                     writer.add("test" if held else name, image, record)
         if "train" not in writer.split_names:
-            raise ValueError(f"--hold-out {hold_out}: leaves no photo to train with; lower it")
+            raise ValueError(f"--hold-out {hold_out}: leaves no photos for training; lower it")
     return PreparedFolder.open(out)

@@ -1,8 +1,8 @@
-"""Painted birds: a data set drawn from parameter vectors, with captions in CUB's manner and a known truth.
+"""Painted birds: a synthetic data set drawn from parameter vectors, with captions in CUB's style.
 
-Bird number i of a split depends on the seed, the split and i alone. Some colour and part combinations never
-occur in the train split; every bird of the test split has at least one of them, so that composition can be
-measured.
+Bird number i of a split depends only on the seed, the split and i. Some combinations of colours and parts do not
+occur in the train split; every bird of the test split has at least one of them, to measure compositional
+generalisation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from data_prep.painted_parameters import (
     PALETTE,
     RGB,
     TAIL_SHAPES,
-    Painting,
+    BirdParameters,
     Part,
 )
 from data_prep.painted_parameters import POSES as _TILTS
@@ -47,19 +47,19 @@ __all__ = [
     "PALETTE",
     "POSES",
     "SIZES",
-    "Painting",
+    "BirdParameters",
     "Part",
     "Report",
     "add_arguments",
+    "bird_with_captions",
     "caption_colours",
     "captions",
     "draw",
     "held_out_combinations",
-    "paint_bird",
-    "painting_of",
     "prepare_painted",
-    "random_painting",
+    "random_bird",
     "recoloured",
+    "recorded_bird",
 ]
 
 KIND = "painted"  # the row of stackgan.data.kinds.KINDS
@@ -69,9 +69,9 @@ SIZES: tuple[str, ...] = tuple(_SCALES)
 
 Combination = tuple[tuple[str, str], tuple[str, str]]
 
-# Combinations that the train split never has: for every colour of one part, one colour of each other part that never
-# meets it, 33 in all. Every part is seen in every colour, and every colour with ten of eleven on the other parts.
-_STEPS = {("crown", "breast"): 3, ("crown", "wing"): 7, ("breast", "wing"): 2}  # along COLOURS, round and round
+# Combinations held out of the train split: for every colour of one part, one colour of each other part, 33 in total.
+# In the train split every part has every colour, combined with ten of the eleven colours of the other parts.
+_STEPS = {("crown", "breast"): 3, ("crown", "wing"): 7, ("breast", "wing"): 2}  # steps along COLOURS, cyclic
 HELD_OUT: frozenset[Combination] = frozenset(
     ((one, colour), (other, COLOURS[(i + step) % len(COLOURS)]))
     for (one, other), step in _STEPS.items()
@@ -87,7 +87,7 @@ _Bird = tuple[NDArray[np.uint8], Record]
 
 @dataclass(frozen=True)
 class Report:
-    """What a preparation did."""
+    """Summary of a preparation."""
 
     out: Path
     counts: dict[str, int]
@@ -95,14 +95,14 @@ class Report:
 
 
 def _shade_of(colour: str, rng: np.random.Generator) -> RGB:
-    """A random shade of a named colour: a mixture of the palette's three."""
+    """A random shade of a named colour: a mixture of three shades of the palette."""
     weights = rng.dirichlet((1.0, 1.0, 1.0))
     r, g, b = np.rint(weights @ np.asarray(PALETTE[colour], np.float64)).astype(int).tolist()
     return r, g, b
 
 
 def held_out_combinations(colours: Mapping[str, str]) -> frozenset[Combination]:
-    """Those of `HELD_OUT` that a bird has, from the colour names of its crown, breast and wing.
+    """The combinations in `HELD_OUT` of a bird with these colour names of crown, breast and wing.
 
     >>> sorted(held_out_combinations({"crown": "red", "breast": "green", "wing": "black"}))
     [(('crown', 'red'), ('breast', 'green'))]
@@ -132,8 +132,8 @@ def _colours(rng: np.random.Generator) -> dict[str, str]:
     return {"body": body, "crown": crown, "breast": breast, "wing": wing, "tail": tail}
 
 
-def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
-    """A random bird: with `held_out` at least one combination of `HELD_OUT`, else none of them."""
+def random_bird(rng: np.random.Generator, held_out: bool) -> BirdParameters:
+    """A random bird: with `held_out` at least one combination in `HELD_OUT`, otherwise none of them."""
 
     def one(names: tuple[str, ...]) -> str:
         return str(names[int(rng.integers(len(names)))])
@@ -150,7 +150,7 @@ def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
     def between(low: float, high: float) -> float:
         return round(float(rng.uniform(low, high)), 4)
 
-    return Painting(
+    return BirdParameters(
         **parts,
         crown_shape=CROWN_SHAPES[int(rng.random() < 0.25)],
         tail_shape=one(TAIL_SHAPES),
@@ -174,18 +174,18 @@ def random_painting(rng: np.random.Generator, held_out: bool) -> Painting:
     )
 
 
-def paint_bird(seed: int, split: str, index: int) -> tuple[Painting, tuple[str, ...]]:
-    """Bird number `index` of a split ("train" or "test") and its captions."""
+def bird_with_captions(seed: int, split: str, index: int) -> tuple[BirdParameters, tuple[str, ...]]:
+    """Parameters and captions of bird number `index` of a split ("train" or "test")."""
     rng = np.random.default_rng([seed, ("train", "test").index(split), index])
-    painting = random_painting(rng, held_out=split == "test")
-    return painting, captions(painting, rng)
+    bird = random_bird(rng, held_out=split == "test")
+    return bird, captions(bird, rng)
 
 
-def painting_of(parameters: Mapping[str, object] | None) -> Painting:
-    """The painting that a record's ``parameters`` describe.
+def recorded_bird(parameters: Mapping[str, object] | None) -> BirdParameters:
+    """The bird with the ``parameters`` of a record.
 
     Raises:
-        ValueError: they describe none.
+        ValueError: the parameters are missing or invalid.
     """
     values: dict[str, Any] = dict(parameters or {})
     try:
@@ -193,38 +193,36 @@ def painting_of(parameters: Mapping[str, object] | None) -> Painting:
             if isinstance(value, dict):
                 r, g, b = value["rgb"]
                 values[part] = Part(value["colour"], (r, g, b))
-        return Painting(**values)
+        return BirdParameters(**values)
     except (TypeError, ValueError, KeyError):
-        raise ValueError("a record of painted birds does not say how its bird was drawn: prepare again") from None
+        raise ValueError("a record of painted birds has no valid parameters: prepare again") from None
 
 
-def _paint_chunk(task: _Task) -> list[_Bird]:
+def _draw_chunk(task: _Task) -> list[_Bird]:
     seed, split, start, stop, side = task
     chunk = []
     for i in range(start, stop):
-        painting, lines = paint_bird(seed, split, i)
-        record = Record(f"{split}-{i:06d}", lines, parameters=dataclasses.asdict(painting))
-        chunk.append((draw(painting, side), record))
+        bird, lines = bird_with_captions(seed, split, i)
+        record = Record(f"{split}-{i:06d}", lines, parameters=dataclasses.asdict(bird))
+        chunk.append((draw(bird, side), record))
     return chunk
 
 
-def _paint_all(tasks: list[_Task], workers: int) -> Iterator[list[_Bird]]:
+def _draw_all(tasks: list[_Task], workers: int) -> Iterator[list[_Bird]]:
     if workers == 1:
-        yield from map(_paint_chunk, tasks)
+        yield from map(_draw_chunk, tasks)
     else:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            yield from pool.imap(_paint_chunk, tasks)
+            yield from pool.imap(_draw_chunk, tasks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``stackgan prepare painted``: parameters of :func:`prepare_painted`."""
     arguments.add_out(parser)
-    parser.add_argument("--count", type=int, required=True, metavar="N", help="birds to train with")
+    parser.add_argument("--count", type=int, required=True, metavar="N", help="training birds")
     arguments.add_seed(parser, "determines the birds")
     arguments.add_size(parser)
-    parser.add_argument(
-        "--test-count", type=int, metavar="N", help="birds for the test (default: a tenth of --count)"
-    )
+    parser.add_argument("--test-count", type=int, metavar="N", help="test birds (default: a tenth of --count)")
     arguments.add_overwrite(parser)
     arguments.add_workers(parser, "processes", "CPU cores")
 
@@ -239,19 +237,19 @@ def prepare_painted(
     overwrite: bool = False,
     workers: int | None = None,
 ) -> Report:
-    """Draw `count` birds to train with and `test_count` of held-out combinations, as a prepared folder.
+    """Create a prepared folder with `count` training birds and `test_count` birds with held-out combinations.
 
     Args:
         out: the folder to write.
         count: birds in the train split.
-        seed: any integer from 0; the same seed gives the same bytes, whatever the number of workers.
-        size: side of the images in training, in pixels; they are drawn at `load_side(size)`.
-        test_count: birds in the test split; a tenth of `count`, at least one, when not given.
+        seed: any integer from 0; the same seed gives the same bytes, for any number of workers.
+        size: side of the training images in pixels; they are drawn at `load_side(size)`.
+        test_count: birds in the test split; by default a tenth of `count`, at least one.
         overwrite: replace an existing prepared folder.
-        workers: processes that draw; one per CPU core when not given.
+        workers: processes; by default one per CPU core.
 
     Raises:
-        ValueError: a count below 1, a negative seed, a size below 16 px, fewer than one worker.
+        ValueError: a count below 1, a negative seed, a size below 16 px, or fewer than one worker.
         FileExistsError: `out` exists and `overwrite` is false.
     """
     tests = max(1, count // 10) if test_count is None else test_count
@@ -277,7 +275,7 @@ def prepare_painted(
     with PreparedWriter(
         Path(out), kind=KIND, size=size, crop="drawn at this size", source=source, overwrite=overwrite
     ) as writer:
-        for (_, split, *_), chunk in zip(tasks, _paint_all(tasks, min(processes, len(tasks))), strict=True):
+        for (_, split, *_), chunk in zip(tasks, _draw_all(tasks, min(processes, len(tasks))), strict=True):
             for image, record in chunk:
                 writer.add(split, image, record)
     return Report(Path(out), counts)

@@ -1,6 +1,6 @@
-"""An anti-aliased canvas: masks of round forms and polygons, colours blended through them, curves.
+"""Anti-aliased canvas: masks of round shapes and polygons, blending of colours through masks, curves.
 
-Round forms are signed distances evaluated at the pixels; outlines with corners are polygons that Pillow fills at
+Round shapes are signed distances evaluated at the pixels; shapes with corners are polygons that Pillow fills at
 several times the resolution. Lengths are fractions of the image's side.
 """
 
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 class Canvas:
-    """Pixels under construction, and masks to paint through."""
+    """An image, and methods for masks and blending."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -30,7 +30,7 @@ class Canvas:
         self._oversampling = 8 if side <= 128 else 4
 
     def inside(self, distance: Array, softness: float = 0.0) -> Array:
-        """Coverage of a signed distance (negative inside), its edge at least one pixel wide."""
+        """Coverage of a signed distance (negative inside), with an edge at least one pixel wide."""
         width = max(1.0 / self.side, softness)
         return np.clip(0.5 - distance / width, 0.0, 1.0).astype(np.float32)
 
@@ -51,20 +51,20 @@ class Canvas:
         return mask
 
     def capsule(self, a: Point, b: Point, start: float, end: float) -> Array:
-        """Signed distance to a stroke from a to b whose half-width goes from start to end."""
+        """Signed distance to a stroke from a to b with half-width from start to end."""
         px, py = self.x - np.float32(a[0]), self.y - np.float32(a[1])
         dx, dy = b[0] - a[0], b[1] - a[1]
         along = np.clip((px * dx + py * dy) / max(dx * dx + dy * dy, 1e-9), 0.0, 1.0)
         return np.hypot(px - along * dx, py - along * dy) - (start + (end - start) * along)
 
     def paint(self, mask: Array, rgb: Array | Sequence[float], alpha: float = 1.0) -> None:
-        """Blend a colour, one for all pixels or one each, through a mask."""
+        """Blend a colour, constant or per pixel, through a mask."""
         weight = (mask * np.float32(alpha))[..., None]
         self.pixels += weight * (np.asarray(rgb, np.float32) - self.pixels)
 
 
 def lit(rgb: Sequence[float], light: Array) -> Array:
-    """A colour under light: 1 leaves it, less darkens towards black, more brightens towards white."""
+    """Apply light to a colour: 1 for no change, below 1 towards black, above 1 towards white."""
     base = np.asarray(rgb, np.float32)
     dark = np.minimum(light, 1.0)[..., None].astype(np.float32)
     bright = np.maximum(light - 1.0, 0.0)[..., None].astype(np.float32)
@@ -104,7 +104,7 @@ def spline(points: Sequence[Point], closed: bool, steps: int = 7) -> list[Point]
 
 
 def ribbon(points: Sequence[Point], start: float, end: float) -> list[Point]:
-    """The outline of a stroke along a curve whose half-width goes from start to end."""
+    """The outline of a stroke along a curve with half-width from start to end."""
     p = np.asarray(points, np.float64)
     tangent = np.gradient(p, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
@@ -115,14 +115,14 @@ def ribbon(points: Sequence[Point], start: float, end: float) -> list[Point]:
 
 
 def smooth_union(a: Array, b: Array, k: float) -> Array:
-    """The union of two signed distances with a fillet of radius about k."""
+    """Union of two signed distances with a fillet of radius about k."""
     h = np.clip(0.5 + 0.5 * (b - a) / k, 0.0, 1.0)
     union: Array = b + (a - b) * h - k * h * (1.0 - h)
     return union
 
 
 def ellipse(x: Array, y: Array, a: float, b: float) -> Array:
-    """Signed distance to an axis-aligned ellipse, to first order."""
+    """First-order signed distance to an axis-aligned ellipse."""
     k = np.hypot(x / a, y / b)
     slope = np.hypot(x / (a * a), y / (b * b))
     distance: Array = k * (k - 1.0) / np.maximum(slope, 1e-6)

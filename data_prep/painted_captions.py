@@ -1,4 +1,4 @@
-"""Captions for painted birds in CUB's manner, and the colours that such a caption names."""
+"""Captions of painted birds in CUB's style, and the colours in such captions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.painted_parameters import Painting
+from data_prep.painted_parameters import BirdParameters
 from stackgan.captions.articles import replaced, with_article
 from stackgan.captions.lexicon import SPELLINGS
 
 CAPTIONS_PER_BIRD = 10
-FULL_CAPTIONS = 6  # of the ten, how many name the colours of crown, breast and wings
+FULL_CAPTIONS = 6  # number of the ten captions that name the colours of crown, breast and wings
 
 _WORDS = {
     "crown": ("crown", "crown", "crown", "head", "cap"),
@@ -38,11 +38,11 @@ _TAILS = {"short": ("short",), "long": ("long",), "forked": ("forked",), "fan": 
 _SPOKEN = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "purple", "violet")}
 
 
-class _Speaker:
-    """Random phrases that are true of one bird."""
+class _Describer:
+    """Random phrases that describe one bird correctly."""
 
-    def __init__(self, painting: Painting, rng: np.random.Generator) -> None:
-        self.p = painting
+    def __init__(self, bird: BirdParameters, rng: np.random.Generator) -> None:
+        self.p = bird
         self.rng = rng
 
     def one(self, options: Sequence[str]) -> str:
@@ -80,7 +80,7 @@ class _Speaker:
         return phrase if part == "wing" else with_article(phrase)
 
     def parts(self, parts: Sequence[str]) -> str:
-        """The parts in any order; two of one colour may share the word: "a blue crown and breast"."""
+        """The parts in any order; two of one colour may share the colour word: "a blue crown and breast"."""
         order = [parts[i] for i in self.rng.permutation(len(parts))]
         phrases: list[str] = []
         while order:
@@ -144,17 +144,17 @@ class _Speaker:
         return f"{self.opening()} {with_article(subject)} {rest}".strip()
 
 
-def _odd(p: Painting) -> list[str]:
-    """The parts whose colour the words "a COLOUR bird" would get wrong."""
+def _odd(p: BirdParameters) -> list[str]:
+    """The parts whose colour differs from that in "a COLOUR bird"."""
     return [part for part in ("crown", "breast") if getattr(p, part).colour != p.body.colour]
 
 
-def _plain(p: Painting) -> bool:
+def _plain(p: BirdParameters) -> bool:
     return all(getattr(p, x).colour == p.body.colour for x in ("crown", "breast", "wing", "tail"))
 
 
-def _full(s: _Speaker) -> str:
-    """A caption that settles crown, breast and wings."""
+def _full(s: _Describer) -> str:
+    """A caption that determines the colours of crown, breast and wings."""
     p = s.p
     three = ["crown", "breast", "wing"]
     odd = _odd(p)
@@ -212,8 +212,8 @@ def _full(s: _Speaker) -> str:
     return f"{with_article(f'{size}{body}bird')} that has {s.parts(three)}"
 
 
-def _some(s: _Speaker) -> str:
-    """A caption that tells less: one or two parts, size, beak, tail, place."""
+def _some(s: _Describer) -> str:
+    """A caption with less information: one or two parts, size, beak, tail, place."""
     p = s.p
     three = ["crown", "breast", "wing"]
     chosen = [three[i] for i in s.rng.permutation(3)[: int(s.rng.integers(1, 3))]]
@@ -235,9 +235,9 @@ def _some(s: _Speaker) -> str:
     return s.sentence(f"{size}bird", f"with {s.beak()} and {s.tail()}")
 
 
-def captions(painting: Painting, rng: np.random.Generator) -> tuple[str, ...]:
-    """Ten different captions, all true of the bird; six of them settle crown, breast and wings."""
-    s = _Speaker(painting, rng)
+def captions(bird: BirdParameters, rng: np.random.Generator) -> tuple[str, ...]:
+    """Ten different captions of the bird; six of them determine the colours of crown, breast and wings."""
+    s = _Describer(bird, rng)
     lines: list[str] = []
     for make, count in ((_full, FULL_CAPTIONS), (_some, CAPTIONS_PER_BIRD)):
         while len(lines) < count:
@@ -261,10 +261,10 @@ _BIRD_IS = re.compile(rf"(?<!of the )(?<!of this )\bbird (?:that )?is (all |comp
 
 
 def caption_colours(caption: str) -> dict[str, str]:
-    """The colours of crown, breast and wing that a caption of this grammar settles.
+    """The colours of crown, breast and wing that are determined by a caption of this grammar.
 
-    "A red bird" speaks of body, crown and breast, "an all red bird" of the wings too, as far as the caption
-    does not name them itself. Spelling is normalised: gray is grey, violet is purple.
+    "A red bird" determines body, crown and breast, "an all red bird" also the wings, unless the caption names them
+    separately. Spelling is normalised: gray is grey, violet is purple.
 
     >>> caption_colours("a small red bird with black wings.")
     {'crown': 'red', 'breast': 'red', 'wing': 'black'}
@@ -289,9 +289,9 @@ def caption_colours(caption: str) -> dict[str, str]:
 
 
 def recoloured(caption: str, part: str, colour: str) -> str | None:
-    """The caption with one colour word changed so that it gives ``part`` another colour and no other part.
+    """The caption with one colour word replaced, which changes the colour of ``part`` and of no other part.
 
-    None where no single word does that.
+    None if there is no such word.
 
     >>> recoloured("a small red bird with black wings.", "wing", "yellow")
     'a small red bird with yellow wings.'

@@ -1,4 +1,4 @@
-"""Draw a bird from its parameters: anti-aliased, lit from above, the same image at every side length.
+"""Drawing of birds from parameters: anti-aliased, lit from above, the same image at every resolution.
 
 Lengths are fractions of the image's side, or, in the bird's own frame (x forward, y up), fractions of half the bird's
 body length.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.painted_canvas import Array, Canvas, Point, ellipse, lit, ribbon, shade, smooth_union, spline
-from data_prep.painted_parameters import BEAK_LENGTHS, TAIL_LENGTHS, Painting
+from data_prep.painted_parameters import BEAK_LENGTHS, TAIL_LENGTHS, BirdParameters
 from data_prep.painted_scenes import (
     paint_blades,
     paint_branch,
@@ -28,7 +28,7 @@ __all__ = ["draw"]
 
 
 class _Frame:
-    """Turns the coordinates of a body or a head into the picture's, and back."""
+    """Transforms coordinates of a body or head to image coordinates and back."""
 
     def __init__(self, x: float, y: float, scale: float, angle: float, mirrored: bool) -> None:
         self.origin, self.scale, self.flip = (x, y), scale, -1.0 if mirrored else 1.0
@@ -49,7 +49,7 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the bird stands: its frames, its feet, and the height of the ground or water."""
+    """Position of the bird: its frames, its feet, and the height of the ground or water."""
 
     body: _Frame
     head: _Frame
@@ -61,13 +61,13 @@ class _Layout:
     waterline: float | None
 
 
-def _layout(p: Painting) -> _Layout:
+def _layout(p: BirdParameters) -> _Layout:
     """Place the bird so that beak, head, feet and most of the tail are centred on (x, y)."""
     mirrored = p.facing == "left"
 
     def place(x: float, y: float) -> _Layout:
         body = _Frame(x, y, p.scale, p.tilt, mirrored)
-        # The head is carried high, and low and forward when the bird pecks.
+        # The head is high, except for pecking birds, whose head is low and forward.
         hx, hy = {"pecking": (0.98, 0.30), "swimming": (0.80, 0.66)}.get(p.pose, (0.76, 0.62))
         head = _Frame(*body.out(hx, hy), p.scale * p.head, p.head_tilt, mirrored)
         tilt = math.radians(p.tilt)
@@ -95,7 +95,7 @@ def _layout(p: Painting) -> _Layout:
 # --- backgrounds ----------------------------------------------------------------------------------
 
 
-def _draw_tail(canvas: Canvas, p: Painting, at: _Layout) -> None:
+def _draw_tail(canvas: Canvas, p: BirdParameters, at: _Layout) -> None:
     rgb, n = p.tail.rgb, TAIL_LENGTHS[p.tail_shape] * p.tail_length
     root = -0.72
     end = root - 0.2 - n
@@ -138,7 +138,7 @@ def _draw_tail(canvas: Canvas, p: Painting, at: _Layout) -> None:
             canvas.paint(mask * canvas.polygon(ribbon(quill, 0.004, 0.002)), shade(rgb, dark), 0.7)
 
 
-def _draw_legs(canvas: Canvas, p: Painting, at: _Layout) -> None:
+def _draw_legs(canvas: Canvas, p: BirdParameters, at: _Layout) -> None:
     w = 0.036 * at.scale
     flip = -1.0 if p.facing == "left" else 1.0
     for k, (hip, foot) in enumerate(zip(at.hips, at.feet, strict=True)):
@@ -150,7 +150,7 @@ def _draw_legs(canvas: Canvas, p: Painting, at: _Layout) -> None:
         canvas.paint(mask, rgb)
 
 
-def _draw_beak(canvas: Canvas, p: Painting, at: _Layout) -> None:
+def _draw_beak(canvas: Canvas, p: BirdParameters, at: _Layout) -> None:
     n = BEAK_LENGTHS[p.beak_shape] * p.beak_length / p.head  # in head radii
     rgb, b = p.beak.rgb, 0.72
     t = b + 0.2 + n
@@ -185,7 +185,7 @@ _COVERTS = ((-0.08, -0.47), (0.06, -0.30), (-0.02, -0.16), (0.02, -0.02), (-0.10
             (-0.24, 0.46))  # fmt: skip
 
 
-def _draw_wing(canvas: Canvas, p: Painting, at: _Layout, inside_body: Array, light: Array) -> None:
+def _draw_wing(canvas: Canvas, p: BirdParameters, at: _Layout, inside_body: Array, light: Array) -> None:
     rgb = p.wing.rgb
     lift = at.height / 0.76
 
@@ -200,7 +200,7 @@ def _draw_wing(canvas: Canvas, p: Painting, at: _Layout, inside_body: Array, lig
     mask = canvas.polygon(outline(0.0, 0.0))
     canvas.paint(mask, lit(rgb, light))
     line_tone = shade(rgb, 0.62) if sum(rgb) > 180 else shade(rgb, 1.22)
-    for k in range(4):  # flight feathers: long lines that run together at the tip
+    for k in range(4):  # flight feathers: long lines that meet at the tip
         start = -0.34 + 0.15 * k
         quill = [(-0.02 - 0.05 * k, start), (-0.55, start * 0.78 + 0.02),
                  (-1.0 - 0.03 * k, -0.12 + 0.10 * k * 0.6), (-1.28, -0.06 + 0.02 * k)]  # fmt: skip
@@ -213,11 +213,11 @@ def _draw_wing(canvas: Canvas, p: Painting, at: _Layout, inside_body: Array, lig
             canvas.paint(stroke(bar, 0.0085, 0.0065), bar_tone, 0.8)
 
 
-def _draw_eye(canvas: Canvas, p: Painting, at: _Layout) -> None:
+def _draw_eye(canvas: Canvas, p: BirdParameters, at: _Layout) -> None:
     x, y = at.head.out(0.38, 0.02)
     r = 0.078 * at.scale
     gap = np.hypot(canvas.x - x, canvas.y - y)
-    reach, strength = (1.55, 0.9) if p.eye_ring else (1.22, 0.45)  # a faint ring sets it off a dark head
+    reach, strength = (1.55, 0.9) if p.eye_ring else (1.22, 0.45)  # a faint ring for contrast with a dark head
     canvas.paint(canvas.inside(gap - r * reach), (246, 240, 226), strength)
     canvas.paint(canvas.inside(gap - r), (22, 18, 20))
     hx, hy = at.head.out(0.42, 0.07)
@@ -227,7 +227,7 @@ def _draw_eye(canvas: Canvas, p: Painting, at: _Layout) -> None:
 _CREST = ((0.45, 0.80), (-0.20, 1.18), (-1.25, 1.36), (-0.92, 0.86), (-0.80, 0.30), (0.0, 0.5))
 
 
-def _draw_bird(canvas: Canvas, p: Painting, at: _Layout) -> None:
+def _draw_bird(canvas: Canvas, p: BirdParameters, at: _Layout) -> None:
     bx, by = at.body.back(canvas.x, canvas.y)
     hx, hy = at.head.back(canvas.x, canvas.y)
     head = (np.hypot(hx, hy) - 1.0) * p.head
@@ -240,7 +240,7 @@ def _draw_bird(canvas: Canvas, p: Painting, at: _Layout) -> None:
         _draw_legs(canvas, p, at)
     _draw_beak(canvas, p, at)
 
-    # Light from above: the height of a point on its ball, and a darker rim.
+    # Light from above: depends on the height of a point on the sphere, with a darker rim.
     on_head = np.clip(0.5 + (trunk - head) / 0.5, 0.0, 1.0)
     up_head = (at.head.origin[1] - canvas.y) / (at.scale * p.head)
     up_body = (at.body.origin[1] - canvas.y) / (at.scale * 0.9)
@@ -255,7 +255,7 @@ def _draw_bird(canvas: Canvas, p: Painting, at: _Layout) -> None:
     breast = np.maximum(breast, (hy + 0.34) * p.head)
     canvas.paint(body * canvas.inside(breast * at.scale, 0.012), lit(p.breast.rgb, light + downy))
 
-    # The cap reaches from the beak over the eye to the nape.
+    # The cap extends from the beak over the eye to the nape.
     cap = np.maximum(0.20 - hy + 0.30 * np.minimum(hx, 0.2) - 0.03, -1.25 - hx) * p.head
     cap = np.maximum(cap, head - 0.10)
     crown = body * canvas.inside(cap * at.scale, 0.010)
@@ -269,9 +269,9 @@ def _draw_bird(canvas: Canvas, p: Painting, at: _Layout) -> None:
 
 
 def _draw_waterline(
-    canvas: Canvas, p: Painting, at: _Layout, level: float, water: Array, rng: np.random.Generator
+    canvas: Canvas, p: BirdParameters, at: _Layout, level: float, water: Array, rng: np.random.Generator
 ) -> None:
-    """Put the water back over what is below its surface, with a reflection and ripples."""
+    """Draw the water over everything below its surface, with a reflection and ripples."""
     line = level + 0.006 * np.sin(canvas.x * 34.0 + rng.uniform(0, 6))
     under = canvas.inside(line - canvas.y)
     mirror = np.clip(((2.0 * level - canvas.y) * canvas.side - 0.5), 0, canvas.side - 1)
@@ -287,11 +287,11 @@ def _draw_waterline(
         canvas.paint(canvas.inside(np.abs(ring + 0.004) - 0.004, 0.010), (236, 244, 246), (0.75, 0.4, 0.3)[k])
 
 
-def draw(painting: Painting, side: int) -> Array:
-    """Draw the bird as (side, side, 3) uint8; the picture is the same at every side length.
+def draw(bird: BirdParameters, side: int) -> Array:
+    """Draw the bird as (side, side, 3) uint8; the image is the same at every resolution.
 
     Args:
-        painting: the bird; the same bird gives the same bytes.
+        bird: the bird; the same bird gives the same bytes.
         side: pixels, 16 or more.
 
     Raises:
@@ -300,23 +300,23 @@ def draw(painting: Painting, side: int) -> Array:
     if side < 16:
         raise ValueError(f"side is {side}; a painted bird needs 16 pixels or more")
     canvas = Canvas(side)
-    at = _layout(painting)
-    rng = np.random.default_rng(painting.scene_seed)
+    at = _layout(bird)
+    rng = np.random.default_rng(bird.scene_seed)
     middle = 0.5 * (at.feet[0][0] + at.feet[1][0])
-    if painting.background == "sky":
+    if bird.background == "sky":
         paint_sky(canvas, rng)
         paint_wire(canvas, rng, middle, at.ground)
-    elif painting.background == "branch":
+    elif bird.background == "branch":
         paint_woods(canvas, rng)
         paint_branch(canvas, rng, middle, at.ground, at.scale)
-    elif painting.background == "water":
+    elif bird.background == "water":
         paint_water(canvas, rng, at.waterline if at.waterline is not None else at.ground)
     else:
         paint_meadow(canvas, rng, at.ground)
     behind = canvas.pixels.copy()
-    _draw_bird(canvas, painting, at)
+    _draw_bird(canvas, bird, at)
     if at.waterline is not None:
-        _draw_waterline(canvas, painting, at, at.waterline, behind, rng)
-    if painting.background == "grass":
+        _draw_waterline(canvas, bird, at, at.waterline, behind, rng)
+    if bird.background == "grass":
         paint_blades(canvas, rng, at.ground)
     return np.rint(np.clip(canvas.pixels, 0.0, 255.0)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The parameters of a painted bird: colours, shapes, sizes, poses and backgrounds, and the record that holds them."""
+"""Parameters of painted birds: colours, shapes, sizes, poses and backgrounds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = [
     "SIZES",
     "TAIL_LENGTHS",
     "TAIL_SHAPES",
-    "Painting",
+    "BirdParameters",
     "Part",
 ]
 
 RGB = tuple[int, int, int]
 
-# Three shades span each named colour; a bird's shade is a random mixture of them, so it varies continuously.
+# Three shades of each named colour; a bird's shade is a random mixture of them.
 PALETTE: dict[str, tuple[RGB, RGB, RGB]] = {
     "red": ((200, 26, 34), (222, 46, 44), (180, 20, 38)),
     "orange": ((242, 122, 18), (248, 142, 40), (232, 108, 24)),
@@ -43,7 +43,7 @@ SIZES: dict[str, tuple[float, float]] = {  # half the body's length
     "medium": (0.216, 0.228),
     "large": (0.242, 0.256),
 }
-POSES: dict[str, tuple[float, float]] = {  # body tilt in degrees, head end up
+POSES: dict[str, tuple[float, float]] = {  # body tilt in degrees, positive if the head is up
     "perched": (22.0, 34.0),
     "upright": (42.0, 54.0),
     "level": (6.0, 16.0),
@@ -69,15 +69,15 @@ CROWN_SHAPES: tuple[str, ...] = ("round", "crested")
 
 @dataclass(frozen=True)
 class Part:
-    """One part's colour: its name and the exact shade drawn."""
+    """Colour of a part: its name and the exact shade."""
 
     colour: str
     rgb: RGB
 
 
 @dataclass(frozen=True)
-class Painting:
-    """Everything that `draw` needs: angles in degrees, lengths as fractions of the picture's side."""
+class BirdParameters:
+    """All parameters of an image of a bird: angles in degrees, lengths as fractions of the image's side."""
 
     body: Part
     crown: Part
@@ -101,7 +101,7 @@ class Painting:
     head: float  # head radius over half the body's length
     tail_length: float  # relative to its shape's usual length
     beak_length: float  # likewise
-    x: float  # centre of the bird in the picture
+    x: float  # centre of the bird in the image
     y: float
     background: str
     scene_seed: int  # clouds, leaves, waves

@@ -58,7 +58,7 @@ def paint_woods(canvas: Canvas, rng: np.random.Generator) -> None:
         tone = shade(top, rng.uniform(0.72, 1.45))
         x, y, r = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.08, 0.24)
         canvas.paint(_blob(canvas, x, y, r, r), tone, rng.uniform(0.25, 0.6))
-    for _ in range(4):  # spots of light out of focus
+    for _ in range(4):  # blurred spots of light
         x, y, r = rng.uniform(0, 1), rng.uniform(0, 0.8), rng.uniform(0.03, 0.07)
         disc = canvas.inside(np.hypot(canvas.x - x, canvas.y - y) - r, 0.03)
         canvas.paint(disc, (242, 246, 214), rng.uniform(0.12, 0.3))
@@ -74,7 +74,7 @@ def paint_water(canvas: Canvas, rng: np.random.Generator, line: float) -> None:
     canvas.paint(canvas.inside(hills - canvas.y, 0.02), bank)
     depth = np.clip((canvas.y - shore) / (1.0 - shore), 0.0, 1.0)
     colour = np.asarray(far, np.float32) + (np.asarray(near, np.float32) - far) * (depth**0.7)[..., None]
-    # Waves are stripes in perspective: crowded at the shore, wide in front.
+    # Waves are stripes in perspective: narrow at the shore, wide in front.
     phase = 26.0 * np.log(depth + 0.25)
     wave = np.sin(phase + 2.2 * np.sin(canvas.x * rng.uniform(6, 10) + phase * 0.31 + rng.uniform(0, 6)))
     wave += 0.6 * np.sin(phase * 1.7 + 1.5 * np.sin(canvas.x * rng.uniform(9, 15) + rng.uniform(0, 6)))

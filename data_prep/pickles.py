@@ -1,7 +1,7 @@
-"""Reads the pickles that come with CUB without letting them run anything.
+"""Safe reading of the pickles that are distributed with CUB.
 
-A pickle is a program. Of the classes it may ask for, this reader admits the few that NumPy arrays need, gives
-inert stand-ins for them, refuses all others, and builds the arrays itself from their bytes.
+Unpickling can execute arbitrary code. This reader only admits the few classes that NumPy arrays need, replaces them
+by inert stand-ins, rejects all others, and builds the arrays from their bytes.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import numpy as np
 
 __all__ = ["read_pickle"]
 
-_DEPTH = 16  # of lists in lists; a pickle that goes deeper, or contains itself, is none of ours
+_DEPTH = 16  # maximum nesting of lists; deeper or recursive pickles are rejected
 
 
 def read_pickle(file: Path) -> Any:
-    """The content of a pickle made of lists, tuples, dicts, strings, bytes, numbers and NumPy arrays.
+    """Read a pickle of lists, tuples, dicts, strings, bytes, numbers and NumPy arrays.
 
-    Python-2 pickles are read as Latin-1. NumPy scalars come back as Python numbers.
+    Python-2 pickles are read as Latin-1. NumPy scalars are returned as Python numbers.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: anything else is in it, or it is damaged; nothing of it has been run.
+        FileNotFoundError: the file does not exist.
+        ValueError: it has other contents, or is damaged; no code in it was executed.
     """
     try:
         with file.open("rb") as stream:
             return _plain(_Unpickler(stream, encoding="latin1").load(), {}, 0)
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: no such file") from None
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # damaged pickles raise many types
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{file}: not a pickle of lists, strings, numbers and arrays: {reason}") from None
 
 
 class _Type:
-    """A NumPy type as its pickle describes it: kind and size, then the byte order."""
+    """Stand-in for a NumPy dtype: kind and size, then the byte order."""
 
     def __init__(self, spec: str, align: object = False, copy: object = False) -> None:
         if not isinstance(spec, str) or np.dtype(spec).kind not in "biufSU":
@@ -51,7 +51,7 @@ class _Type:
 
 
 class _Array:
-    """An array as its pickle describes it; the bytes are interpreted here, not by NumPy's own unpickling."""
+    """Stand-in for an array; its bytes are interpreted here, not by NumPy's unpickling."""
 
     def __init__(self, *shape_and_type: object) -> None:
         self.value: np.ndarray = np.empty(0)
@@ -83,7 +83,7 @@ def _scalar(kind: object, data: object) -> object:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes into old protocols as a call of `_codecs.encode`."""
+    """In old protocols, Python 3 represents bytes as a call of `_codecs.encode`."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r} is not admitted")
     return text.encode("latin1")
@@ -102,16 +102,16 @@ _ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not admitted")
         admitted = _ADMITTED[module, name]
-        return lambda *args: admitted(*args)  # a throwaway: a pickle may set attributes of what it is given
+        return lambda *args: admitted(*args)  # a new object, as a pickle may set attributes of it
 
 
 def _plain(value: Any, seen: dict[int, Any], depth: int) -> Any:
-    """`value` with arrays in place of their descriptions; raises at a type that is not admitted."""
+    """`value` with stand-ins replaced by arrays; raises for a type that is not admitted."""
     if type(value) in (str, bytes, int, float, bool):
         return value
-    if id(value) in seen:  # shared parts are converted once, or a small file could ask for any amount of work
+    if id(value) in seen:  # shared parts are converted once, which bounds the work for a small file
         return seen[id(value)]
     if depth > _DEPTH:
         raise pickle.UnpicklingError(f"nested deeper than {_DEPTH}")

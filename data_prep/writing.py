@@ -1,4 +1,4 @@
-"""Runs the preparation of single photos on threads and writes what they return, in order."""
+"""Prepares photos on threads and writes the results in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Photo:
-    """A prepared photo: its split, (L, L, 3) uint8, its record, and the pixels it was made of."""
+    """A prepared photo: its split, (L, L, 3) uint8, its record, and its original size."""
 
     split: str
     image: NDArray[np.uint8]
@@ -39,7 +39,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Problem:
-    """An input that could not be used, by its path relative to the source, and why."""
+    """An unusable input: its path relative to the source, and the reason."""
 
     path: str
     reason: str
@@ -53,14 +53,14 @@ def write_photos(
     workers: int,
     progress: bool,
 ) -> dict[str, list[Record]]:
-    """Prepare `items` on threads, write photos and problems in their order; returns the records by split.
+    """Prepare `items` on threads, write photos and problems in order; returns the records by split.
 
-    How many photos were not square, and how many had to be enlarged, is noted in the writer's source.
+    The numbers of photos that were not square and of enlarged ones are stored in the writer's source.
     """
     written: dict[str, list[Record]] = {}
     oblong = enlarged = 0
     with warnings.catch_warnings(), tqdm(total=len(items), unit=" photos", disable=not progress) as bar:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks about odd metadata
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for result in _ordered_map(prepare, items, workers):
             bar.update()
@@ -76,10 +76,10 @@ def write_photos(
 
 
 def _ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` over threads: results in the order of the items and only a few ahead, so memory stays constant.
+    """`map` on threads, with results in the order of the items, in constant memory.
 
-    Threads, not processes: Pillow releases the interpreter lock while it decodes and resizes, nothing has to
-    be copied between processes, and an interrupted run leaves no process behind.
+    Threads instead of processes: Pillow releases the interpreter lock while decoding and resizing, data are not
+    copied between processes, and an interrupted run leaves no processes.
     """
     source = iter(items)
     pool = ThreadPoolExecutor(workers)
@@ -96,30 +96,30 @@ def _ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def count_workers(asked: int | None) -> int:
-    """Threads to use: as many as asked for, else the CPU cores this process may use, at most four."""
-    if asked is not None:
-        if asked < 1:
-            raise ValueError(f"--workers {asked}: must be 1 or more")
-        return asked
+def count_workers(requested: int | None) -> int:
+    """Number of threads: as requested, or by default the CPU cores of this process, at most four."""
+    if requested is not None:
+        if requested < 1:
+            raise ValueError(f"--workers {requested}: must be 1 or more")
+        return requested
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(4, cores)
 
 
 def check_folders(src: Path, out: Path, *, apart: bool) -> None:
-    """Refuse an OUT that holds SRC, which --overwrite would delete; where `apart` is set, one inside SRC."""
+    """Raise for an OUT that contains SRC, which --overwrite would delete; with `apart`, also for one inside SRC."""
     source, target = src.resolve(), out.resolve()
     if target == source or target in source.parents:
-        raise ValueError(f"{out}: holds the source {src}; name another folder")
+        raise ValueError(f"{out}: contains the source {src}; name another folder")
     if apart and source in target.parents:
-        raise ValueError(f"{out}: lies inside the source {src}; name a folder outside of it")
+        raise ValueError(f"{out}: is inside the source {src}; name a folder outside of it")
 
 
 def relative(file: Path, src: Path) -> str:
-    """The path of `file` seen from `src`, with forward slashes; begins with `..` for what lies beside it."""
+    """The path of `file` relative to `src`, with forward slashes; begins with `..` for files outside of it."""
     return os.path.relpath(file, src).replace(os.sep, "/")
 
 
 def hash_share(seed: int, name: str) -> float:
-    """A number from 0 up to 1 that depends on the seed and the name alone: a split that stays as photos are added."""
+    """A number in [0, 1) that depends only on seed and name, so that splits do not change when photos are added."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8]) / 2**64

@@ -1,4 +1,4 @@
-"""StackGAN++ made current: captions in, images out.
+"""StackGAN++ text-to-image generation: captions -> images.
 
 >>> import stackgan
 >>> stackgan.__version__
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stackgan.model import StackGAN as StackGAN
     from stackgan.pipeline import StackGANPipeline as StackGANPipeline
 
-# Looked up on first use, so that ``import stackgan`` (and data preparation) never waits for torch.
+# Imported at first use, so that ``import stackgan`` (and data preparation) does not import torch.
 _HOMES = {"Config": "stackgan.config", "StackGAN": "stackgan.model", "StackGANPipeline": "stackgan.pipeline"}
 __all__ = ["Config", "StackGAN", "StackGANPipeline"]
 

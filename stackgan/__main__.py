@@ -1,4 +1,4 @@
-"""``python -m stackgan`` is the command ``stackgan``."""
+"""``python -m stackgan`` runs the command ``stackgan``."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Two kinds of files: the checkpoint (a folder that generates images) and a run's private state.
+"""Files of trained models: checkpoints, which generate images, and the private state of a run.
 
-A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the averaged weights),
-``text/`` (the caption encoder, where there is one), ``caption_statistics.json`` (of the training captions, to detect
-out-of-domain ones) and ``README.md`` (the model card); ``discriminators.safetensors``
-may lie beside them, for those who train on from it. A run writes one whenever it saves, as RUN/checkpoint;
-:mod:`stackgan.tools.publish` writes one for distribution, in the same format.
+A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the EMA weights), ``text/``
+(the caption encoder, if there is one), ``caption_statistics.json`` (of the training captions, to detect out-of-domain
+ones), ``README.md`` (the model card), and optionally ``discriminators.safetensors``, for further training. A run
+writes one to RUN/checkpoint whenever it saves; :mod:`stackgan.tools.publish` writes one for distribution, in the same
+format.
 """
 
 import hashlib
@@ -41,16 +41,16 @@ __all__ = [
 
 CAPTION_STATISTICS = "caption_statistics.json"
 DISCRIMINATORS = "discriminators.safetensors"
-FORMAT = 1  # of checkpoints; raised when an old reader could not read a new folder
+FORMAT = 1  # format version of checkpoints; incremented on incompatible changes
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder that was read.
+    """Contents of a checkpoint folder.
 
     Attributes:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
-        facts: what ``config.json`` holds besides the configuration.
+        facts: entries of ``config.json`` besides the configuration.
         statistics: of the training captions; None where the checkpoint has none.
     """
 
@@ -68,7 +68,7 @@ class Checkpoint:
 
 
 def stored_discriminators(folder: Path) -> dict[str, Tensor] | None:
-    """State dict of the discriminators in a checkpoint, float32; None where it has none.
+    """State dict of the discriminators in a checkpoint, float32; None if it has none.
 
     Raises:
         ValueError: the file is damaged.
@@ -81,12 +81,12 @@ def _load_tensors(file: Path) -> dict[str, Tensor]:
     try:
         stored = load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file}: damaged ({error}); fetch it again") from None
+        raise ValueError(f"{file}: damaged ({error}); download it again") from None
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
 
 
 def _without_paths(config: Config) -> Config:
-    """The configuration without folders of this machine: a checkpoint is passed on, and brings what it needs."""
+    """The configuration without local folders, as checkpoints are distributed and contain what they need."""
 
     def name(value: str) -> str:
         return Path(value).name if Path(value).is_absolute() else value
@@ -112,22 +112,22 @@ def save_checkpoint(
     statistics: CaptionStatistics | None = None,
     keep: Sequence[str] = (),
 ) -> None:
-    """Write a checkpoint at ``folder``, replacing one that stands there; never leaves half of one.
+    """Write a checkpoint at ``folder`` atomically, replacing an existing one.
 
     Args:
-        weights: state dict of StackGAN; floating tensors are stored as ``dtype``, the discriminators' too, but for
-            those with values that it cannot hold.
-        facts: what else ``config.json`` holds (data, length of training, example captions).
+        weights: state dict of StackGAN. Floating-point tensors, also of the discriminators, are stored as ``dtype``
+            unless they have values beyond its range.
+        facts: other entries of ``config.json`` (data, length of training, example captions).
         card: the model card, Markdown.
-        discriminators: their state dict, to train on from; not needed to generate.
+        discriminators: their state dict, for further training; not needed to generate.
         statistics: of the training captions, for warnings of out-of-domain captions.
-        keep: names of what stands in ``folder`` now and is to stay, such as the card's images.
+        keep: names of existing files in ``folder`` to keep, such as the card's images.
 
     Raises:
-        FileExistsError: ``folder`` exists and is no checkpoint.
+        FileExistsError: ``folder`` exists and is not a checkpoint.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise FileExistsError(f"{folder} exists and is not a checkpoint, so it is left alone: name another folder")
+        raise FileExistsError(f"{folder} exists and is not a checkpoint, so it is not replaced: name another folder")
     with atomic_folder(folder) as partial:
         _save_tensors(weights, partial / "model.safetensors", dtype)
         if discriminators is not None:
@@ -149,7 +149,7 @@ def save_checkpoint(
             copy(folder / name, partial / name)
         mode = (partial / "README.md").stat().st_mode
         for file in partial.rglob("*"):
-            if file.is_file():  # safetensors makes its files readable for their owner alone
+            if file.is_file():  # safetensors makes its files readable by their owner only
                 file.chmod(mode)
 
 
@@ -159,7 +159,7 @@ def _save_tensors(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype)
 
 
 def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor`` as ``dtype`` where that holds its values: a variance may be above half precision's 65,504."""
+    """``tensor`` as ``dtype`` if all values are in its range: a variance may exceed half precision's 65,504."""
     if not tensor.is_floating_point():
         return tensor
     narrow = tensor.to(dtype)
@@ -183,13 +183,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     try:
         header = json.loads(header_file.read_text("utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{header_file}: not valid JSON ({error}); fetch the checkpoint again") from None
+        raise ValueError(f"{header_file}: not valid JSON ({error}); download the checkpoint again") from None
     if not isinstance(header, dict) or "format" not in header:
         raise ValueError(f"{header_file}: has no 'format' key, so it is not a checkpoint of this program")
     if header["format"] != FORMAT:
         raise ValueError(
             f"{header_file}: checkpoint format {header['format']!r}, this version reads {FORMAT}; "
-            "use the version of stackgan that wrote it, or publish it again"
+            "use the version of stackgan that wrote it, or a checkpoint published with this one"
         )
     config = Config.from_dict(header.get("config"), where=str(header_file))
     weights = _load_tensors(folder / "model.safetensors")
@@ -210,7 +210,7 @@ def _load_statistics(folder: Path) -> CaptionStatistics | None:
 
 
 def _fingerprint(folder: Path) -> str:
-    """sha256 over everything that decides the images: config, weights, caption encoder; not the card."""
+    """sha256 over everything that determines the images: config, weights, caption encoder; not the card."""
     digest = hashlib.sha256()
     files = [folder / "config.json", folder / "model.safetensors"]
     files += sorted(file for file in (folder / "text").rglob("*") if file.is_file())
@@ -222,7 +222,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write a run's private state (tensors, numbers, strings in plain containers), whole or not at all."""
+    """Write a run's private state (tensors, numbers, strings in plain containers) atomically."""
     with atomic_file(file) as partial:
         torch.save(dict(state), partial)
 

@@ -1,4 +1,4 @@
-"""StackGAN(config): the one place that turns names in a configuration into modules."""
+"""The StackGAN model, and the construction of modules from the names in a configuration."""
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,17 @@ from stackgan.networks.generator import Generator
 
 __all__ = ["StackGAN", "build_discriminators", "build_feature_discriminator", "check_choices", "has_posterior"]
 
-QUANTILES = 101  # of the training captions' log densities under p(c), kept in the checkpoint
+QUANTILES = 101  # of log p(c) over the training captions, stored in the checkpoint
 
 
 class StackGAN(nn.Module):
-    """Everything that sampling needs: standardisation, CA_NET, the priors, the generator tree, and q(z | x, c).
+    """The full model for sampling: standardisation, CA_NET, priors, generator tree, and posterior q(z | x, c).
 
     p(image | e): c ~ q(c | e), z ~ p(z | c), images = G(z, c). Without text c ~ p(c). Unconditional models
     (text.encoder=none) have no CA_NET and a code of dimension 0. ``posterior`` is None for latent.z=gaussian.
 
     Raises:
-        ValueError: text.dim is still 0 in a conditional configuration; names or keys that do not fit together.
+        ValueError: text.dim is 0 in a conditional configuration; unknown names or incompatible keys.
 
     >>> from stackgan.config import preset
     >>> model = StackGAN(preset("quickstart", ["text.dim=8", "generator.width=4"])).eval()
@@ -56,27 +56,27 @@ class StackGAN(nn.Module):
         self.generator = Generator(config.generator, config.tree.stages, config.latent.dim, self.code_dim)
 
     def condition(self, e: Tensor) -> DiagonalGaussian:
-        """q(c | e) for raw embeddings e (B, T)."""
+        """q(c | e) for embeddings e (B, T), not standardised."""
         return self.ca_net(self.standardise(e))
 
     def codes(self, count: int) -> Distribution:
-        """p(c), ``count`` rows: what captions' codes look like."""
+        """p(c), the marginal distribution of conditioning codes, with ``count`` rows."""
         like = next(self.generator.parameters())
         return self.code_prior(like.new_empty(count, self.code_dim, dtype=torch.float32))
 
     @torch.no_grad()
     def measure_codes(self, e: Tensor) -> None:
-        """Keep the quantiles of log p(c) over training captions with embeddings e (N, T), c = mu(e)."""
+        """Store the quantiles of log p(c) over training captions with embeddings e (N, T), c = mu(e)."""
         density = self.codes(len(e)).log_prob(self.condition(e).mu)
         self.code_quantiles.copy_(density.quantile(torch.linspace(0, 1, QUANTILES, device=density.device)))
 
     @property
     def has_code_flow(self) -> bool:
-        """Whether p(c) has weights, which are trained with the model: a flow."""
+        """Whether p(c) is a flow, with weights that are trained with the model."""
         return self.config.text.conditional and any(True for _ in self.code_prior.parameters())
 
     def no_code(self, count: int) -> Tensor:
-        """The empty code (count, 0) that an unconditional generator takes."""
+        """The empty code (count, 0) for an unconditional generator."""
         return torch.zeros(count, 0, device=next(self.generator.parameters()).device)
 
 
@@ -86,7 +86,7 @@ def has_posterior(config: Config) -> bool:
 
 
 def check_choices(config: Config) -> None:
-    """Raise ``ValueError`` for names of modules that no table has, and for keys that these modules do not allow."""
+    """Raise ``ValueError`` for unknown module names, and for keys that the named modules do not support."""
     check_latent(config.latent)
     if has_posterior(config):
         plain = " or ".join(name for name, kind in PRIORS.items() if not kind.posterior)
@@ -99,7 +99,7 @@ def check_choices(config: Config) -> None:
 
 
 def build_discriminators(config: Config) -> nn.ModuleList:
-    """One discriminator a stage, coarsest first; where the images are larger than discriminator.patch, for crops."""
+    """One discriminator per stage, coarsest first, for crops if the images are larger than discriminator.patch."""
     condition = _condition_dim(config)
     patch = config.discriminator.patch or config.tree.sizes[-1]
     sides = (min(size, patch) for size in config.tree.sizes)
@@ -110,7 +110,7 @@ def build_feature_discriminator(config: Config) -> tuple[FrozenFeatures, Feature
     """The network of discriminator.features and the heads on its maps; None without.
 
     Raises:
-        ValueError: no such network, or its weights are not on this machine.
+        ValueError: the network is unknown, or its weights are not on this machine.
     """
     if not config.discriminator.features:
         return None
@@ -119,7 +119,7 @@ def build_feature_discriminator(config: Config) -> tuple[FrozenFeatures, Feature
 
 
 def _condition_dim(config: Config) -> int:
-    """Dimension of what the discriminators' conditional heads see; 0 for unconditional training."""
+    """Dimension of the discriminators' condition; 0 for unconditional training."""
     if not config.text.conditional:
         return 0
     return config.text.code_dim if config.discriminator.condition == "code" else config.text.dim

@@ -1,11 +1,10 @@
-"""StackGANPipeline: captions in, images out. Thin, for inference only.
+"""StackGANPipeline: inference from captions to images.
 
 caption → embedding → c ~ CA_NET → z ~ prior → images = G(z, c) → PIL
 
-Checkpoints with a posterior q(z | x, c) (latent.z=vae or flow) also read the style of a photo: reconstruct it, or
-decode it with other words. Every random draw happens in base space, as noise N(0, I) that the model's distributions
-turn into codes and styles; that is what truncation scales, what is carried from one caption to another, and what an
-interpolation goes through.
+Checkpoints with a posterior q(z | x, c) (latent.z=vae or flow) also encode photos, to reconstruct them or to decode
+them with another caption. All random numbers are noise N(0, I) in base space, which the model's distributions map to
+codes and styles; truncation, style transfer between captions, and interpolation operate on this noise.
 """
 
 from __future__ import annotations
@@ -48,7 +47,12 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class PipelineOutput:
-    """``images``: the finest stage, one PIL image a sample; ``stages``: the same for every stage, coarsest first."""
+    """Generated images.
+
+    Attributes:
+        images: one PIL image per sample, of the finest stage.
+        stages: the same for every stage, coarsest first.
+    """
 
     stages: list[list[Image.Image]]
     seeds: list[int]
@@ -61,11 +65,11 @@ class PipelineOutput:
 
 @dataclass(frozen=True)
 class CaptionDensity:
-    """How likely a caption is under p(c).
+    """Density of a caption under p(c).
 
     Attributes:
         log_prob: log p(c) in nats at c = mu(e).
-        share: of the training captions that are no more likely, 0 to 1; None for checkpoints without a flow p(c).
+        share: of the training captions with at most this density, 0 to 1; None for checkpoints without a flow p(c).
     """
 
     log_prob: float
@@ -73,7 +77,7 @@ class CaptionDensity:
 
 
 class StackGANPipeline:
-    """A checkpoint, ready to generate.
+    """A loaded checkpoint for inference.
 
     ::
 
@@ -82,13 +86,13 @@ class StackGANPipeline:
         out.images[0].save("bird.png")
 
     Args:
-        precision: of the generator: ``fp32`` for the trained module's images, ``bf16`` for faster ones that differ
-            from them by less than a level of 255 on average.
-        compiled: use ``torch.compile`` on the generator: pays for thousands of images of one batch size.
+        precision: of the generator: ``fp32``, or ``bf16`` for faster inference with an average difference of less
+            than one of 255 levels.
+        compiled: use ``torch.compile`` on the generator: worthwhile for thousands of images of one batch size.
 
     Attributes:
         sizes: sides of the stages in pixels.
-        text_encoder: None for checkpoints that came without one (they take ``embeddings=``).
+        text_encoder: None for checkpoints without one (they take ``embeddings=``).
         statistics: of the training captions; None for checkpoints without.
         fingerprint: sha256 of the checkpoint's files.
     """
@@ -105,7 +109,7 @@ class StackGANPipeline:
         compiled: bool = False,
     ) -> None:
         if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is unknown: it is {' or '.join(PRECISIONS)}")
+            raise ValueError(f"precision {precision!r} is unknown: it must be {' or '.join(PRECISIONS)}")
         self.precision, self.compiled = precision, compiled
         self.model = model.eval().requires_grad_(False)
         self.config: Config = model.config
@@ -127,8 +131,8 @@ class StackGANPipeline:
         """Load a checkpoint folder.
 
         Raises:
-            FileNotFoundError: no checkpoint there. ValueError: another format, or damaged files; no such device or
-                precision.
+            FileNotFoundError: there is no checkpoint.
+            ValueError: another format, damaged files, or an unknown device or precision.
         """
         checkpoint = load_checkpoint(folder)
         model = StackGAN(checkpoint.config)
@@ -139,7 +143,7 @@ class StackGANPipeline:
             if encoder.dim != checkpoint.config.text.dim:
                 raise ValueError(
                     f"{checkpoint.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
-                    f"{checkpoint.config.text.dim}; the folder's parts do not belong together"
+                    f"{checkpoint.config.text.dim}; the folder's parts are from different models"
                 )
         model.to(chosen_device(device))
         return cls(
@@ -175,33 +179,31 @@ class StackGANPipeline:
 
     @property
     def examples(self) -> list[str]:
-        """Example captions that the checkpoint brings."""
+        """Example captions of the checkpoint."""
         return list(self.facts.examples)
 
     @property
     def truncation(self) -> float:
-        """What the checkpoint recommends for images to look at; 1, the model's own, where it says nothing."""
+        """Truncation recommended by the checkpoint; 1 (no truncation) if it has no recommendation."""
         return 1.0 if self.facts.truncation is None else self.facts.truncation
 
     @cached_property
     def generator(self) -> FastGenerator:
-        """The generator in its fast form: ``generator(z, c)`` -> list of (B, 3, s, s) in [−1, 1], one a stage."""
+        """The generator in its fast form: ``generator(z, c)`` -> list of (B, 3, s, s) in [−1, 1], one per stage."""
         return FastGenerator(self.model.generator, PRECISIONS[self.precision], compiled=self.compiled)
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> embeddings (B, T). Raises ``ValueError`` where the checkpoint has no text encoder."""
+        """Captions -> embeddings (B, T). Raises ``ValueError`` if the checkpoint has no text encoder."""
         if not self.conditional:
             raise ValueError("this checkpoint was trained without text: leave the captions out")
         if self.text_encoder is None:
-            raise ValueError(
-                "this checkpoint came without a text encoder: pass embeddings=(B, T) instead of captions"
-            )
+            raise ValueError("this checkpoint has no text encoder: pass embeddings=(B, T) instead of captions")
         for i, caption in enumerate(captions):
             if not caption.strip():
-                raise ValueError(f"caption {i + 1} is empty: write what the image should show")
+                raise ValueError(f"caption {i + 1} is empty: describe the image")
             if not is_text(caption):
                 raise ValueError(
-                    f"caption {i + 1} holds bytes that are not UTF-8 text ({caption!a:.60}): write it anew"
+                    f"caption {i + 1} contains bytes that are not UTF-8 text ({caption!a:.60}): enter it again"
                 )
         return self.text_encoder.encode(list(captions))
 
@@ -265,21 +267,22 @@ class StackGANPipeline:
     ) -> PipelineOutput:
         """Generate one image for each (caption, seed).
 
-        Captions (or rows of ``embeddings``) and seeds are paired; one of either is used with all of the other. An
-        unconditional checkpoint takes seeds alone. Image i depends on its caption and its seed, on nothing else.
+        Captions (or rows of ``embeddings``) and seeds are paired; a single one of either is used with all of the
+        other. An unconditional checkpoint takes seeds only. Image i depends only on its caption and its seed.
 
         Args:
-            seeds: 0 or more; each drives a random generator of its own.
-            truncation: scales the noise of z and c, in the base space of their distributions: 1 is the model's own
-                distribution, smaller is safer and less varied, 0 is the same as ``latent="mean"``.
-            latent: ``prior`` draws, ``mean`` takes every distribution's mean.
-            batch_size: images generated at a time; does not change them beyond rounding.
-            size: side of the one stage to generate; None for all of them.
+            seeds: 0 or more; each initialises a separate random generator.
+            truncation: factor on the noise of z and c, in the base space of their distributions: 1 for the trained
+                distribution, smaller values for less variation and fewer artefacts, 0 is the same as
+                ``latent="mean"``.
+            latent: ``prior`` to sample, ``mean`` for the mean of every distribution.
+            batch_size: images generated at a time; changes them by rounding only.
+            size: side of the only stage to generate; None for all stages.
             best_of: candidates for each image, see :meth:`best_seeds`; the output's ``seeds`` are the chosen ones.
 
         Raises:
-            ValueError: nothing to generate, counts that do not pair up, a negative seed, a truncation out of [0, 2],
-                a size that no stage has.
+            ValueError: nothing to generate, numbers of captions and seeds that differ, a negative seed, a truncation
+                outside [0, 2], a size that no stage has.
         """
         wanted = self.stages_of(size)
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
@@ -306,7 +309,7 @@ class StackGANPipeline:
         return PipelineOutput(stages, chosen, warnings)
 
     def stages_of(self, size: int | None) -> list[int]:
-        """The stage whose side is ``size``, or all of them for None; raises ``ValueError`` where there is none."""
+        """Index of the stage with side ``size``, or all indices for None; raises ``ValueError`` if there is none."""
         if size is None:
             return list(range(len(self.sizes)))
         if size not in self.sizes:
@@ -334,23 +337,23 @@ class StackGANPipeline:
         return self.generator(self.model.prior(c).sample(noise=z_noise), c, stages)
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Base noise of z (B, Z) and of c (B, C), row i from a generator of its own seeded with seed i."""
+        """Base noise of z (B, Z) and of c (B, C), row i from a separate generator seeded with seed i."""
         z, c = base_noise(seeds, (self.config.latent.dim, self.model.code_dim))
         return z.to(self.device), c.to(self.device)
 
-    # --- photos, and images without words ---
+    # --- photos, and images without captions ---
 
     @torch.inference_mode()
     def encode_style(self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]) -> Tensor:
-        """What the posterior sees in photos besides their captions: base noise (B, Z), the mean of q(z | x, c).
+        """Encode photos given their captions: base noise (B, Z) of the mean of q(z | x, c).
 
         Raises:
-            ValueError: a checkpoint without a posterior, or counts that do not pair up.
+            ValueError: the checkpoint has no posterior, or the numbers of photos and captions differ.
         """
         photos = [images] if isinstance(images, Image.Image) else list(images)
         texts = [captions] if isinstance(captions, str) else list(captions)
         if len(photos) != len(texts) or not photos:
-            raise ValueError(f"{len(photos)} photos and {len(texts)} captions do not pair up: give a caption a photo")
+            raise ValueError(f"{len(photos)} photos and {len(texts)} captions do not match: give one per photo")
         posterior, c = self._posterior(), self.model.condition(self.encode(texts).to(self.device)).mu
         x = torch.stack([to_tensor(photo, self.sizes[-1]) for photo in photos]).to(self.device)
         return self.model.prior(c).to_noise(posterior(x, c).mode)
@@ -358,7 +361,7 @@ class StackGANPipeline:
     def reconstruct(
         self, images: Image.Image | Sequence[Image.Image], captions: str | Sequence[str]
     ) -> PipelineOutput:
-        """Photos as the model reconstructs them: encoded with their captions, decoded again."""
+        """Reconstruct photos: encode them with their captions and decode."""
         return self.edit(images, captions, captions)
 
     def edit(
@@ -367,27 +370,27 @@ class StackGANPipeline:
         captions: str | Sequence[str],
         new_captions: str | Sequence[str],
     ) -> PipelineOutput:
-        """Photos with other words: the style (pose, size, place) is read with the old caption, decoded with the new.
+        """Edit photos: encode the style (pose, size, position) with the old caption, decode it with the new one.
 
-        One photo and caption serve for all new captions.
+        A single photo and caption is used with all new captions.
 
         Raises:
-            ValueError: a checkpoint without a posterior, or counts that do not pair up.
+            ValueError: the checkpoint has no posterior, or the numbers of photos and captions differ.
         """
         texts = [new_captions] if isinstance(new_captions, str) else list(new_captions)
         noise = self.encode_style(images, captions)
         if len(noise) == 1:
             noise = noise.expand(len(texts), -1)
         if len(noise) != len(texts):
-            raise ValueError(f"{len(noise)} photos and {len(texts)} new captions do not pair up: give one for each")
+            raise ValueError(f"{len(noise)} photos and {len(texts)} new captions do not match: give one per photo")
         return self._decode(self.model.condition(self.encode(texts).to(self.device)).mu, noise, texts)
 
     @torch.inference_mode()
     def sample(self, seeds: int | Sequence[int], *, truncation: float = 1.0) -> PipelineOutput:
-        """Images without text: c ~ p(c), z ~ p(z | c), one for each seed.
+        """Generate images without text: c ~ p(c), z ~ p(z | c), one for each seed.
 
         Raises:
-            ValueError: no seed, a negative one, a truncation out of [0, 2].
+            ValueError: no seed, a negative one, or a truncation outside [0, 2].
         """
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         check_sampling(chosen, truncation)
@@ -401,12 +404,12 @@ class StackGANPipeline:
     def interpolate(
         self, captions: tuple[str, str], seeds: tuple[int, int], *, frames: int = 24, truncation: float = 1.0
     ) -> PipelineOutput:
-        """From one caption and seed to another in ``frames`` images; both ends are what the pipeline generates there.
+        """Interpolate between two captions and seeds in ``frames`` images, including both ends.
 
-        CA_NET's distribution goes straight from caption to caption, the noise on a great circle (:func:`slerp`).
+        The parameters of q(c | e) are interpolated linearly, the noise spherically (:func:`slerp`).
 
         Raises:
-            ValueError: fewer than 2 frames, an empty caption, a negative seed, a truncation out of [0, 2].
+            ValueError: fewer than 2 frames, an empty caption, a negative seed, or a truncation outside [0, 2].
         """
         if frames < 2:
             raise ValueError(f"frames is {frames}: an interpolation needs 2 or more")
@@ -422,10 +425,10 @@ class StackGANPipeline:
 
     @torch.inference_mode()
     def caption_log_prob(self, captions: str | Sequence[str]) -> list[CaptionDensity]:
-        """How likely captions are under p(c).
+        """Log density of captions under p(c).
 
-        log p(c) is exact for a flow (latent.c=flow); it is compared with that of the training captions. Checkpoints
-        without one answer with N(0, I). The density falls with a caption's distance from whole training captions, so
+        log p(c) is exact for a flow (latent.c=flow), and compared with that of the training captions. Checkpoints
+        without a flow use N(0, I). The density falls with a caption's distance from whole training captions, so
         short ones have a low one, too: :meth:`warnings` detects out-of-domain captions by their words instead.
         """
         texts = [captions] if isinstance(captions, str) else list(captions)
@@ -440,7 +443,7 @@ class StackGANPipeline:
         if self.model.posterior is None:
             others = " or ".join(f"latent.z={name}" for name, kind in PRIORS.items() if kind.posterior)
             raise ValueError(
-                f"this checkpoint cannot read photos: it has no posterior (latent.z={self.config.latent.z}); "
+                f"this checkpoint cannot encode photos: it has no posterior (latent.z={self.config.latent.z}); "
                 f"use one that was trained with {others}"
             )
         return self.model.posterior
@@ -465,7 +468,7 @@ class StackGANPipeline:
         if not self.conditional and (texts is not None or embeddings is not None):
             raise ValueError("this checkpoint was trained without text: leave the captions out")
         if texts is not None and not texts:
-            raise ValueError("there is no caption: pass at least one")
+            raise ValueError("no captions given: pass at least one")
         if embeddings is not None and (embeddings.ndim != 2 or embeddings.shape[1] != self.config.text.dim):
             raise ValueError(
                 f"embeddings have shape {tuple(embeddings.shape)}: this checkpoint takes (B, {self.config.text.dim})"
@@ -479,7 +482,7 @@ def _pair(embeddings: Tensor, seeds: list[int]) -> tuple[Tensor, list[int]]:
         return embeddings, seeds * len(embeddings)
     if len(embeddings) != len(seeds):
         raise ValueError(
-            f"{len(embeddings)} captions and {len(seeds)} seeds do not pair up: give as many, or one of either"
+            f"{len(embeddings)} captions and {len(seeds)} seeds do not match: give equal numbers, or one of either"
         )
     return embeddings, seeds
 
@@ -488,7 +491,7 @@ def _load_weights(model: StackGAN, checkpoint: Checkpoint) -> None:
     file = checkpoint.folder / "model.safetensors"
     differs = compare_weights(model, checkpoint.weights)
     for name, (found, wanted) in differs.reshaped.items():
-        raise ValueError(f"{file}: {name} has shape {found}, the config asks for {wanted}")
+        raise ValueError(f"{file}: {name} has shape {found}, config.json requires {wanted}")
     for name in differs.missing:
         raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
     for name in differs.unexpected:

@@ -1,4 +1,4 @@
-"""The version of this package; ``pyproject.toml`` and checkpoints take it from here."""
+"""Version of this package, used by ``pyproject.toml`` and checkpoints."""
 
 __all__ = ["__version__"]
 

@@ -1,4 +1,4 @@
-"""Folders of random files, and what is in a folder."""
+"""Folders of random files, and the contents of folders."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["content_of", "fill"]
 
 
 def fill(folder: Path, sizes: dict[str, int | None], seed: int = 0) -> Path:
-    """Files of so many random bytes; None: an empty folder."""
+    """Write files of the given numbers of random bytes; None: an empty folder."""
     draws = random.Random(seed)
     folder.mkdir()
     for name, size in sizes.items():
@@ -21,7 +21,7 @@ def fill(folder: Path, sizes: dict[str, int | None], seed: int = 0) -> Path:
 
 
 def content_of(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder below, by name."""
+    """All files and folders below, by name."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")

@@ -1,6 +1,6 @@
-"""The published training step on our modules, plainly: three passes a discriminator, planes of the code, no options.
+"""The published training step on our modules, without optimisations: three passes per discriminator, no options.
 
-What tests compare the training step with, and what the benchmark races where the yardstick is not at hand.
+Reference for tests of the training step, and baseline of the benchmark if the published model is missing.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def plain_logits(net: Discriminator, images: Tensor, code: Tensor) -> tuple[Tens
 
 
 def plain_optimizers(run: Run) -> list[torch.optim.Adam]:
-    """Of G and of each discriminator, as PyTorch makes them."""
+    """PyTorch's optimisers of G and of each discriminator."""
     optim = run.config.optim
     rates = [optim.lr_generator, *(optim.lr_discriminator for _ in run.nets)]
     return [
@@ -66,7 +66,7 @@ def plain_optimizers(run: Run) -> list[torch.optim.Adam]:
 
 
 def plain_step(run: Run, batch: Batch, optimizers: Sequence[torch.optim.Adam]) -> None:
-    """One step of ``legacy``; gradients stay in ``.grad`` (a discriminator's also has what G's step leaves there)."""
+    """One step of ``legacy``; gradients stay in ``.grad`` (a discriminator's includes that of G's step)."""
     config, model = run.config, run.model
     assert batch.embedding is not None and batch.wrong is not None
 

@@ -1,9 +1,9 @@
-"""How well an encoder understands words that captions do not hold: a synonym is to mean what it stands for.
+"""Synonym accuracy of a text encoder: words that do not occur in captions.
 
-In captions that hold one basic colour word, the word is replaced by a synonym. Of the caption itself and the same
-with each other basic colour, the nearest by cosine of standardised embeddings should be the caption itself:
+In captions with one basic colour word, the word is replaced by a synonym. Among the caption with each basic colour,
+the nearest by cosine of standardised embeddings should be the original caption:
 
-    accuracy = share of captions with  argmax_K cos(e(synonym), e(K)) = the colour that was there
+    accuracy = share of captions with  argmax_K cos(e(synonym), e(K)) = the original colour
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from stackgan.text.base import TextEncoder
 
 __all__ = ["basic_colours", "synonym_accuracy"]
 
-MEASURED = 1000  # captions whose embeddings give mean and spread
+MEASURED = 1000  # captions for mean and standard deviation of embeddings
 
 
 def basic_colours(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """The basic colour words of a text with their places; gray is grey.
+    """The basic colour words of a text with their positions; gray is returned as grey.
 
     >>> basic_colours("A gray bird, red wings")
     [('grey', (2, 6)), ('red', (13, 16))]
@@ -44,15 +44,15 @@ def synonym_accuracy(
     meanings: Mapping[str, str] = MEANINGS,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Accuracy of each colour word that stands for a basic colour; chance is 1/11.
+    """Accuracy of each colour word with the meaning of a basic colour; chance is 1/11.
 
     Args:
         captions: of a test split.
-        words: to try; the last word of each one's meaning is a basic colour.
-        count: captions a word.
+        words: synonyms; the last word of each one's meaning is a basic colour.
+        count: captions per word.
 
     Raises:
-        ValueError: a word that stands for no basic colour, or a colour that no caption is alone with.
+        ValueError: a word without a basic colour as meaning, or a colour without a caption that names only this one.
     """
     colours = {word: meanings.get(word, "").rpartition(" ")[2] for word in words}
     for word, colour in colours.items():

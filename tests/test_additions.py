@@ -1,7 +1,7 @@
-"""One file and one table row: an addition of every kind, made as its author would make it, and used to the end.
+"""Extensions: an addition of every kind needs one file and one table row, and then works in the whole program.
 
-Each test holds the code of the addition, puts the row into the table, and does nothing else before it uses the whole
-program. :func:`test_names_stand_in_their_tables_alone` guards that no second place decides by name.
+Each test contains the code of the addition and only adds its row to the table before it runs commands.
+:func:`test_names_occur_only_in_their_tables` checks that no other code depends on the names.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _train(data: Path, run: Path, *overrides: str) -> StackGANPipeline:
-    """Two steps of training; the checkpoint, loaded."""
+    """Train for two steps and load the checkpoint."""
     config = preset("quickstart", [*TINY, "train.images=8", *overrides])
     assert train(data, run, config, device="cpu") == 0
     return StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
 
 
 def _imported_anew(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
-    """The module as a program that starts now imports it: lists that it makes of a table hold the new row."""
+    """The module imported afresh, so that lists that it derives from a table include the new row."""
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -61,7 +61,7 @@ def _imported_anew(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
 
 
 def _evaluate_alone(monkeypatch: pytest.MonkeyPatch, *sections: str) -> None:
-    """Leave these sections in the report, to save time."""
+    """Restrict the report to these sections, to save time."""
     monkeypatch.setattr("stackgan.evaluation.evaluate.SECTIONS", {name: SECTIONS[name] for name in sections})
 
 
@@ -87,7 +87,7 @@ def _householder(s: Step) -> list[Bijection]:
 
 
 def test_a_flow_family(few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained as the prior, fitted to a finished checkpoint, and in the studies' lists."""
+    """It is trained as the prior, fitted to a finished checkpoint, and listed by the studies."""
     monkeypatch.setitem(FAMILIES, "householder", FlowFamily("Householder", _householder, images=False))
     pipe = _train(few_birds, tmp_path / "run", "latent.z=flow", "latent.family=householder", "latent.steps=2")
     assert sum(isinstance(module, Householder) for module in pipe.model.modules()) == 2
@@ -97,7 +97,7 @@ def test_a_flow_family(few_birds: Path, tmp_path: Path, monkeypatch: pytest.Monk
     command = ["fit-prior", "--checkpoint", str(tmp_path / "run" / "checkpoint"), "--data", str(few_birds)]
     assert main([*command, "--out", str(fitted), "--steps", "2", "latent.family=householder"]) == 0
     pipe = StackGANPipeline.from_pretrained(fitted, device="cpu")
-    assert len(pipe.sample([0, 1]).images) == 2  # p(c) is of the family, too
+    assert len(pipe.sample([0, 1]).images) == 2  # p(c) has the same family
 
     pytest.importorskip("matplotlib")
     studies = {"flow_2d": "FAMILIES", "flow_digits": "SETTINGS", "latents": "FAMILIES"}
@@ -149,11 +149,11 @@ class LaplacePrior(nn.Module):
 
 
 def test_a_latent_prior(few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of z with a posterior and of c: trained, stored, and used by all that reads photos or goes without text."""
+    """As prior of z with a posterior and of c, it is trained, stored, and used to encode photos and to sample."""
     monkeypatch.setitem(PRIORS, "laplace", PriorKind(lambda config, _: LaplacePrior(config.dim), posterior=True))
     monkeypatch.setitem(CODE_PRIORS, "laplace", CodePriorKind(lambda _, dim: LaplacePrior(dim), learned=True))
     pipe = _train(few_birds, tmp_path / "run", "latent.z=laplace", "latent.c=laplace")
-    assert isinstance(pipe.model.prior, LaplacePrior) and pipe.model.prior.mu.any()  # it has learned
+    assert isinstance(pipe.model.prior, LaplacePrior) and pipe.model.prior.mu.any()  # trained
     assert isinstance(pipe.model.code_prior, LaplacePrior) and pipe.model.code_prior.mu.any()
     image = pipe(["a red bird"], seeds=[0]).images[0]
     assert len(pipe.reconstruct(image, "a red bird").images) == 1 and len(pipe.sample([0, 1]).images) == 2
@@ -177,7 +177,7 @@ def test_a_latent_prior(few_birds: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 class HashedWords(TextEncoder):
-    """Every word is hashed to one of T numbers; the embedding is their count."""
+    """Every word is hashed to one of T indices; the embedding is their histogram."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -209,7 +209,7 @@ HASHED = EncoderKind(
 
 
 def test_a_text_encoder(few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its row an encoder trains a model, is saved in its checkpoint, published with it, and reads captions."""
+    """A model is trained with it; it is saved in the checkpoint, published with it, and encodes captions."""
     monkeypatch.setitem(ENCODERS, "hashed", HASHED)
     config = preset("quickstart", [*TINY, "text.encoder=hashed:12", "train.images=8"])
     encoder = new_text_encoder(PreparedFolder.open(few_birds).train, config)
@@ -257,7 +257,7 @@ def prepare_squares(out, *, count=3):
 def test_a_kind_of_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Prepared from the command line, trained on, and evaluated; its row says what else the program tells of it."""
+    """Prepared from the command line, trained on, and evaluated; further facts about it are in its row."""
     (tmp_path / "squares_kind.py").write_text(SQUARES)
     monkeypatch.syspath_prepend(tmp_path)
     row = DataKind(
@@ -317,7 +317,7 @@ def test_a_preset(
 
 
 def brightness(context: Context) -> Findings:
-    """All that a new metric needs: this function in a file of sections/, and a row of the table."""
+    """A new metric needs this function in a file of sections/, and a row of the table."""
     values = torch.cat([chunk.mean((1, 2, 3)) for chunk in context.generated.chunks("brightness")])
     return Findings(
         figures={"brightness": float(values.mean())},
@@ -357,14 +357,14 @@ def test_a_metric(
     assert f"brightness       {value:.3f}" in capsys.readouterr().out
 
 
-# --- names stand in their tables alone -----------------------------------------------------------------------
+# --- names occur only in their tables ------------------------------------------------------------------------
 
-WORDS = {"none", "*"}  # rows whose names stand in ordinary strings as well
+WORDS = {"none", "*"}  # rows whose names also occur in ordinary strings
 
 
 @dataclass(frozen=True)
 class Names:
-    """Names of a table, its file, and files that may name a row: they need no change for a new one."""
+    """Names of a table, its file, and files that may name a row; a new row requires no change of these files."""
 
     names: Mapping[str, object]
     home: str
@@ -388,7 +388,7 @@ TABLES = {
             "stackgan/config/sections.py": "defaults",
             "stackgan/latent/flows/__init__.py": "the function flow",
             "stackgan/latent/flows/families.py": "the function flow",
-            "stackgan/study/figures.py": "colours; others have a colour of their own",
+            "stackgan/study/figures.py": "colours; others get one by position",
             "stackgan/study/flow_2d.py": "the Gaussian that flows are compared with",
             "stackgan/study/flow_digits.py": "the Gaussian that flows are compared with",
             "stackgan/study/vae_digits.py": "the study's own autoencoder",
@@ -439,7 +439,7 @@ def _literals(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_names_stand_in_their_tables_alone(table: Names) -> None:
+def test_names_occur_only_in_their_tables(table: Names) -> None:
     files = [*(ROOT / "stackgan").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py"), ROOT / "app.py"]
     naming = {file.relative_to(ROOT).as_posix() for file in files if _literals(file) & (table.names.keys() - WORDS)}
     assert naming == {table.home, *table.others}

@@ -1,4 +1,4 @@
-"""The checkpoints in this repository: files that may be passed on, cards that tell what they must, colours obeyed."""
+"""The checkpoints in this repository: redistributable files, complete model cards, colours of captions."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_all_together_are_small_and_the_default_is_one_of_them() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> None:
+def test_its_card_is_complete_and_shows_what_it_names(folder: Path) -> None:
     card = (folder / "README.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| (\w+) \| (.+) \|$", card, re.MULTILINE))
     assert {"data", "recipe", "trained", "licence"} <= rows.keys()
@@ -63,14 +63,14 @@ def test_its_card_tells_what_it_must_and_shows_what_it_names(folder: Path) -> No
     assert pictures and all((folder / picture).is_file() for picture in pictures)
     assert {file.name for file in folder.glob("*.png")} == set(pictures)
     seen = f"{load_checkpoint(folder).facts.trained.images:,}"
-    assert seen in rows["trained"], f"config.json says {seen} pictures"
+    assert seen in rows["trained"], f"config.json says {seen} images"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_colour_word_moves_the_picture_to_its_colour(folder: Path) -> None:
+def test_a_colour_word_moves_the_image_to_its_colour(folder: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert pipe.text_encoder is not None
-    taught = CAPTIONS if not pipe.text_encoder.warnings(["a crimson bird"]) else None  # shades, where they are known
+    taught = CAPTIONS if not pipe.text_encoder.warnings(["a crimson bird"]) else None  # shades, if they are known
     figures, _ = colour_word_figures(ImageSource(pipe), CAPTIONS, count=110, seed=0, training_captions=taught)
     print({name: (found["moved"], found["shuffled_control"]) for name, found in figures.items()})
     assert figures["words"]["moved"] >= 0.75 and figures["words"]["shuffled_control"] <= 0.6

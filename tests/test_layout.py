@@ -1,7 +1,7 @@
-"""Rules about the code itself: which package may import which, and that ``import stackgan`` stays light.
+"""Import rules between packages, and the cost of ``import stackgan``.
 
-:func:`violations` reads the imports of a tree of files without running any of them and returns every breach of the
-rules; further tests break each rule in a small tree. Imports inside functions, for type checkers only, and by
+:func:`violations` parses the imports of a tree of files without executing them and returns all violations of the
+rules; further tests violate each rule in a small tree. Imports inside functions, for type checkers only, and by
 ``import_module("name")`` count like all others.
 """
 
@@ -51,12 +51,12 @@ OPTIONAL = {  # packages of extras (and the page's), with the files or packages 
     "torch_fidelity": {"stackgan.evaluation.inception"},
     "zuko": {"stackgan.study.flow_2d"},
 }
-BY_NAME = {"import_module", "__import__", "optional"}  # functions that import the module they are given the name of
+BY_NAME = {"import_module", "__import__", "optional"}  # functions that import a module by name
 
 
 @dataclass
 class Module:
-    """A file: what it imports of the project and from elsewhere, and what is wrong with it by itself."""
+    """A file: its imports from the project and from elsewhere, and its own violations."""
 
     name: str
     project: set[str] = field(default_factory=set)
@@ -71,7 +71,7 @@ class Module:
 
 
 def violations(root: Path) -> list[str]:
-    """Breaches of the rules in stackgan/, data_prep/ and app.py below ``root``, each as ``module: what is wrong``."""
+    """Violations of the rules in stackgan/, data_prep/ and app.py below ``root``, each as ``module: violation``."""
     files = {_name(file.relative_to(root)): file for file in _files(root)}
     modules = {name: _read(name, file, files) for name, file in files.items()}
     found = [f"{_name(file)}: its folder has no __init__.py" for file in _outside_packages(root)]
@@ -129,7 +129,7 @@ def _read(name: str, file: Path, files: Mapping[str, Path]) -> Module:
 
 
 def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """The dotted names that a node imports, each with the name it gets; relative ones begin with a dot."""
+    """The dotted names that a node imports, each with its local name; relative ones begin with a dot."""
     if isinstance(node, ast.Import):
         yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -142,7 +142,7 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _home(target: str, files: Mapping[str, Path]) -> str | None:
-    """The module of an imported name: the name itself, or what it is a part of."""
+    """The module of an imported name: the name itself, or its parent."""
     return target if target in files else next((n for n in [target.rpartition(".")[0]] if n in files), None)
 
 
@@ -217,7 +217,7 @@ def test_the_tree_keeps_the_rules_and_its_top_is_small() -> None:
 
 
 def test_every_test_folder_is_a_package_of_the_code() -> None:
-    """Tests lie where what they test lies; those at the root test files of ``stackgan/`` itself, or the whole."""
+    """Test folders mirror packages; tests at the root are for files of ``stackgan/`` itself, or for everything."""
     packages = {path.name for path in (ROOT / "stackgan").iterdir() if path.is_dir()}
     folders = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("*.py"))]
     assert {path.name for path in folders} <= packages | {"data_prep", "benchmarks", "gpu"}
@@ -226,7 +226,7 @@ def test_every_test_folder_is_a_package_of_the_code() -> None:
     assert {file.stem for file in (ROOT / "tests").glob("test_*.py")} <= {f"test_{name}" for name in FILES} | whole
 
 
-# --- doctored trees: every rule can fail --------------------------------------------------------------------
+# --- modified trees: every rule can fail --------------------------------------------------------------------
 
 SOUND = {
     "app.py": "from stackgan.cli.main import main\n",
@@ -259,7 +259,7 @@ SOUND = {
 UPWARD = "imports {}, which is not below it"
 NOT_PLACED = "has no place: give it one in ORDER of tests/test_layout.py, or move it into a package"
 
-# What is added to a file of the sound tree (or which new file), and what the rules then say.
+# Text added to a file of the valid tree (or a new file), and the expected violation.
 DOCTORED = {
     "a lower package imports a higher one": (
         "stackgan/networks/layers.py", "import stackgan.data.prepared",
@@ -379,7 +379,7 @@ def test_each_optional_package_is_held_to_its_file(tmp_path: Path, package: str)
     assert violations(tree) == [f"stackgan.latent.priors: imports {package}, which belongs to {homes}"]
 
 
-# --- what an import costs -----------------------------------------------------------------------------------
+# --- cost of an import --------------------------------------------------------------------------------------
 
 
 def test_importing_the_package_is_light() -> None:

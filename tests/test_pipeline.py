@@ -1,4 +1,4 @@
-"""The pipeline and the checkpoint folder: what a caption and a seed decide, and what a damaged folder says."""
+"""The pipeline and the checkpoint folder: dependence on caption and seed, and errors of damaged folders."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_unknown_words_are_noticed(pipe: StackGANPipeline) -> None:
     assert [n.index for n in notices] == [1] and "crimson" in notices[0].message
 
 
-def test_unconditional_checkpoints_take_seeds_alone(tmp_path: Path) -> None:
+def test_unconditional_checkpoints_take_seeds_only(tmp_path: Path) -> None:
     folder = save_tiny_checkpoint(tmp_path / "plain", text=False)
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert len(pipe(seeds=[1, 2]).images) == 2
@@ -91,7 +91,7 @@ def test_unconditional_checkpoints_take_seeds_alone(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"captions": [], "seeds": [0]}, "no caption"),
-        ({"captions": ["a", "b"], "seeds": [1, 2, 3]}, "do not pair up"),
+        ({"captions": ["a", "b"], "seeds": [1, 2, 3]}, "do not match"),
         ({"captions": ["  "], "seeds": [1]}, "caption 1 is empty"),
         ({"captions": ["a"], "seeds": []}, "no seed"),
         ({"captions": ["a"], "seeds": [-1]}, "seed -1"),
@@ -108,7 +108,7 @@ def test_wrong_calls_say_what_to_do(pipe: StackGANPipeline, arguments: dict[str,
         pipe(**arguments)  # type: ignore[arg-type]
 
 
-def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) -> None:
+def test_saved_again_it_generates_the_same(pipe: StackGANPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path / "copy")
     copy = StackGANPipeline.from_pretrained(tmp_path / "copy", device="cpu")
     assert (_levels(copy, CAPTIONS[0], seeds=3)[0] == _levels(pipe, CAPTIONS[0], seeds=3)[0]).all()
@@ -119,7 +119,7 @@ def test_saved_again_it_paints_the_same(pipe: StackGANPipeline, tmp_path: Path) 
     assert smaller < 0.6 * (tmp_path / "copy" / "model.safetensors").stat().st_size
 
 
-def test_the_fingerprint_follows_what_decides_the_pictures(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_all_that_determines_images(checkpoint: Path, tmp_path: Path) -> None:
     before = load_checkpoint(checkpoint).fingerprint
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
     (copy / "README.md").write_text("another card")
@@ -148,7 +148,7 @@ def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: 
         (
             lambda f: change_header(f, lambda v: v["config"]["generator"].update(width=8)),
             ValueError,
-            "the config asks for",
+            "config.json requires",
         ),
         (lambda f: change_header(f, lambda v: v["config"]["tree"].update(stages=3)), ValueError, "has no generator"),
         (
@@ -176,7 +176,7 @@ def test_a_checkpoint_without_its_encoder_takes_embeddings(checkpoint: Path, tmp
     shutil.rmtree(folder / "text")
     pipe = StackGANPipeline.from_pretrained(folder, device="cpu")
     assert pipe(embeddings=torch.zeros(1, 12), seeds=[0]).images
-    with pytest.raises(ValueError, match="without a text encoder"):
+    with pytest.raises(ValueError, match="has no text encoder"):
         pipe("a bird", seeds=[0])
 
 
@@ -191,7 +191,7 @@ def test_no_folder_of_this_machine_is_published(tmp_path: Path) -> None:
 def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(FileExistsError, match="not replaced"):
         tiny_pipeline().save_pretrained(tmp_path / "mine")
     assert [f.name for f in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]
@@ -200,6 +200,6 @@ def test_publishing_never_overwrites_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "caption", ["a \udce9 bird", "half a bird \ud83d", b"caf\xe9".decode("utf-8", "surrogateescape")]
 )
-def test_captions_that_are_no_text(pipe: StackGANPipeline, caption: str) -> None:
-    with pytest.raises(ValueError, match="caption 2 holds bytes that are not UTF-8"):
+def test_captions_that_are_not_utf_8_are_rejected(pipe: StackGANPipeline, caption: str) -> None:
+    with pytest.raises(ValueError, match="caption 2 contains bytes that are not UTF-8"):
         pipe(["a red bird", caption], seeds=[0])

@@ -1,7 +1,7 @@
-"""The README pages: what they name exists, and their commands run, or are listed here with a reason and parse.
+"""The README pages: names exist, and commands run, or are listed here with a reason and parse.
 
-The commands and Python blocks of README.md run in a temporary folder, word for word and in order, where small
-stand-ins lie at the paths of the reader's own data. A command that is neither run nor a key of :data:`NOT_RUN` fails.
+The commands and Python blocks of README.md run in a temporary folder, word for word and in order, with small
+substitutes at the paths of the user's data. A command that is neither run nor a key of :data:`NOT_RUN` fails.
 On the other pages every `stackgan` command must parse.
 """
 
@@ -193,7 +193,7 @@ def test_every_command_of_the_readme_runs_or_is_listed(
 
 
 def stand_ins(folder: Path) -> None:
-    """The repository's own files, and small data at the paths of the reader's data."""
+    """The repository's own files, and small data at the paths of the user's data."""
     for name in ("checkpoints", "app.py"):
         (folder / name).symlink_to(ROOT / name)
     photos = folder / "path" / "to" / "photos"

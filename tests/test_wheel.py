@@ -68,7 +68,7 @@ def test_the_pages_files_are_in_the_wheel(installed: Path, tmp_path: Path) -> No
         assert done.stdout == (STATIC / name).read_text("utf-8"), done.stderr
 
 
-def test_without_a_checkpoint_the_page_says_what_to_give(installed: Path, tmp_path: Path) -> None:
+def test_without_a_checkpoint_the_page_reports_what_to_give(installed: Path, tmp_path: Path) -> None:
     script = "import sys; from stackgan.cli.app import main; sys.exit(main([]))"
     done = _python(installed, tmp_path, "-c", script)
     assert done.returncode == 2 and done.stdout == ""
@@ -93,10 +93,10 @@ def test_the_page_answers_from_an_empty_folder(installed: Path, tmp_path: Path) 
     try:
         assert Path(process.stdout.readline().strip()).is_relative_to(installed)
         url = f"http://127.0.0.1:{port}"
-        assert process.stdout.readline() == f"Painting at {url} (Ctrl-C stops)\n"
+        assert process.stdout.readline() == f"Page at {url} (Ctrl-C stops)\n"
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             page = client.get("/").raise_for_status().text
-            assert "Paint from words" in page
+            assert "Text to image" in page
             config = client.get("/config").raise_for_status().json()
         gallery = next(part for part in config["components"] if part["props"].get("elem_id") == "gallery")
         assert gallery["props"]["html_template"] == (STATIC / "gallery.handlebars").read_text("utf-8")

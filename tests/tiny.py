@@ -1,4 +1,4 @@
-"""Tiny checkpoints for tests: untrained, with a real compact caption encoder; made in a moment."""
+"""Tiny untrained checkpoints for tests, with a compact caption encoder."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ CAPTIONS = (
     "the bird is grey with an orange breast",
 )
 
-# Configuration keys of networks that train in a moment.
+# Configuration keys of very small networks.
 TINY = [
     "generator.width=4", "discriminator.width=4", "text.code_dim=8", "latent.dim=8", "optim.batch_size=4",
     "latent.width=4", "latent.hidden=8", "loss.contrast=0",
@@ -32,7 +32,7 @@ TINY = [
 
 
 def change_header(checkpoint: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Let ``change`` work on what a checkpoint's config.json holds, and write that back."""
+    """Apply ``change`` to the contents of a checkpoint's config.json."""
     file = checkpoint / "config.json"
     header = json.loads(file.read_text("utf-8"))
     change(header)
@@ -40,7 +40,7 @@ def change_header(checkpoint: Path, change: Callable[[dict[str, Any]], object]) 
 
 
 def tiny_encoder(seed: int = 0) -> CompactEncoder:
-    """A compact encoder that knows the words of ``CAPTIONS``, with random weights; T = 12."""
+    """A compact encoder with the vocabulary of ``CAPTIONS`` and random weights; T = 12."""
     settings = CompactConfig(width=8, layers=1, heads=2, dim=12, vocabulary=200, max_tokens=24, image_size=16)
     tokenizer = train_tokenizer(CAPTIONS, settings.vocabulary)
     config = compact_config(settings, tokenizer.get_vocab_size(), dropout=0.0)
@@ -48,7 +48,7 @@ def tiny_encoder(seed: int = 0) -> CompactEncoder:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network, projection = CaptionTransformer(config), nn.Linear(settings.width, settings.dim)
-        for parameter in network.parameters():  # BERT's own start is so small that captions would hardly differ
+        for parameter in network.parameters():  # BERT's initialisation gives nearly equal embeddings
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.5)
         half = ImageTower(settings.dim, settings.image_size)
@@ -79,7 +79,7 @@ def tiny_pipeline(seed: int = 0, stages: int = 2, text: bool = True, latent: Seq
 
 @torch.no_grad()
 def calibrate(model: StackGAN) -> None:
-    """Give BatchNorm the statistics of a few pictures, as training would: without, pictures are saturated."""
+    """Set BatchNorm statistics from a few images, as after training; otherwise images are saturated."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
@@ -96,7 +96,7 @@ def save_tiny_checkpoint(
     return folder
 
 
-# A feature network that averages: pictures (B, 3, H, W) uint8 -> (B, 48).
+# A feature network that averages: images (B, 3, H, W) uint8 -> (B, 48).
 FEATURES = """
 import torch
 
@@ -112,7 +112,7 @@ class FeatureNet(torch.nn.Module):
 
 
 def save_tiny_features(folder: Path) -> Path:
-    """A folder of a feature network, as ``--features`` takes it."""
+    """Write a feature network for ``--features``."""
     (folder / "feature_net.py").write_text(FEATURES)
     (folder / "tiny.safetensors").write_bytes(b"")
     return folder

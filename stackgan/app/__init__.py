@@ -1,7 +1,7 @@
-"""The web page: captions, photos and seeds in, images out; everything stays on this machine.
+"""Web page for image generation from captions, photos and seeds; runs entirely on the local machine.
 
-The page loads no font, script or image from other hosts, and Gradio's usage reports are switched off here, before any
-module of this package imports Gradio, which reads these variables when it is imported.
+The page loads no fonts, scripts or images from other hosts. Gradio's usage reports are disabled here, as Gradio reads
+these variables when it is imported.
 """
 
 import os

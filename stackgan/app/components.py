@@ -1,4 +1,4 @@
-"""Shared by all tabs: custom HTML components, and event handlers that report errors on the page."""
+"""Parts shared by the tabs: custom HTML components, and error messages of event handlers."""
 
 import logging
 import re
@@ -15,12 +15,12 @@ GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 1}
 
 
 def html(value: Any, **options: Any) -> gr.HTML:
-    """HTML that is styled by ``page.css`` alone."""
+    """HTML component styled by ``page.css`` only."""
     return gr.HTML(value, apply_default_css=False, **options)
 
 
 def html_text(text: str) -> str:
-    """Text as HTML without any character that is special in it, in Handlebars or in JavaScript.
+    """Escape characters that are special in HTML, Handlebars or JavaScript.
 
     Gradio evaluates a filled template as a JavaScript template string.
 
@@ -31,12 +31,12 @@ def html_text(text: str) -> str:
 
 
 def reporting_errors(work: Callable[[], Any], otherwise: Any) -> Any:
-    """What ``work`` returns, or ``otherwise`` and a message on the page that says what is wrong."""
+    """Return the result of ``work``; after an error show a message on the page and return ``otherwise``."""
     try:
         return work()
     except ValueError as error:
         gr.Warning(escape(str(error)))
     except Exception:
         logging.exception("generation failed")
-        gr.Warning("Something went wrong while painting; the terminal that runs the app says what.")
+        gr.Warning("Something went wrong while generating images; see the terminal that runs the app.")
     return otherwise

@@ -1,6 +1,6 @@
-"""The gallery: a grid of generated images with captions, seeds and downloads.
+"""Gallery: a grid of generated images with captions, seeds and downloads.
 
-Its value is a dictionary for the template ``gallery.handlebars``; the API of the page returns the same.
+Its value is a dictionary for the template ``gallery.handlebars``, which the page's API returns too.
 """
 
 import base64
@@ -23,7 +23,7 @@ EMPTY = {"empty": True}
 
 
 def gallery(value: dict[str, Any], elem_id: str, script: str = "") -> gr.HTML:
-    """The component; ``script`` is JavaScript to run when it is loaded, after the gallery's own."""
+    """The gallery component; ``script`` is JavaScript that runs after the gallery's own when it is loaded."""
     return html(
         value,
         html_template=read_static("gallery.handlebars"),
@@ -33,9 +33,9 @@ def gallery(value: dict[str, Any], elem_id: str, script: str = "") -> gr.HTML:
 
 
 def gallery_value(result: GenerationResult, title: str, detail: str, live: bool = False) -> dict[str, Any]:
-    """A result for the template: texts, and files that Gradio serves and deletes later.
+    """Value of the component for a result: texts, and files that Gradio serves and deletes later.
 
-    With ``live`` no files are written: images are data URLs, and a ZIP is made when it is asked for.
+    With ``live`` no files are written: images are data URLs, and a ZIP is made on request.
     """
     files = None if live else _Files()
     images = []
@@ -50,13 +50,13 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
             if files is not None:
                 files.zip(f"{number:02d}_{name}", content, image, pixels.width)
         images.append(_card(image, stages, result.reusable))
-    archive = f"{result.images[0].name}_{len(images)}-pictures.zip"
+    archive = f"{result.images[0].name}_{len(images)}-images.zip"
     return {
         "title": title,
         "detail": detail,
-        # a caption that is being typed ends in half a word: no warnings about that
+        # no warnings while typing, as the last word is incomplete
         "notices": [] if live else [html_text(warning) for warning in result.warnings],
-        "pictures": images,
+        "images": images,
         "truncation": result.truncation,
         "zip": files.finish(archive) if files is not None else None,
     }
@@ -66,19 +66,19 @@ def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]
     """:func:`gallery_value` with the count, the time and the seeds as title and detail."""
     seeds = [image.seed for image in result.images]
     took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
-    title = f"{len(seeds)} pictures in {took}" if len(seeds) > 1 else f"1 picture in {took}"
-    title = "While you type" if live else title  # nothing in it that changes with every letter
+    title = f"{len(seeds)} images in {took}" if len(seeds) > 1 else f"1 image in {took}"
+    title = "While you type" if live else title  # constant, so that it does not change with every letter
     which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
 
 
 def opening_value(examples: GenerationResult | None, conditional: bool) -> dict[str, Any]:
-    """What the gallery shows when the page opens."""
+    """Initial value of the gallery."""
     if examples is None:
         return EMPTY
     if conditional:
-        return gallery_value(examples, "Painted from examples", "Press one above, or write your own caption.")
-    return gallery_value(examples, "Some to start with", "Press Paint for new ones.")
+        return gallery_value(examples, "Example images", "Select a caption above, or write your own.")
+    return gallery_value(examples, "Example images", "Press Generate for new ones.")
 
 
 def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -
         "label": label,
         "caption_html": html_text(image.caption),
         "label_html": html_text(label),
-        # as text: Handlebars takes the number 0 for false
+        # as text, as the number 0 is false in Handlebars
         "seed": str(image.seed) if image.seed is not None else "",
         "reuse": reusable and image.seed is not None,
         "final": stages[-1],
@@ -107,14 +107,16 @@ class _Files:
     def __init__(self) -> None:
         self.folder = get_upload_folder()
         self.content = io.BytesIO()
-        self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs do not get smaller
+        self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs are compressed already
         self.manifest = ""
 
     def add(self, name: str, content: bytes) -> dict[str, Any]:
         return gr.FileData(path=save_bytes_to_cache(content, name, self.folder)).model_dump()
 
     def zip(self, name: str, content: bytes, image: GeneratedImage, size: int) -> None:
-        self.archive.writestr(zipfile.ZipInfo(name), content)  # no time stamp: same images, same bytes
+        self.archive.writestr(
+            zipfile.ZipInfo(name), content
+        )  # without time stamp, so that the same images give the same bytes
         line = {"file": name, "caption": image.caption, "seed": image.seed, "size": size}
         self.manifest += json.dumps(line, ensure_ascii=False) + "\n"
 

@@ -1,4 +1,4 @@
-"""The page: heading, tabs, and what is known about the checkpoint."""
+"""Layout of the page: heading, tabs, and information about the checkpoint."""
 
 import re
 
@@ -10,11 +10,11 @@ from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["about", "build"]
 
-KEEP_SECONDS = 24 * 3600  # how long a generated file can be downloaded
+KEEP_SECONDS = 24 * 3600  # time for which generated files can be downloaded
 
 
 def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
-    """The page for a pipeline; the images that it opens with are generated while it is built.
+    """Build the page for a pipeline, including its initial images.
 
     Args:
         pipe: a loaded pipeline; one that takes captions needs its text encoder.
@@ -25,11 +25,11 @@ def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
     """
     if pipe.conditional and pipe.text_encoder is None:
         raise ValueError(
-            "this checkpoint came without a text encoder, and the app paints from words: "
-            "choose one with a folder 'text', or use it from Python with pipe(embeddings=...)"
+            "this checkpoint has no text encoder, which the app needs to encode captions: "
+            "use one with a folder 'text', or use it from Python with pipe(embeddings=...)"
         )
     with gr.Blocks(
-        title="Paint from words" if pipe.conditional else "Paint",
+        title="Text to image" if pipe.conditional else "Image generation",
         analytics_enabled=False,
         delete_cache=(3600, KEEP_SECONDS),
     ) as page:
@@ -50,21 +50,21 @@ def build(pipe: StackGANPipeline, card: str = "") -> gr.Blocks:
 
 
 def about(pipe: StackGANPipeline, card: str) -> str:
-    """The model card without front matter, HTML and images (they may lie on other hosts), and the facts."""
+    """The model card without front matter, HTML and images (which may be on other hosts), and the facts."""
     card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
     card = re.sub(r"!\[[^\]]*\](\([^)]*\)|\[[^\]]*\])?", "", card)
     card = re.sub(r"<[a-zA-Z/!][^>]*>", "", card).strip()
     encoder = f"`{pipe.text_encoder.identity}`" if pipe.text_encoder is not None else "none"
     return (
-        f"{card or 'This checkpoint came without a model card.'}\n\n---\n\n"
+        f"{card or 'This checkpoint has no model card.'}\n\n---\n\n"
         f"Stages: {', '.join(f'{size} px' for size in pipe.sizes)} · preset: `{pipe.config.preset}` · "
         f"text encoder: {encoder}\n\nFingerprint (sha256): `{pipe.fingerprint}`"
     )
 
 
 def _heading(pipe: StackGANPipeline) -> str:
-    title = "Paint from words" if pipe.conditional else "Paint"
-    what = "Describe a picture, and it is painted." if pipe.conditional else "Every seed is another picture."
+    title = "Text to image" if pipe.conditional else "Image generation"
+    what = "Describe an image to generate it." if pipe.conditional else "Every seed gives another image."
     sizes = " → ".join(str(size) for size in pipe.sizes)
-    facts = f"StackGAN++, {sizes} pixels, all on this machine."
+    facts = f"StackGAN++, {sizes} pixels, running on this machine."
     return f'<div class="heading"><h1>{title}</h1><p>{what} <span>{facts}</span></p></div>'

@@ -1,6 +1,6 @@
-"""What the page generates: from a visitor's input to images with their captions, seeds and warnings; no Gradio here.
+"""Image generation for the page: from user input to images with captions, seeds and warnings; without Gradio.
 
-Invalid input raises ``ValueError`` with one sentence for the page.
+Invalid input raises ``ValueError`` with a sentence that can be shown on the page.
 """
 
 import logging
@@ -41,17 +41,17 @@ __all__ = [
 ]
 
 MAX_COUNT, DEFAULT_COUNT = 16, 4
-MAX_PAGE_SEED = 2**53 - 1  # a browser holds whole numbers exactly up to here
+MAX_PAGE_SEED = 2**53 - 1  # the largest integer that JavaScript represents exactly
 DEFAULT_SEED = 1
-MAX_CAPTION = 2000  # characters; a caption is a sentence or two
-EXAMPLE_COUNT = 8  # images that the page shows when it opens
+MAX_CAPTION = 2000  # characters
+EXAMPLE_COUNT = 8  # initial images of the page
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One sample: ``stages`` are its images, coarsest first; ``caption`` is empty where there is no text.
+    """One sample: ``stages`` are its images, coarsest first; ``caption`` is empty without text.
 
-    ``seed`` is None for an image whose latent was encoded from a photo.
+    ``seed`` is None if the latent was encoded from a photo.
     """
 
     caption: str
@@ -60,19 +60,19 @@ class GeneratedImage:
 
     @property
     def name(self) -> str:
-        """Start of its file name: the caption's words and the seed."""
+        """Prefix of its file name: the caption's words and the seed."""
         origin = "from-photo" if self.seed is None else f"seed-{self.seed}"
-        return f"{slug(self.caption) or 'picture'}_{origin}"
+        return f"{slug(self.caption) or 'image'}_{origin}"
 
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """The result of one event.
+    """Result of one request.
 
     Attributes:
         warnings: about the caption, as sentences.
-        seconds: that generation took.
-        checkpoint: its fingerprint.
+        seconds: time of the generation.
+        checkpoint: fingerprint of the checkpoint.
         reusable: whether the caption tab can generate these seeds again.
     """
 
@@ -86,7 +86,7 @@ class GenerationResult:
 
 @dataclass(frozen=True)
 class GalleryState:
-    """What the gallery shows; ``entered`` is the seed on the page then, ``seed`` the one that was used."""
+    """Inputs of the images in the gallery; ``entered`` is the seed on the page, ``seed`` the one that was used."""
 
     caption: str
     count: int
@@ -106,25 +106,25 @@ class GalleryState:
 def generate(
     pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
 ) -> GenerationResult:
-    """``count`` images of a caption, with the seeds ``seed``, ``seed + 1``, …
+    """Generate ``count`` images of a caption, with the seeds ``seed``, ``seed + 1``, …
 
     Args:
         caption: what to generate; empty for a checkpoint trained without text.
         count: 1 to 16.
-        seed: a whole number from 0.
-        truncation: 0 (safest) to 2; 1 is the model's own distribution.
+        seed: an integer from 0.
+        truncation: 0 (no variation) to 2; 1 is the trained distribution.
 
     Raises:
-        ValueError: one of them is missing or out of range.
+        ValueError: an argument is missing or out of range.
     """
     text = _words(caption)
     if pipe.conditional and not text:
-        raise ValueError("Write a caption first: what should the picture show?")
+        raise ValueError("Write a caption first: what should the image show?")
     if len(text) > MAX_CAPTION:
         raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
     seeds = _seeds(count, seed)
     if truncation is None or not 0 <= truncation <= 2:
-        raise ValueError(f"The variety is {truncation}: it goes from 0 to 2.")
+        raise ValueError(f"The variety is {truncation}: it must be from 0 to 2.")
     captions = [text] if pipe.conditional else None
     out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=float(truncation)))
     warnings = [_as_sentence(warning) for warning in out.warnings]
@@ -141,9 +141,9 @@ def generate_while_typing(
     truncation: float | None,
     keep: bool,
 ) -> GenerationResult | None:
-    """:func:`generate` for a caption that is still being typed; None where it would show nothing new, or fail.
+    """:func:`generate` for a caption that is being typed; None if the result would not change, or on an error.
 
-    The page may still hold the seed from before the last press of Paint: then the seed that was used is meant.
+    If the page still has the seed from before the last generation, the seed used then is meant.
     """
     words = _words(caption)
     if shown is not None and seed == shown.entered and not keep:
@@ -152,7 +152,7 @@ def generate_while_typing(
         return None
     try:
         return generate(pipe, words, count, seed, truncation)
-    except ValueError:  # a press of Paint reports it
+    except ValueError:  # reported when the button is pressed
         return None
     except Exception:
         logging.exception("generation while typing failed")
@@ -160,13 +160,13 @@ def generate_while_typing(
 
 
 def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
-    """Images for a page that opens, from the checkpoint's example captions; they warm the pipeline up, too.
+    """Initial images of the page, from the checkpoint's example captions; also warms up the pipeline.
 
     None for a checkpoint that takes captions but has no examples.
     """
     captions = pipe.examples[:EXAMPLE_COUNT] if pipe.conditional else [""] * EXAMPLE_COUNT
     if not captions:
-        pipe(["a picture"], seeds=[0])
+        pipe(["an image"], seeds=[0])
         return None
     seeds = list(range(len(captions)))
     out, seconds = _timed(lambda: pipe(captions if pipe.conditional else None, seeds=seeds))
@@ -176,7 +176,7 @@ def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
 def generate_without_caption(
     pipe: StackGANPipeline, count: float | None, seed: float | None, truncation: float
 ) -> GenerationResult:
-    """``count`` images whose conditioning codes are drawn from the flow p(c).
+    """Generate ``count`` images with conditioning codes sampled from the flow p(c).
 
     Raises:
         ValueError: the count or the seed is missing or out of range.
@@ -188,7 +188,7 @@ def generate_without_caption(
 
 
 def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, new_caption: str) -> GenerationResult:
-    """The photo's reconstruction, and the same latent under the new caption if there is one.
+    """Reconstruct the photo, and decode its latent with the new caption if there is one.
 
     Raises:
         ValueError: the photo or its caption is missing.
@@ -197,7 +197,7 @@ def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, 
         raise ValueError("Choose a photo first.")
     old, new = _words(caption), _words(new_caption)
     if not old:
-        raise ValueError("Say what the photo shows: its style is read with these words.")
+        raise ValueError("Describe the photo: the description is needed to encode its style.")
     captions = [old, new] if new else [old]
     out, seconds = _timed(lambda: pipe.edit(photo, old, captions))
     warnings = [_as_sentence(warning) for warning in out.warnings]
@@ -211,20 +211,20 @@ def interpolate(
     seeds: tuple[float | None, float | None],
     frames: int,
 ) -> list[Image.Image]:
-    """``frames`` images from one caption and seed to another.
+    """Interpolate from one caption and seed to another in ``frames`` images.
 
     Raises:
         ValueError: a caption or a seed is missing.
     """
     start, end = map(_words, captions)
     if not (start and end):
-        raise ValueError("Write both captions: where the walk begins, and where it ends.")
+        raise ValueError("Write both captions: the first and the last of the interpolation.")
     first, last = (_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
     return pipe.interpolate((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
 
 
 def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | None:
-    """The seed to generate with: the one on the page, unless it was used before and is not to be kept.
+    """The seed to generate with: the one on the page, or a new one if it was used before and ``keep`` is false.
 
     >>> choose_seed(7, keep=False, used=None), choose_seed(7, keep=True, used=7)
     (7, 7)
@@ -234,12 +234,12 @@ def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | Non
     if keep or used is None or seed != used:
         return seed
     fresh = random.SystemRandom().randrange(10**6 - 1)
-    return fresh + (fresh >= used)  # any but the one that was used
+    return fresh + (fresh >= used)  # never the one that was used
 
 
 def png_bytes(image: GeneratedImage, stage: int, truncation: float, checkpoint: str) -> bytes:
-    """A stage of an image as PNG, with all that is needed to generate it again as text chunks."""
-    facts: dict[str, Any] = {"Software": f"stackgan {__version__}"}  # the keys of stackgan batch
+    """A stage of an image as PNG, with text chunks that allow generating it again."""
+    facts: dict[str, Any] = {"Software": f"stackgan {__version__}"}  # the same keys as in stackgan batch
     facts |= {"caption": image.caption, "seed": image.seed if image.seed is not None else "read from a photo"}
     facts |= {"truncation": truncation, "checkpoint": checkpoint}
     return png.png_bytes(image.stages[stage], facts)
@@ -257,21 +257,21 @@ def _images(captions: Sequence[str], seeds: Sequence[int | None], out: PipelineO
 
 
 def _words(text: str | None) -> str:
-    """Text without line breaks and repeated spaces; a Gradio text box may hold None."""
+    """Text without line breaks and repeated spaces; the value of a Gradio text box may be None."""
     return " ".join((text or "").split())
 
 
 def _seeds(count: float | None, seed: float | None) -> list[int]:
-    number = _integer("The number of pictures", count, 1, MAX_COUNT)
+    number = _integer("The number of images", count, 1, MAX_COUNT)
     first = _integer("The seed", seed, 0, MAX_PAGE_SEED - MAX_COUNT)
     return list(range(first, first + number))
 
 
 def _integer(what: str, value: float | None, low: int, high: int) -> int:
     if value is None or not math.isfinite(value):
-        raise ValueError(f"{what} is missing: give a whole number from {low}.")
+        raise ValueError(f"{what} is missing: enter an integer from {low}.")
     if value != int(value):
-        raise ValueError(f"{what} is {value}: it must be a whole number.")
+        raise ValueError(f"{what} is {value}: it must be an integer.")
     if value < low:
         raise ValueError(f"{what} is {int(value)}: the smallest is {low}.")
     if value > high:
@@ -284,5 +284,5 @@ def _as_sentence(warning: CaptionWarning) -> str:
     message = warning.message.strip().rstrip(".")
     if warning.kind == "truncated":
         cut = re.search(r"the text from .*", message, re.DOTALL)
-        return f"The caption is longer than the model can read: {cut.group() if cut else message}."
+        return f"The caption is too long for the text encoder: {cut.group() if cut else message}."
     return f"{message[:1].upper()}{message[1:]}{'' if message.endswith('?') else '.'}"

@@ -1,6 +1,6 @@
-"""The server of the page: loads a checkpoint, listens, and runs until Ctrl-C.
+"""Server of the page: loads a checkpoint and serves the page until Ctrl-C.
 
-Gradio and PyTorch are imported after the address has been checked, so that errors are reported at once.
+Gradio and PyTorch are imported after the address was checked, so that an error is reported immediately.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def serve(checkpoint: str | Path, *, host: str = "127.0.0.1", port: int = 7860, 
 
     Args:
         checkpoint: checkpoint folder; its README.md is shown on the page.
-        host: address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks.
+        host: address to listen on; 127.0.0.1 for this machine only, 0.0.0.0 for all its networks.
         port: 1 to 65535.
-        device: cpu or cuda; None for cuda where there is one.
+        device: cpu or cuda; None for cuda if available.
 
     Raises:
-        ValueError: an address that cannot be listened on, or a checkpoint that the page cannot use.
-        FileNotFoundError: no checkpoint there.
+        ValueError: the address is not available, or the page does not support the checkpoint.
+        FileNotFoundError: there is no checkpoint.
     """
     _check_address(host, port)
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # what is generated is deleted when the server stops
+        os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
         pipe, page = _load(Path(checkpoint), device)
         launch(page, host, port)
         warm_up(page, pipe)
         shown = f"[{host}]" if ":" in host else host
-        print(f"Painting at http://{shown}:{port} (Ctrl-C stops)", flush=True)
+        print(f"Page at http://{shown}:{port} (Ctrl-C stops)", flush=True)
         _wait_for_signal()
         page.close(verbose=False)
 
@@ -65,10 +65,10 @@ def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Bl
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> None:
-    """Serve a page from a thread of its own, with the style sheet and the theme; returns when it answers."""
+    """Serve a page with style sheet and theme from a separate thread; returns when it responds."""
     from stackgan.app.theme import theme
 
-    # Gradio asks its own server whether it is up: not through a proxy.
+    # Gradio checks that its server responds, which must not go through a proxy.
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
     page.launch(
@@ -87,15 +87,15 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
 
 
 def warm_up(page: gr.Blocks, pipe: StackGANPipeline) -> None:
-    """Generate once through the page's own queue: its first event imports modules for 0.4 s."""
+    """Generate once through the page's queue, whose first event imports modules for 0.4 s."""
     import httpx
 
     from stackgan.app.painting import DEFAULT_COUNT, DEFAULT_SEED
 
-    caption = [pipe.examples[0] if pipe.examples else "a picture"] if pipe.conditional else []
+    caption = [pipe.examples[0] if pipe.examples else "an image"] if pipe.conditional else []
     data = [*caption, DEFAULT_COUNT, DEFAULT_SEED, pipe.truncation, True]
     with (
-        contextlib.suppress(httpx.HTTPError),  # visitors may reach an address that this machine does not
+        contextlib.suppress(httpx.HTTPError),  # the address may be reachable from other machines only
         httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client,
     ):
         posted = client.post("/gradio_api/call/paint", json={"data": data})
@@ -111,14 +111,14 @@ def _wait_for_signal() -> None:
 
 
 def _check_address(host: str, port: int) -> None:
-    """Raise ``ValueError`` if nothing can listen there."""
+    """Raise ``ValueError`` if the address is not available."""
     if not 1 <= port <= 65535:
-        raise ValueError(f"--port {port}: ports go from 1 to 65535")
+        raise ValueError(f"--port {port}: ports are from 1 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
         raise ValueError(
-            f"--host {host}: no such address; 127.0.0.1 is this machine alone, 0.0.0.0 all its networks"
+            f"--host {host}: no such address; 127.0.0.1 is this machine only, 0.0.0.0 all its networks"
         ) from None
     with socket.socket(family, kind, protocol) as probe:
         if os.name == "posix":

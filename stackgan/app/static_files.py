@@ -1,4 +1,4 @@
-"""The page's style sheet, scripts and Handlebars templates: files in ``static/`` beside this module."""
+"""Style sheet, scripts and Handlebars templates of the page, from ``static/`` beside this module."""
 
 from functools import cache
 from importlib.resources import files
@@ -8,7 +8,7 @@ __all__ = ["read_static"]
 
 @cache
 def read_static(name: str) -> str:
-    """The text of one file.
+    """Read one file as text.
 
     >>> read_static("gallery.js").startswith("// Gradio supplies")
     True

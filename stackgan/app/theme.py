@@ -9,7 +9,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
 def theme() -> gr.themes.Base:
-    """Teal on warm white, in fonts that operating systems have: none is downloaded."""
+    """Teal on warm white, with system fonts only: none is downloaded."""
     base = gr.themes.Base(
         primary_hue="teal", neutral_hue="stone", radius_size="lg", font=list(SANS), font_mono=list(MONO)
     )

@@ -1,1 +1,1 @@
-"""Captions as strings: files of them, the synonym lexicon, augmentation, hard negatives. No torch."""
+"""Captions as strings: caption files, synonym lexicon, augmentation, hard negatives; without torch."""

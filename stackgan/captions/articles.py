@@ -1,4 +1,4 @@
-"""The indefinite article: "a" or "an" before a phrase, and before a word that is replaced."""
+"""Indefinite articles: "a" or "an" before a phrase, also when a word is replaced."""
 
 import re
 
@@ -6,12 +6,12 @@ __all__ = ["article", "before_word", "replaced", "with_article"]
 
 
 def article(word: str) -> str:
-    """ "a" or "an", by the first letter of what follows."""
+    """ "a" or "an", depending on the first letter of the next word."""
     return "an" if word[:1].lower() in "aeiou" else "a"
 
 
 def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an".
+    """The phrase with "a" or "an".
 
     >>> with_article("orange beak"), with_article("red crown")
     ('an orange beak', 'a red crown')
@@ -29,7 +29,7 @@ def replaced(text: str, span: tuple[int, int], words: str) -> str:
 
 
 def before_word(before: str, word: str) -> str:
-    """``before`` whose last word, if it is "a" or "an", is adjusted to ``word``.
+    """``before`` with its last word, if it is "a" or "an", adjusted to ``word``.
 
     >>> before_word("this is a ", "orange"), before_word("An ", "red"), before_word("two ", "owls")
     ('this is an ', 'A ', 'two ')

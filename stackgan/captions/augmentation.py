@@ -1,10 +1,10 @@
-"""Caption augmentation: captions shortened, with synonyms, and inside longer sentences, as people type them.
+"""Caption augmentation: shortened captions, captions with synonyms, and captions inside longer sentences.
 
-Captions of data sets are long and alike. Users type "a tiny crimson bird", and a generator trained on long captions
-alone renders such short texts badly. An augmented caption is made of a caption, so that it is true of the same image:
+Captions of data sets are long and similar. Users type "a tiny crimson bird", and a generator trained only on long
+captions follows such short texts badly. An augmented caption is derived from a caption and describes the same image:
 
-1. shortened (half of them): of the caption's phrases, its subject with the predicates of a plain "is" and at most two
-   others are kept: "this bird is red with black wings, and has a short beak" -> "a red bird with a short beak";
+1. shortened (half of them): keeps the subject with the predicates of "is" and at most two other phrases:
+   "this bird is red with black wings, and has a short beak" -> "a red bird with a short beak";
 2. with a synonym (half of them, :mod:`stackgan.captions.synonyms`): "a crimson bird with a short beak";
 3. inside a longer sentence (a quarter of them): "i saw a crimson bird with a short beak in the park".
 """
@@ -25,9 +25,9 @@ from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
 __all__ = ["AugmentedCaption", "Shortener", "augmented_captions", "content_words"]
 
 SHORTENED, WITH_SYNONYM, IN_SENTENCE = 0.5, 0.5, 0.25  # shares of all augmented captions
-LONGEST = 6  # words of a phrase; longer runs are not used
-NOUN = 0.6  # least share of a noun's uses that are at the end of a phrase
-FEWEST_USES = 5  # of a word that may count as a noun
+LONGEST = 6  # maximum number of words of a phrase; longer runs are not used
+NOUN = 0.6  # minimum share of a noun's uses that are at the end of a phrase
+FEWEST_USES = 5  # minimum uses of a noun
 
 _IS = frozenset(("is", "are", "was", "were"))
 _HEDGES = frozenset(
@@ -47,7 +47,7 @@ class AugmentedCaption:
 
     Attributes:
         text: the augmented caption.
-        words: content words of the caption that it keeps (:func:`content_words`), before synonyms.
+        words: content words of the caption that are kept (:func:`content_words`), before replacement by synonyms.
     """
 
     text: str
@@ -57,14 +57,14 @@ class AugmentedCaption:
 @dataclass(frozen=True)
 class _Phrase:
     words: tuple[str, ...]
-    subject: int | None  # number of the phrase before, of which "is" makes this one a predicate
+    subject: int | None  # number of the previous phrase if this one is its predicate after "is"
 
 
 class Shortener:
-    """Finds the phrases of captions and keeps some of them.
+    """Shortens captions to some of their phrases.
 
     Args:
-        captions: from which nouns are learned: words that most often end a phrase.
+        captions: to estimate nouns from: words that are mostly at the end of a phrase.
 
     >>> texts = ["this small bird is red with black wings, and has a short beak.", "a bird has a tail that is grey"]
     >>> shortener = Shortener(texts * 5)
@@ -86,9 +86,9 @@ class Shortener:
         self.nouns = frozenset(word for word, times in enough.items() if last[word] >= NOUN * times)
 
     def phrases(self, caption: str) -> tuple[str, list[str]]:
-        """The caption's subject with its predicates, and its other phrases; "" where no subject is found."""
+        """The caption's subject with its predicates, and its other phrases; "" if no subject is found."""
         found = _runs(caption, self.nouns)
-        things: dict[int, list[str]] = {}  # by the number of their phrase
+        things: dict[int, list[str]] = {}  # by number of the phrase
         for number, phrase in enumerate(found):
             thing = phrase.words[-1] in self.nouns
             if thing and phrase.subject is None:
@@ -101,28 +101,28 @@ class Shortener:
         return _text(about), [_text(words) for words in others if len(words) > 1 and words[-1] != about[-1]]
 
     def draw(self, caption: str, draws: np.random.Generator) -> str | None:
-        """Subject and up to two other phrases of the caption, or None where there is no more than a bare subject."""
+        """Subject and up to two other phrases of the caption, or None for a single subject without attributes."""
         about, others = self.phrases(caption)
         plain = " " not in about
         if not about or (plain and not others):
             return None
         count = int(draws.integers(int(plain), min(len(others), 2) + 1))
         chosen = [others[i] for i in sorted(draws.permutation(len(others))[:count])]
-        bare = draws.random() < 0.3  # without articles, as in a search box
+        bare = draws.random() < 0.3  # without articles, as in search queries
         text = about if bare else _with_article(about)
         tails = chosen if bare else [_with_article(phrase) for phrase in chosen]
         return f"{text} with {' and '.join(tails)}" if tails else text
 
 
 def augmented_captions(captions: Sequence[str], seed: int) -> list[AugmentedCaption]:
-    """An augmented version of each caption; equal captions at different places get different ones."""
+    """An augmented version of each caption; equal captions at different positions get different ones."""
     shortener, synonyms = Shortener(captions), SynonymReplacer()
     draws = np.random.default_rng((seed, 0x7E))
     return [_augment(caption, shortener, synonyms, draws) for caption in captions]
 
 
 def content_words(text: str) -> frozenset[str]:
-    """The words of a text that are no function words.
+    """The words of a text that are not function words.
 
     >>> sorted(content_words("A red bird with a red crown"))
     ['bird', 'crown', 'red']
@@ -140,13 +140,13 @@ def _augment(
     words = content_words(text)
     if with_synonym and (drawn := synonyms.draw(text, draws)) is not None:
         text = drawn[0]
-    if in_sentence and set(_words(text)[:1]) <= FUNCTION_WORDS:  # not one without articles
+    if in_sentence and set(_words(text)[:1]) <= FUNCTION_WORDS:  # not for captions without articles
         text = in_a_sentence(text, draws)
     return AugmentedCaption(text, words)
 
 
 def _runs(caption: str, nouns: Collection[str] = ()) -> list[_Phrase]:
-    """Runs of words between function words; "and" and commas continue a run that does not end in a noun yet."""
+    """Runs of words between function words; "and" and commas continue a run that does not yet end with a noun."""
     found: list[_Phrase] = []
     run: list[str] = []
     subject: int | None = None

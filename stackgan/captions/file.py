@@ -1,4 +1,4 @@
-"""Captions files: plain text, JSON lines or CSV; read line by line, and checked completely before generation."""
+"""Caption files: plain text, JSON lines or CSV, read line by line, and checked completely before generation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Line", "Survey", "is_text", "read_captions", "survey"]
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
 MAX_LINE = 20_000  # characters; keeps memory bounded
-NAMED_BLANKS = 20  # blank lines listed by number
-ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that were no UTF-8, as errors="surrogateescape" leaves them
+NAMED_BLANKS = 20  # maximum number of blank lines listed in messages
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, after errors="surrogateescape"
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One caption of a file, with the number of its line; ``seed`` and ``count`` where the line has them."""
+    """One caption of a file, with its line number, and ``seed`` and ``count`` if the line has them."""
 
     number: int
     caption: str
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass
 class Survey:
-    """What one pass over a captions file finds; the file is read again during generation, never kept in memory."""
+    """Summary of a caption file; the file is read again during generation, and not stored in memory."""
 
     digest: str
     first: str = ""
@@ -46,7 +46,7 @@ class Survey:
 
 
 def survey(file: Path, count: int) -> Survey:
-    """Check the whole file, before anything is generated."""
+    """Check the whole file before anything is generated."""
     blanks: list[int] = []
     found = Survey(_digest(file), first_blank=blanks)
 
@@ -63,7 +63,7 @@ def survey(file: Path, count: int) -> Survey:
         found.images += copies
         found.last_line, found.most_copies = line.number, max(found.most_copies, copies)
     if not found.images:
-        raise ValueError(f"{file}: holds no caption: write one a line")
+        raise ValueError(f"{file}: holds no captions: write one per line")
     return found
 
 
@@ -71,14 +71,14 @@ def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Ite
     """The captions of a ``.txt``, ``.jsonl`` or ``.csv`` file; ``blank`` is called with blank lines' numbers.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not UTF-8 text, or a line that cannot be read; the message begins with file and line.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not UTF-8 text, or a line is invalid; the message begins with file and line.
     """
     kind = file.suffix.lower()
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a text file with one caption a line")
+        raise FileNotFoundError(f"{file}: no such file; give a text file with one caption per line")
     if kind not in KINDS:
-        raise ValueError(f"{file}: a captions file ends in {', '.join(KINDS)}, not in {kind or 'nothing'}")
+        raise ValueError(f"{file}: the extension of a captions file is {', '.join(KINDS)}, not {kind or 'empty'}")
     if kind == ".csv":
         yield from _read_csv(file, blank)
         return
@@ -104,7 +104,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             if "\0" in text:
                 raise ValueError(f"{where}: not a text file (it holds zero bytes)")
             if len(text.rstrip("\n")) > MAX_LINE:
-                raise ValueError(f"{where}: longer than {MAX_LINE} characters; write one caption a line")
+                raise ValueError(f"{where}: longer than {MAX_LINE} characters; write one caption per line")
             yield number, text
 
 
@@ -112,7 +112,7 @@ def _object(where: str, number: int, text: str) -> Line:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); write one object a line") from None
+        raise ValueError(f"{where}: not JSON ({error}); write one object per line") from None
     if not isinstance(values, dict):
         raise ValueError(f'{where}: holds a JSON {type(values).__name__}, not an object such as {{"caption": "…"}}')
     _check_keys(where, list(values))
@@ -120,7 +120,7 @@ def _object(where: str, number: int, text: str) -> Line:
         raise ValueError(f"{where}: caption is {_shown(values['caption'])}: it must be a string")
     for key in ("seed", "count"):
         if key in values and type(values[key]) is not int:
-            raise ValueError(f"{where}: {key} is {_shown(values[key])}: it must be a whole number")
+            raise ValueError(f"{where}: {key} is {_shown(values[key])}: it must be an integer")
     return _line(where, number, values["caption"], values.get("seed"), values.get("count"))
 
 
@@ -159,22 +159,22 @@ def _check_keys(where: str, keys: Sequence[str]) -> None:
         if key not in KEYS:
             raise ValueError(f"{where}: unknown column {key!r}; {known}")
         if keys.count(key) > 1:
-            raise ValueError(f"{where}: column {key!r} is there twice")
+            raise ValueError(f"{where}: column {key!r} appears twice")
 
 
 def _number(where: str, key: str, cell: str | None) -> int | None:
-    """A cell of a CSV file; empty where the line leaves it to the command's own seed and count."""
+    """An integer in a cell of a CSV file; None for an empty cell, which stands for the command's default."""
     text = (cell or "").strip()
     if not text:
         return None
     if not re.fullmatch(r"[+-]?[0-9]{1,25}", text):
-        raise ValueError(f"{where}: {key} is {_shown(text)}: it must be a whole number")
+        raise ValueError(f"{where}: {key} is {_shown(text)}: it must be an integer")
     return int(text)
 
 
 def _line(where: str, number: int, caption: str, seed: int | None, count: int | None) -> Line:
     if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"{where}: seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
+        raise ValueError(f"{where}: seed {seed} is out of range: seeds are integers from 0 to {MAX_SEED}")
     if count is not None and count < 1:
         raise ValueError(f"{where}: count {count} is too small: it must be 1 or more")
     return Line(number, _caption(where, caption), seed, count)
@@ -183,7 +183,7 @@ def _line(where: str, number: int, caption: str, seed: int | None, count: int | 
 def _caption(where: str, text: str) -> str:
     caption = text.strip()
     if not caption:
-        raise ValueError(f"{where}: the caption is empty: write what the image should show")
+        raise ValueError(f"{where}: the caption is empty: describe the image")
     control = CONTROL.search(caption)
     if control:
         what = "a line break" if control[0] in "\r\n" else f"the control character U+{ord(control[0]):04X}"
@@ -192,7 +192,7 @@ def _caption(where: str, text: str) -> str:
 
 
 def is_text(caption: str) -> bool:
-    """Whether it can be written as UTF-8: bytes of another encoding and halves of ``\\ud83d\\udc26`` cannot.
+    """Whether a string can be encoded as UTF-8: escaped bytes of other encodings and lone surrogates cannot.
 
     >>> is_text("café"), is_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
     (True, False)

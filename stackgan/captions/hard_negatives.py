@@ -1,16 +1,16 @@
 """Hard negatives: wrong captions that use the same words as the right one.
 
-"a red bird with black wings" and "a black bird with red wings" consist of the same words: only their order says which
-part has which colour. As negatives such captions teach a model to bind colours to parts (NegCLIP, arXiv:2210.01936,
-section 4). They come from two sources:
+"a red bird with black wings" and "a black bird with red wings" consist of the same words: only the order determines
+which part has which colour. With such captions as negatives, a model learns to associate colours with parts (NegCLIP,
+arXiv:2210.01936, section 4). There are two kinds:
 
-- the caption itself with two words swapped (:func:`swapped_captions`). Which words may be swapped is learned from the
-  captions, without a tagger: two words are of one class when they stand between the same neighbours (Harris'
-  distributional hypothesis), as colours do, and parts, and sizes;
+- the caption itself with two words swapped (:func:`swapped_captions`). Classes of exchangeable words are estimated
+  from the captions, without a tagger: two words are in one class if they occur between the same neighbours (Harris'
+  distributional hypothesis), such as colours, parts, or sizes;
 - captions of other images of another species that use the same words (:func:`nearest_of_other_species`), nearest by
   tf-idf vectors.
 
-The caption encoder's contrast and the discriminators' mismatched captions use both.
+The contrastive training of the caption encoder and the discriminators' mismatched captions use both.
 """
 
 import math
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 
 from stackgan.captions.articles import before_word
 
-__all__ = ["FUNCTION_WORDS", "WordSwaps", "nearest_of_other_species", "swapped_captions", "tf_idf"]
+__all__ = ["FUNCTION_WORDS", "WordSwapper", "nearest_of_other_species", "swapped_captions", "tf_idf"]
 
-ALIKE = 0.5  # least cosine of two words' neighbours that makes them one class
-APART = 3  # least distance of the swapped words: "wings and tail" means the same both ways
-SWAP_VOCABULARY = 2000  # most frequent words that are classed
-FEWEST_USES = 5  # of a word whose neighbours are counted
-TF_IDF_VOCABULARY = 1024  # most frequent words that tf-idf vectors count
-CANDIDATES = 256  # nearest images among which those of other species are looked for
+ALIKE = 0.5  # minimum cosine between the neighbour counts of two words in one class
+APART = 3  # minimum distance of swapped words, as "wings and tail" and "tail and wings" have the same meaning
+SWAP_VOCABULARY = 2000  # number of most frequent words that are classified
+FEWEST_USES = 5  # minimum uses of a classified word
+TF_IDF_VOCABULARY = 1024  # number of most frequent words in tf-idf vectors
+CANDIDATES = 256  # nearest images that are searched for other species
 
-# Words that are no attribute: swapped, they make nonsense or the same sentence.
+# Words that are not attributes: swapping them gives nonsense or an equivalent sentence.
 FUNCTION_WORDS = frozenset(
     (
         "a", "an", "the", "this", "that", "these", "those", "there", "it", "its", "is", "are", "was", "were", "be",
@@ -42,15 +42,15 @@ FUNCTION_WORDS = frozenset(
 )  # fmt: skip
 
 
-class WordSwaps:
-    """Word classes learned from captions, and captions with two words of one class swapped.
+class WordSwapper:
+    """Swaps two words of one class in captions, with word classes estimated from captions.
 
     Args:
-        captions: that the classes are learned from.
+        captions: to estimate the classes from.
 
     >>> texts = [f"a {one} bird with {two} wings" for one in ("red", "black", "blue") for two in ("red", "black")]
-    >>> swaps = WordSwaps(texts)
-    >>> swaps.swap("A red bird with black wings.", np.random.default_rng(0))
+    >>> swapper = WordSwapper(texts)
+    >>> swapper.swap("A red bird with black wings.", np.random.default_rng(0))
     'A black bird with red wings.'
     """
 
@@ -63,7 +63,7 @@ class WordSwaps:
         self.close = self._classes(sentences)
 
     def _classes(self, sentences: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-        """(V, V): whether two different words stand between the same neighbours."""
+        """(V, V): whether two different words occur between the same neighbours."""
         count = len(self.words)
         neighbours = np.zeros((count + 1, 2 * (count + 1)), np.float32)  # the last row: rare words, sentence ends
         for sentence in sentences:
@@ -78,7 +78,7 @@ class WordSwaps:
         return close
 
     def swap(self, caption: str, draws: np.random.Generator) -> str | None:
-        """The caption with two words of one class swapped, or None where it has no such two."""
+        """The caption with two words of one class swapped, or None if it has no such words."""
         tokens = _tokens(caption)
         known = [(self.number[token], span) for token, span in tokens if token in self.number]
         places = np.array([i for i, (token, _) in enumerate(tokens) if token in self.number])
@@ -97,23 +97,23 @@ class WordSwaps:
 
 
 def swapped_captions(captions: Sequence[str], seed: int) -> list[str | None]:
-    """One swapped version of every caption (None where nothing can be swapped); equal captions get equal ones."""
+    """A version of every caption with two words swapped, or None if impossible; equal captions get equal versions."""
     distinct = list(dict.fromkeys(captions))
-    swaps, draws = WordSwaps(distinct), np.random.default_rng((seed, 0x5A))
-    swapped = {caption: swaps.swap(caption, draws) for caption in distinct}
+    swapper, draws = WordSwapper(distinct), np.random.default_rng((seed, 0x5A))
+    swapped = {caption: swapper.swap(caption, draws) for caption in distinct}
     return [swapped[caption] for caption in captions]
 
 
 def _tokens(text: str) -> list[tuple[str, tuple[int, int]]]:
-    """Lower-case words and single signs with their places."""
+    """Lower-case words and punctuation marks with their positions."""
     return [(match[0].lower(), match.span()) for match in re.finditer(r"[^\W_]+|[^\w\s]", text)]
 
 
 def tf_idf(captions: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-    """tf-idf vectors of the words that each image's captions use: (N, V), unit rows.
+    """tf-idf vectors of the words in each image's captions: (N, V), unit rows.
 
-    tf is the share of the image's captions that use the word, so that what most of them name (colours of parts) has
-    more weight than what one of them mentions.
+    tf is the share of the image's captions that contain the word, so that words of most captions (colours of parts)
+    have more weight than words of a single one.
 
     Args:
         captions: of each image.
@@ -142,13 +142,13 @@ def _words(text: str) -> list[str]:
 def nearest_of_other_species(
     vectors: NDArray[np.float32], species: NDArray[np.int64], count: int = 24
 ) -> list[NDArray[np.int64]]:
-    """For each image the nearest ones by cosine, one of each of the ``count`` nearest other species.
+    """For each image, the nearest images by cosine, one of each of the ``count`` nearest other species.
 
     Args:
         vectors: (N, V) unit rows.
         species: (N,) numbers.
 
-    Returns: for each image at most ``count`` indices, nearest first; fewer where there are fewer species.
+    Returns: for each image at most ``count`` indices, nearest first; fewer if there are fewer species.
 
     >>> near = nearest_of_other_species(np.eye(4, 3, dtype=np.float32), np.array([0, 0, 1, 2]), count=2)
     >>> sorted(near[0].tolist())

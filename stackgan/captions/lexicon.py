@@ -1,7 +1,7 @@
-"""The lexicon: basic colours, their shades and spellings, sizes, and synonyms of words that bird captions use.
+"""Synonym lexicon: basic colours, their shades and spellings, sizes, and synonyms of words in bird captions.
 
-Bird captions use few words. These tables, written for this project, define other words by words that captions do use:
-crimson is dark red, enormous is very large. Everything that replaces or recognises words of captions reads them.
+Bird captions use few words. These tables, written for this project, define other words by words of captions: crimson
+is dark red, enormous is very large. All functions that replace or recognise words of captions use them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BASIC_COLOURS = (
     "red", "orange", "yellow", "green", "blue", "black", "white", "grey", "brown", "pink", "purple",
 )  # fmt: skip
 
-# Meanings in words that captions use, and their synonyms. The last word of a colour's meaning is its basic colour.
+# Meanings in words of captions, and their synonyms. The last word of a colour's meaning is its basic colour.
 _COLOURS = {
     "red": "ruddy rosy cherry strawberry tomato apple ketchup pomegranate rouge hibiscus lobster "
     "rubicund rhubarb chili ladybug reddened",
@@ -122,7 +122,7 @@ MEANINGS: Mapping[str, str] = {
     for word in words.split()
 }
 
-# Words of the tables above that the colour-word test puts in place of a basic colour, six for each.
+# Words of the tables above that replace basic colours in the colour-word test, six for each.
 _SHADE_WORDS = (
     "crimson scarlet ruby vermilion carmine garnet tangerine apricot amber pumpkin carrot marigold golden lemon "
     "mustard saffron buttery lemony emerald jade olive verdant shamrock malachite azure cobalt sapphire cerulean "
@@ -135,14 +135,14 @@ SHADES: Mapping[str, tuple[str, ...]] = {
     for colour in BASIC_COLOURS
 }
 
-# Spellings of the basic colours: as words of their own, and as the beginnings of parts of compounds ("bluish").
+# Spellings of the basic colours: as separate words, and as prefixes of parts of compounds ("bluish").
 SPELLINGS: Mapping[str, str] = {name: name for name in BASIC_COLOURS} | {"gray": "grey", "violet": "purple"}
 _STEMS = {name: (name,) for name in BASIC_COLOURS} | {
     "grey": ("grey", "gray"), "purple": ("purpl", "violet", "lavender", "lilac", "mauve"), "blue": ("blu",),
     "white": ("whit",), "orange": ("orang",), "yellow": ("yellow", "golden"),
 }  # fmt: skip
 
-# Words that exclude each other: a caption with one in place of another has another meaning.
+# Mutually exclusive words: replacing one by another changes the meaning of a caption.
 EXCLUSIVE = (
     BASIC_COLOURS,
     ("small", "large"),
@@ -153,7 +153,7 @@ EXCLUSIVE = (
     ("pointed", "curved"),
     ("belly", "head", "feet", "breast"),
 )
-# Synonyms that no training uses: how well they are understood measures what is learned beyond the table.
+# Synonyms that are not used in training, to measure generalisation beyond the table.
 HELD_OUT = frozenset(
     (
         "vermilion", "carmine", "garnet", "cranberry", "persimmon", "marigold", "clementine", "saffron",
@@ -167,7 +167,7 @@ HELD_OUT = frozenset(
 
 @lru_cache(maxsize=65536)
 def colours_in(token: str) -> frozenset[str]:
-    """Basic colours that a word names: itself, "bluish", "blue-gray".
+    """Basic colours in a word: "blue", "bluish", "blue-gray".
 
     >>> sorted(colours_in("yellowish-white")), sorted(colours_in("wing"))
     (['white', 'yellow'], [])
@@ -177,7 +177,7 @@ def colours_in(token: str) -> frozenset[str]:
 
 
 def colours_named(caption: str) -> list[str]:
-    """Basic colours that a caption names, each once, in its order.
+    """Basic colours in a caption, each once, in order of appearance.
 
     >>> colours_named("a grayish bird with a black and white crown and white wings")
     ['grey', 'black', 'white']

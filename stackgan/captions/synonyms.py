@@ -1,4 +1,4 @@
-"""Captions reworded: one word replaced by a synonym of the lexicon, or the whole inside a longer sentence."""
+"""Augmentation of captions with synonyms: a word replaced by one of the lexicon, the caption in a longer sentence."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _EXCLUDED = {word: words for words in EXCLUSIVE for word in words}
 
 
 class SynonymReplacer:
-    """Replaces a word of a caption by a synonym, by its meaning in plain words, and by a word of another meaning.
+    """Replaces a word of a caption by a synonym, by the synonym's meaning, and by a word with another meaning.
 
     Args:
-        meanings: synonyms and what they mean.
-        held_out: synonyms never to use.
+        meanings: synonyms and their meanings.
+        held_out: synonyms that are not used.
 
     >>> SynonymReplacer({"azure": "bright blue"}).draw("A blue wing.", np.random.default_rng(0))
     ('An azure wing.', 'A bright blue wing.', 'A pink wing.')
@@ -28,7 +28,7 @@ class SynonymReplacer:
 
     def __init__(self, meanings: Mapping[str, str] = MEANINGS, held_out: Iterable[str] = HELD_OUT) -> None:
         banned = frozenset(held_out)
-        self.words: dict[str, list[str]] = {}  # synonyms by whole meaning and by its last word
+        self.words: dict[str, list[str]] = {}  # synonyms by meaning and by the last word of the meaning
         for word, meaning in meanings.items():
             if word not in banned:
                 for key in {meaning, meaning.split()[-1]}:
@@ -38,9 +38,9 @@ class SynonymReplacer:
         self._find = re.compile(r"\b(?:" + "|".join(map(re.escape, keys)) + r")\b", re.IGNORECASE)
 
     def draw(self, caption: str, draws: np.random.Generator) -> tuple[str, str, str | None] | None:
-        """The caption with one of its words replaced by a synonym, by the synonym's meaning, and by another meaning.
+        """The caption with one word replaced by a synonym, by the synonym's meaning, and by another meaning.
 
-        The last is None for words without an exclusive one (``EXCLUSIVE``). None where no word can be replaced.
+        The last is None for words without an exclusive one (``EXCLUSIVE``). Returns None if no word can be replaced.
         """
         places = list(self._find.finditer(caption))
         if not places:
@@ -57,7 +57,7 @@ class SynonymReplacer:
 
 # --- sentences around a caption -------------------------------------------------------------------------------
 
-# Beginnings and ends of such sentences. {} is a thing ("a red bird with white wings") or a whole sentence.
+# Beginnings and ends of such sentences. {} is a noun phrase ("a red bird with white wings") or a sentence.
 _AROUND_A_THING = (
     "i saw {}", "we saw {}", "look at {}", "there is {}", "there was {}", "here is {}", "a photo of {}",
     "a picture of {}", "a painting of {}", "an image of {}", "please draw {}", "draw me {}", "show me {}",
@@ -81,7 +81,7 @@ _AFTER = (
 
 
 def in_a_sentence(caption: str, draws: np.random.Generator) -> str:
-    """The caption inside a longer sentence, as people type it: "i saw a red bird in the park"."""
+    """The caption inside a longer sentence: "i saw a red bird in the park"."""
     text = caption.strip().rstrip(".").strip()
     is_thing = re.match(r"(?i)an? ", text) and not re.search(r"(?i)\b(is|are|has|have)\b", text)
     forms = _AROUND_A_THING if is_thing else _AROUND_A_SENTENCE

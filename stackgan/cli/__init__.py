@@ -1,1 +1,1 @@
-"""The command line: ``main`` has the table of commands, each other module is one command or what commands share."""
+"""Command line: ``main`` has the table of commands; there is one module per command, and shared ones."""

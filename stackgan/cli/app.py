@@ -1,4 +1,4 @@
-"""``stackgan app``: the web page; and ``python app.py``, which is the same with a checkpoint of its own."""
+"""``stackgan app`` and ``python app.py``: start the web page."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C.
 
     Raises:
-        FileNotFoundError: no checkpoint was given, and there is none at the default.
+        FileNotFoundError: no checkpoint was given, and the default does not exist.
         ValueError: see :func:`stackgan.app.server.serve`.
     """
     if args.checkpoint == Path(options.DEFAULT_CHECKPOINT) and not args.checkpoint.is_dir():
         raise FileNotFoundError(
             f"--checkpoint is missing, and there is no {options.DEFAULT_CHECKPOINT} here: "
-            "give the folder of a published checkpoint, such as RUN/checkpoint after training"
+            "pass the folder of a checkpoint, such as RUN/checkpoint after training"
         )
     from stackgan.app.server import serve
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None, *, checkpoint: Path | None = None) -> int:
-    """The program app.py, with a default checkpoint; returns the exit code, 2 for what cannot work."""
+    """The program app.py, with a default checkpoint; returns the exit code, 2 for invalid input."""
     from stackgan.cli.main import run_command
 
     if arguments is None:

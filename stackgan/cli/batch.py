@@ -13,10 +13,10 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.batch:batch")
-    parser.add_argument("file", type=Path, help="captions.txt (one a line), .jsonl or .csv (caption, seed, count)")
+    parser.add_argument("file", type=Path, help="captions.txt (one per line), .jsonl or .csv (caption, seed, count)")
     options.add_checkpoint(parser)
     options.add_out(parser, "folder for the PNGs and manifest.jsonl", required=True)
-    parser.add_argument("--count", type=int, metavar="N", help="images for each caption")
+    parser.add_argument("--count", type=int, metavar="N", help="images per caption")
     options.add_seed(parser, "determines the seeds of all images")
     options.add_truncation(parser)
     options.add_size(parser)
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compile",
         action="store_true",
         dest="compiled",
-        help="torch.compile the generator: worth it for thousands of images on a GPU, not on a CPU",
+        help="use torch.compile for the generator: worthwhile for thousands of images on a GPU, not on a CPU",
     )
 
 

@@ -11,13 +11,13 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("netg", type=Path, help="netG_<count>.pth, or the ZIP around it")
+    parser.add_argument("netg", type=Path, help="netG_<count>.pth, or the ZIP that contains it")
     parser.add_argument(
         "--netd",
         type=Path,
         nargs="*",
         default=[],
-        help="netD0.pth …: the discriminators, kept in the checkpoint for training",
+        help="netD0.pth …: the discriminators, stored in the checkpoint for training",
     )
     options.add_out(parser, "folder of the checkpoint to write", required=True)
 

@@ -14,9 +14,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.edit:edit")
     parser.add_argument("photo", type=Path, help="an image file; its central square is used")
-    parser.add_argument("caption", help="what the photo shows")
+    parser.add_argument("caption", help="caption of the photo")
     parser.add_argument(
-        "new_captions", nargs="*", default=[], metavar="NEW", help="captions to edit it to (none: reconstruct only)"
+        "new_captions", nargs="*", default=[], metavar="NEW", help="captions to edit to (none: reconstruct only)"
     )
     options.add_checkpoint(parser, options.PHOTO_CHECKPOINT)
     options.add_out(parser, "folder for the PNGs")

@@ -1,4 +1,4 @@
-"""``stackgan evaluate``: measure a checkpoint and write a report."""
+"""``stackgan evaluate``: evaluate a checkpoint and write a report."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inception",
         metavar="auto|FILE",
-        help="FID, KID and Inception score: auto downloads the weights once, FILE names them",
+        help="FID, KID and Inception score: auto downloads the weights once; or the FILE of the weights",
     )
-    options.add_features(parser, "a feature network: the same distances under its own name")
+    options.add_features(parser, "a feature network, for the same distances under its own name")
     parser.add_argument(
-        "--flip-reference", action="store_true", help="count mirror images of the photos as reference photos"
+        "--flip-reference", action="store_true", help="include mirror images of the photos as reference photos"
     )
     parser.add_argument(
         "--scorer",
         "--judge",
         type=Path,
         metavar="FOLDER",
-        help="image-text scorer for R-precision: a compact encoder trained apart (default: one is trained)",
+        help="image-text scorer for R-precision: an independent compact encoder (default: one is trained)",
     )
     parser.add_argument("--clip", metavar="MODEL", help="folder or hub name of a CLIP model, for the CLIP score")
     parser.add_argument(
         "--hide-captions",
         action="store_true",
-        help="show only the colours that captions name, for data whose captions may not be redistributed",
+        help="show only the colours in captions, for data whose captions may not be redistributed",
     )
-    options.add_truncation(parser, "noise scale of the measured images, whatever the checkpoint recommends")
+    options.add_truncation(parser, "noise scale of the evaluated images; the checkpoint's recommendation is not used")
     parser.add_argument(
         "--out-of-domain",
         "--unlike",
         type=Path,
         metavar="FILE",
-        help="text file of out-of-domain captions, one a line: how well log p(c) detects them",
+        help="text file of out-of-domain captions, one per line, to be detected by log p(c)",
     )
     options.add_device(parser)
 

@@ -1,4 +1,4 @@
-"""``stackgan fit-prior``: fit flow priors to a finished checkpoint, without changing its generator."""
+"""``stackgan fit-prior``: fit flow priors to a trained checkpoint, without changing its generator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_checkpoint(parser, default=None)
     options.add_data(parser, "prepared folder that the checkpoint was trained on")
     options.add_out(parser, "folder of the checkpoint to write", required=True)
-    parser.add_argument("--steps", type=int, metavar="N", help="optimisation steps for each flow")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimisation steps per flow")
     options.add_device(parser)
 
 

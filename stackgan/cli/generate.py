@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "captions", nargs="*", default=[], metavar="CAPTION", help="none for a checkpoint trained without text"
     )
-    options.add_generation(parser, "one image of each caption for each seed, such as 0-7 or 1,5,9")
+    options.add_generation(parser, "one image per caption and seed, such as 0-7 or 1,5,9")
     options.add_size(parser)
     options.add_best_of(parser)
     options.add_batch_size(parser)

@@ -1,11 +1,11 @@
-"""The command line: a table of commands, and the dispatch to one of them.
+"""Command line: table of commands and dispatch.
 
 A command is a module with ``add_arguments(parser)`` and ``run(args)``, which returns the exit code. Only the module
-of the command that was named is imported, and it imports what it needs when it runs. Adding a command takes its
-module and one row of :data:`COMMANDS`.
+of the given command is imported, and it imports other modules when it runs. A new command needs a module and a row of
+:data:`COMMANDS`.
 
-Wrong input ends with one line on stderr and exit code 2; Ctrl-C with 130; ``train --stop-after`` with 3 while the run
-is not done.
+Invalid input gives one line on stderr and exit code 2; Ctrl-C gives 130; ``train --stop-after`` gives 3 while the run
+is not complete.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["COMMANDS", "command_parser", "main", "run_command"]
 
 # Name: module, and the summary that --help shows.
 COMMANDS = {
-    "prepare": ("stackgan.cli.prepare", "make a prepared folder from CUB, your own photos or painted birds"),
+    "prepare": ("stackgan.cli.prepare", "create a prepared folder from CUB, your own photos or painted birds"),
     "train": ("stackgan.cli.train", "train on a prepared folder, or resume a run"),
-    "fit-prior": ("stackgan.cli.fit_prior", "fit flow priors to a finished checkpoint; its generator stays as it is"),
+    "fit-prior": ("stackgan.cli.fit_prior", "fit flow priors to a trained checkpoint; its generator is not changed"),
     "pack": ("stackgan.cli.pack", "write a folder as a split archive, to transfer it to another machine"),
     "unpack": ("stackgan.cli.unpack", "restore a folder from its split archive"),
     "generate": ("stackgan.cli.generate", "generate images for captions given on the command line"),
@@ -36,7 +36,7 @@ COMMANDS = {
     "evaluate": ("stackgan.cli.evaluate", "evaluate a checkpoint: report.json, report.html and image sheets"),
     "study": ("stackgan.cli.study", "experiments on latent modules and training recipes, with figures"),
     "convert": ("stackgan.cli.convert", "import the published StackGAN-v2 weights"),
-    "publish": ("stackgan.cli.publish", "write a finished checkpoint for distribution, in half precision"),
+    "publish": ("stackgan.cli.publish", "write a checkpoint for distribution, in half precision"),
     "average": ("stackgan.cli.average", "average the weights of several checkpoints of one run"),
     "app": ("stackgan.cli.app", "start the web page"),
     "doctor": ("stackgan.cli.doctor", "report what this machine supports and what is missing"),
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program ``stackgan``: run one command; returns its exit code."""
+    """The program ``stackgan``: runs one command; returns its exit code."""
     if arguments is None:
         tolerant_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -57,7 +57,7 @@ def run_command(name: str, words: Sequence[str], *, prog: str = "stackgan") -> i
     """Run the command ``name`` with its arguments ``words``; returns its exit code.
 
     Args:
-        prog: the program that reports an error, where it is not ``stackgan``.
+        prog: name of the program in error messages.
     """
     try:
         args = command_parser(name).parse_args(words)
@@ -87,7 +87,7 @@ def command_parser(name: str) -> Parser:
 
 
 def _without_command(words: Sequence[str]) -> NoReturn:
-    """Help, the version, or an error."""
+    """Print help or the version, or report an error."""
     from stackgan.version import __version__
 
     parser = Parser(

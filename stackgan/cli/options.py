@@ -1,7 +1,7 @@
-"""Options that several commands share, each defined once.
+"""Options shared by several commands.
 
-The defaults are those of the called functions (:mod:`stackgan.cli.parser`). The one exception is ``--checkpoint``:
-the bundled checkpoints belong to the repository, not to the package, so no function of the package names them.
+The defaults are those of the called functions (:mod:`stackgan.cli.parser`). The only exception is ``--checkpoint``:
+the bundled checkpoints are part of the repository, not of the package, so that they are not defaults of functions.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 ]
 
 DEFAULT_CHECKPOINT = "checkpoints/birds-256"
-PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which reads photos
+PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which encodes photos
 MAX_SEEDS = 1_000_000
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
-    """``--checkpoint``; required where there is no default."""
+    """``--checkpoint``; required if there is no default."""
     if default is None:
         parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint folder")
     else:
@@ -60,7 +60,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
-    meaning = "fp32, or bf16: faster where the processor supports it, off by half a level of 255"
+    meaning = "fp32, or bf16: faster if the processor supports it, with differences of half a level of 255"
     parser.add_argument("--precision", help=meaning)
 
 
@@ -74,7 +74,7 @@ def add_size(parser: argparse.ArgumentParser) -> None:
 
 
 def add_truncation(parser: argparse.ArgumentParser, meaning: str = "") -> None:
-    usual = "noise scale from 0 (the mean) to 2; smaller is less varied (default: the checkpoint's own, else 1)"
+    usual = "noise scale from 0 (the mean) to 2; smaller is less varied (default: the checkpoint's, else 1)"
     parser.add_argument("--truncation", type=float, metavar="SCALE", help=meaning or usual)
 
 
@@ -100,7 +100,7 @@ def add_seeds(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 
 def add_generation(parser: argparse.ArgumentParser, seeds: str) -> None:
-    """Checkpoint, folder, seeds and truncation of generated images."""
+    """Add the options of generating commands: checkpoint, folder, seeds and truncation."""
     add_checkpoint(parser)
     add_out(parser, "folder for the PNGs")
     add_seeds(parser, seeds)
@@ -117,27 +117,27 @@ def print_images(files: Sequence[Path]) -> None:
 
 
 def with_seeds(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that were given, ``seeds`` as numbers."""
+    """The given arguments, with ``seeds`` as numbers."""
     given = dict(vars(args))
     return given | {"seeds": parse_seeds(given["seeds"])} if "seeds" in given else given
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0-7`` or ``1,5,9`` or both, in order.
+    """Parse ``0-7`` or ``1,5,9`` or a combination, in order.
 
     >>> parse_seeds("0-2,7")
     [0, 1, 2, 7]
     >>> parse_seeds("-1")
     Traceback (most recent call last):
-    ...
-    ValueError: --seeds '-1': seeds are whole numbers from 0, such as 0-7 or 1,5,9
+        ...
+    ValueError: --seeds '-1': seeds are integers from 0, such as 0-7 or 1,5,9
     """
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ValueError(f"--seeds {text!r}: seeds are whole numbers from 0, such as 0-7 or 1,5,9")
+            raise ValueError(f"--seeds {text!r}: seeds are integers from 0, such as 0-7 or 1,5,9")
         if int(last or first) - int(first) >= MAX_SEEDS:
-            raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds in one go")
+            raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds")
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds

@@ -1,8 +1,8 @@
-"""The argument parser of every command: errors in one line, defaults read from the functions that are called.
+"""Argument parser of all commands: one-line errors, and defaults from the signatures of the called functions.
 
-An option that is not given does not appear in the parsed namespace, so the default in the called function's signature
-applies, and no default is written a second time. ``--help`` reads these defaults from the function's source without
-importing its module: help never waits for torch.
+Options that are not given are not in the parsed namespace, so that the defaults in the called function's signature
+apply, and defaults are not duplicated. ``--help`` reads them from the function's source without importing its module,
+and thus without importing torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["DefaultsFormatter", "Parser", "show_defaults", "signature_defaults",
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line, without the usage; leaves options that were not given out."""
+    """Reports invalid arguments in one line, without the usage; omits options that were not given."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"argument_default": argparse.SUPPRESS, **settings})
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def unknown_choice(name: str, known: Sequence[str]) -> str:
-    """What is wrong with ``name``, with the nearest of the known names.
+    """Message about an unknown ``name``, with the nearest of the known names.
 
     >>> unknown_choice("genrate", ["generate", "batch"])
     "invalid choice: 'genrate' (did you mean 'generate'?)"
@@ -44,17 +44,17 @@ def unknown_choice(name: str, known: Sequence[str]) -> str:
 
 
 def show_defaults(parser: argparse.ArgumentParser, *functions: str) -> None:
-    """Let the help of ``parser`` end each option with its default in the signatures of ``functions``.
+    """Show each option's default in the signatures of ``functions`` in the help of ``parser``.
 
     Args:
-        functions: ``module:name`` of a function or dataclass, where options are parameters under the same name
-            (``dest``). Where several have different defaults, all are shown in this order.
+        functions: ``module:name`` of functions or dataclasses with parameters of the same name as the options
+            (``dest``). If several have different defaults, all are shown in this order.
     """
     parser.formatter_class = partial(DefaultsFormatter, functions=functions)
 
 
 class DefaultsFormatter(argparse.HelpFormatter):
-    """Adds ``(default: …)`` where a function's signature has a default that can be shown."""
+    """Adds ``(default: …)`` if a function's signature has a printable default."""
 
     def __init__(self, prog: str, functions: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(prog, **settings)
@@ -72,8 +72,8 @@ class DefaultsFormatter(argparse.HelpFormatter):
 def signature_defaults(function: str) -> dict[str, str]:
     """Defaults of the parameters of ``module:name``, as text, read from the source without importing the module.
 
-    ``name`` is a function or a dataclass. Left out are None, flags, empty sequences and names of constants, which
-    mean nothing in a help text.
+    ``name`` is a function or a dataclass. None, flags, empty sequences and names of constants are omitted, as they
+    are not informative in a help text.
 
     >>> signature_defaults("stackgan.io.archive:pack")
     {'limit': '50'}
@@ -91,7 +91,7 @@ def signature_defaults(function: str) -> dict[str, str]:
     for node in ast.parse(source or "").body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             places = [*node.args.posonlyargs, *node.args.args]
-            last = zip(reversed(places), reversed(node.args.defaults), strict=False)  # the last ones have defaults
+            last = zip(reversed(places), reversed(node.args.defaults), strict=False)  # defaults of the last ones
             named = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
             found = {arg.arg: value for arg, value in (*last, *named)}
         elif isinstance(node, ast.ClassDef) and node.name == name:
@@ -101,7 +101,7 @@ def signature_defaults(function: str) -> dict[str, str]:
 
 
 def _shown(value: ast.expr) -> str:
-    """A default as one would type it on the command line."""
+    """A default as on the command line."""
     import ast
 
     match value:
@@ -116,5 +116,5 @@ def _shown(value: ast.expr) -> str:
         case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int(count))]):
             return f"0-{count - 1}"
         case ast.BinOp(left=ast.Constant(value=count), op=ast.Mult(), right=ast.Name()):
-            return str(count)  # of a unit, such as 50 * MIB
+            return str(count)  # number of units, such as 50 * MIB
     return ""

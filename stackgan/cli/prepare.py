@@ -1,4 +1,4 @@
-"""``stackgan prepare KIND``: make a prepared folder; the report at the end."""
+"""``stackgan prepare KIND``: create a prepared folder and print a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["add_arguments", "report", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the kinds of preparation, each with the arguments of its own module."""
+    """Add the kinds of data sets, each with the arguments of its module."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for name, (function, summary) in KINDS.items():
         kind = kinds.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare and print the report; returns 0, or 1 where inputs could not be used and are listed.
+    """Prepare and print the report; returns 0, or 1 if some inputs could not be used, which are listed.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: nothing was prepared, one line says why.
+        ValueError, FileNotFoundError, FileExistsError: nothing was prepared.
     """
     given = dict(vars(args))
     module, _, function = KINDS[given.pop("kind")][0].partition(":")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report(folder: PreparedFolder) -> list[str]:
-    """What a preparation found and made, every problem by name, and what to run next, as lines."""
+    """Lines of the report of a preparation: counts, all problems, and the next command."""
     meta: dict[str, Any] = folder.meta
     source = meta["source"]
     lines = [f"{folder.path}: {folder.kind}, {folder.size} px, stored at {folder.load_side} x {folder.load_side}"]
@@ -63,7 +63,7 @@ def report(folder: PreparedFolder) -> list[str]:
         line += "".join(f", embeddings {embeddings}" for embeddings in facts["embeddings"])
         lines.append(line)
     if source.get("not_square"):
-        lines.append(f"not square: {source['not_square']:,} photos, made so by --fit {source['fit']}")
+        lines.append(f"not square: {source['not_square']:,} photos, made square by --fit {source['fit']}")
     if source.get("enlarged"):
         lines.append(f"enlarged: {source['enlarged']:,} photos, smaller than {folder.load_side} px")
     lines.append(f"problems: {len(meta['problems']):,}")
@@ -85,7 +85,7 @@ def _next_command(folder: PreparedFolder) -> str:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Within: SIGTERM ends the program as an exception does, so that the unfinished folder is removed."""
+    """Context in which SIGTERM raises an exception, so that the incomplete folder is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""``stackgan publish``: write a finished checkpoint for distribution."""
+"""``stackgan publish``: write a checkpoint for distribution."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint, RUN/best, or another")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder; a model card and images that it has are kept")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder; an existing model card and images are kept")
     parser.add_argument(
-        "--full", action="store_false", dest="half", help="keep float32: twice the size, the same images"
+        "--full", action="store_false", dest="half", help="keep float32: twice the size, nearly the same images"
     )
     options.add_truncation(parser, "recommended noise scale, from 0 to 2 (default: unchanged)")
-    parser.add_argument("--captions", type=Path, metavar="FILE", help="example captions, which the app offers")
+    parser.add_argument("--captions", type=Path, metavar="FILE", help="example captions for the app")
     parser.add_argument(
-        "--discriminators", type=Path, metavar="RUN", help="include the discriminators of RUN, to train on from OUT"
+        "--discriminators", type=Path, metavar="RUN", help="include the discriminators of RUN, for further training"
     )
 
     parser.add_argument(

@@ -12,7 +12,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.edit:sample")
-    options.add_generation(parser, "one image for each seed, such as 0-7 or 1,5,9")
+    options.add_generation(parser, "one image per seed, such as 0-7 or 1,5,9")
     options.add_device(parser)
 
 

@@ -1,8 +1,8 @@
-"""Standard streams of a command: closed ones, closed pipes and narrow encodings do not end it.
+"""Standard streams that tolerate closed descriptors, closed pipes and encodings without some characters.
 
-A command's results are files. A service or ``pythonw`` starts it without streams, a reader such as ``head`` closes
-the pipe early, a terminal's encoding lacks a caption's letters: what would be printed is dropped or escaped then,
-and the work goes on.
+The results of commands are files, so they do not depend on printed text. Services and ``pythonw`` start a command
+without streams, ``head`` closes its pipe early, and a terminal's encoding may lack characters of a caption. Output is
+then dropped or escaped, and the command continues.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TextIO
 
 __all__ = ["tolerant_streams"]
 
-GONE = {errno.EPIPE, errno.EBADF, errno.EIO, errno.ESHUTDOWN}  # nobody can read what is written
+GONE = {errno.EPIPE, errno.EBADF, errno.EIO, errno.ESHUTDOWN}  # errors of a descriptor that is no longer read
 
 
 class _Tolerant(io.RawIOBase):
-    """Writes to a file descriptor; once its reader is gone, writing has no effect."""
+    """Writes to a file descriptor; has no effect once the other end is closed."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.gone = descriptor, False
@@ -47,7 +47,7 @@ class _Tolerant(io.RawIOBase):
 
 
 def tolerant_streams() -> None:
-    """Replace ``sys.stdout`` and ``sys.stderr``, where they are the process's own, by streams that tolerate loss."""
+    """Replace ``sys.stdout`` and ``sys.stderr`` by tolerant streams, unless an embedding program has set its own."""
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:

@@ -22,35 +22,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.training.loop:train", "stackgan.cli.train:_configuration")
     options.add_overrides(parser, "change one key of the configuration")
     options.add_data(parser)
-    parser.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder, to make or to resume")
+    parser.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder, new or to resume")
     parser.add_argument("--preset", metavar="NAME", help=f"initial configuration: {', '.join(PRESETS)}")
     parser.add_argument(
         "--start-from",
         type=Path,
         metavar="FOLDER",
-        help="run folder or checkpoint that gives initial weights and configuration, in place of a preset",
+        help="run folder or checkpoint with the initial weights and configuration, instead of a preset",
     )
     options.add_device(parser)
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the configuration, stop")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the configuration and exit")
     parser.add_argument(
         "--stop-after",
         type=float,
         metavar="MINUTES",
-        help="save and end this call after so long, with exit code 3 while the run is not done",
+        help="save and exit after this time, with exit code 3 while the run is not complete",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     given = dict(vars(args))
     if "stop_after" in given and not given["stop_after"] > 0:
-        raise ValueError(f"--stop-after {given['stop_after']:g}: it is minutes, more than 0")
+        raise ValueError(f"--stop-after {given['stop_after']:g}: the minutes must be above 0")
     if "run_folder" not in given:
         raise ValueError("--run is missing: name the run folder")
     if "start_from" in given and "preset" in given:
-        raise ValueError("--start-from brings its own keys: change single ones (section.key=value), give no --preset")
+        raise ValueError("--start-from has its own configuration: use section.key=value for changes, not --preset")
     chosen = {name: given.pop(name) for name in ("overrides", "preset", "start_from") if name in given}
     config, start = _configuration(**chosen)
-    from stackgan.training.loop import train  # torch and all: after what can be refused without it
+    from stackgan.training.loop import train  # imports torch
 
     return train(config=config, start=start, **given)
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _configuration(
     overrides: Sequence[str], *, preset: str = "modern", start_from: Path | None = None
 ) -> tuple[Config, InitialisationSource | None]:
-    """The configuration of the run, and the weights to start from where there are any."""
+    """The configuration of the run, and the source of its initial weights, if any."""
     import stackgan.config
 
     if start_from is None:

@@ -12,9 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pieces", type=Path, metavar="ARCHIVE", help="folder of the numbered pieces and their manifest.json"
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to make")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to create")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace FOLDER if it holds nothing that the archive does not"
+        "--overwrite", action="store_true", help="replace FOLDER if it contains no names that the archive does not"
     )
 
 

@@ -12,11 +12,11 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.interpolation:interpolate")
-    parser.add_argument("captions", nargs=2, metavar="CAPTION", help="from, to")
+    parser.add_argument("captions", nargs=2, metavar="CAPTION", help="first and last caption")
     options.add_checkpoint(parser)
     options.add_out(parser, "video to write, .gif or .mp4")
     options.add_seeds(parser, "from,to")
-    parser.add_argument("--frames", type=int, metavar="N", help="images from the first to the last")
+    parser.add_argument("--frames", type=int, metavar="N", help="number of images, including both ends")
     options.add_truncation(parser)
     options.add_device(parser)
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     given = options.with_seeds(args)
     if "seeds" in given and len(given["seeds"]) != 2:
-        raise ValueError(f"--seeds {args.seeds!r}: a walk goes from one seed to one other, such as 3,8")
+        raise ValueError(f"--seeds {args.seeds!r}: an interpolation is between two seeds, such as 3,8")
     from stackgan.generation.interpolation import interpolate
 
     print(", ".join(map(str, interpolate(**given))))

@@ -1,8 +1,8 @@
-"""The whole configuration: frozen sections, a table of presets, strict JSON in and out.
+"""Configuration: frozen dataclasses, a table of presets, strictly checked JSON.
 
-A preset is a full configuration; ``section.key=value`` on the command line changes one key of it. Unknown keys,
-wrong types and values out of range raise a ``ValueError`` that names the key. Names of latent modules are checked
-where they meet classes (:func:`stackgan.model.check_choices`).
+A preset is a full configuration; ``section.key=value`` on the command line changes one key of it. Unknown keys, wrong
+types and values out of range raise a ``ValueError`` that names the key. Names of latent modules are checked where
+their classes are known (:func:`stackgan.model.check_choices`).
 
 >>> config = preset("quickstart", ["optim.batch_size=8"])
 >>> config.optim.batch_size

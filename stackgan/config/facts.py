@@ -1,6 +1,6 @@
-"""Facts that a checkpoint's config.json holds beside the configuration: how it was trained, and on what.
+"""Schema of the entries of a checkpoint's config.json besides the configuration: training, data, fitted priors.
 
-They are written and read here alone. Absent keys are facts that are not known; unknown keys are errors, as in the
+Only this module writes and reads them. Absent keys are unknown facts; unknown keys are errors, as in the
 configuration.
 
 >>> facts = CheckpointFacts(trained=TrainingFacts(steps=2, images=32, seconds=5), truncation=0.7)
@@ -28,7 +28,7 @@ __all__ = ["CheckpointFacts", "DataFacts", "FittedPriorFacts", "PriorFitFacts", 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """How long weights were trained; None is unknown (imported weights, checkpoints of early versions).
+    """Length of the training; None is unknown (imported weights, checkpoints of early versions).
 
     Attributes:
         steps: of the optimisers.
@@ -59,7 +59,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class PriorFitFacts:
-    """How well a fitted flow describes rows held back: negative log-likelihood in nats a dimension, against N(0, I).
+    """Fit of a flow to held-out rows: negative log-likelihood in nats per dimension, and that of N(0, I).
 
     Attributes:
         active_units: dimensions of z that carry information, for p(z) alone.
@@ -85,13 +85,13 @@ class CheckpointFacts:
     """All facts of a checkpoint.
 
     Attributes:
-        examples: captions to show.
+        examples: example captions.
         data: None for imported weights.
         trained: this run alone.
-        started_from: the weights that the run started from, where it did.
-        averaged: the checkpoints that this one is the mean of.
-        truncation: recommended for images to look at; None is 1, the model's own.
-        imported: files of foreign weights, with their sha256.
+        started_from: training of the initialisation source, if the run had one.
+        averaged: training of the checkpoints whose mean this one is.
+        truncation: recommended for generation; None is 1, the trained distribution.
+        imported: sha256 of the files of imported weights.
     """
 
     examples: tuple[str, ...] = ()
@@ -104,13 +104,13 @@ class CheckpointFacts:
     imported: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values as JSON holds them, without what is not known."""
+        """Plain values for JSON, without unknown facts."""
         plain: dict[str, Any] = _plain(self)
         return plain
 
     @staticmethod
     def from_dict(values: object, where: str) -> CheckpointFacts:
-        """The facts that :meth:`to_dict` gave; raises ``ValueError`` naming ``where`` and the wrong key."""
+        """Parse the output of :meth:`to_dict`; raises ``ValueError`` naming ``where`` and the wrong key."""
         return build(CheckpointFacts, values, "", where)
 
 

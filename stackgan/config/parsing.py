@@ -1,4 +1,4 @@
-"""Values into dataclasses: types and ranges checked, unknown keys named with the nearest known one."""
+"""Build dataclasses from plain values: checks types and ranges, and suggests the nearest key for an unknown one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ABOVE_0", "FROM_0", "FROM_1", "SHARE", "Range", "build", "check", "c
 
 
 def check(condition: bool, key: str, found: object, wanted: str) -> None:
-    """Raise ``ValueError`` naming the key, what was found and what is wanted, unless ``condition`` holds."""
+    """Raise ``ValueError`` naming the key, the value found and the valid values, unless ``condition`` holds."""
     if not condition:
         raise ValueError(f"{key} is {found!r}: it must be {wanted}")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values that a number may have: a condition, and the words of an error."""
+    """Range of a number: a condition, and its description for errors."""
 
     holds: Callable[[float], bool]
     wanted: str
@@ -33,7 +33,7 @@ SHARE = Range(lambda value: 0 <= value <= 1, "between 0 and 1")
 
 
 def check_fields(section: object, title: str, allowed: Range, *names: str) -> None:
-    """:func:`check` numbers of a section of the configuration, as ``title.name``."""
+    """:func:`check` for numbers of a section of the configuration, named ``title.name``."""
     for name in names:
         value = getattr(section, name)
         check(allowed.holds(value), f"{title}.{name}", value, allowed.wanted)
@@ -62,7 +62,7 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
-    """An instance of the dataclass from plain values, every key and type checked; absent keys take defaults.
+    """Build an instance of the dataclass from plain values; checks every key and type, absent keys take defaults.
 
     Fields are dataclasses, plain types, ``X | None``, ``tuple[X, ...]`` (a list in JSON) or ``Mapping[str, X]``.
     """

@@ -1,4 +1,4 @@
-"""The presets: a table of full configurations. Adding one is a row here."""
+"""Table of the presets, each a full configuration."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from stackgan.config.sections import (
 
 __all__ = ["PRESETS", "preset"]
 
-# What each costs and reaches is measured in stackgan/study/README.md.
+# Training times and results of each are in stackgan/study/README.md.
 PRESETS: dict[str, Config] = {
-    # StackGAN-v2 as published: modules, losses, optimiser. Needs a GPU: 24 images a step at 256 px.
+    # StackGAN-v2 as published: modules, losses, optimiser. Needs a GPU; 24 images per step at 256 px.
     "legacy": Config(
         preset="legacy",
         tree=TreeConfig(stages=3),
@@ -40,7 +40,7 @@ PRESETS: dict[str, Config] = {
         ),
         train=TrainConfig(images=5_000_000, save_minutes=15, sample_minutes=5),
     ),
-    # Painted birds at 64 px in ten minutes on two CPU cores. Endless fresh images: no augmentation needed.
+    # Painted birds at 64 px in ten minutes on two CPU cores. The data are unlimited: no augmentation needed.
     "quickstart": Config(
         preset="quickstart",
         generator=GeneratorConfig(width=16),
@@ -50,7 +50,7 @@ PRESETS: dict[str, Config] = {
         optim=OptimConfig(lr_generator=4e-4, lr_discriminator=8e-4, decay_from=0.7),
         train=TrainConfig(images=10_000_000, minutes=7.75, save_minutes=3, sample_minutes=1),
     ),
-    # Real photos at 64 px on a CPU. Small batches, high rates, a weak penalty: see stackgan/study/README.md.
+    # Real photos at 64 px on a CPU. Small batches, high learning rates, a weak penalty: see stackgan/study/README.md.
     "modern": Config(
         preset="modern",
         discriminator=DiscriminatorConfig(match=1.0, minibatch_std=True),

@@ -1,4 +1,4 @@
-"""The configuration as a whole: its sections, which keys go together, and ``section.key=value`` overrides."""
+"""The full configuration: its sections, checks across sections, and ``section.key=value`` overrides."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Config", "with_overrides"]
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run or a checkpoint needs to be built again."""
+    """The full configuration of a run or checkpoint, a field per section."""
 
     preset: str = "modern"
     tree: TreeConfig = field(default_factory=TreeConfig)
@@ -56,33 +56,31 @@ class Config:
             not self.loss.coarse or frozen,
             "loss.coarse",
             self.loss.coarse,
-            "0 unless optim.lower_rate=0, which leaves the first discriminator free for it",
+            "0 unless optim.lower_rate=0: otherwise the first discriminator is trained on its own stage",
         )
         if patch is not None:
             for key, value in (("loss.contrast", self.loss.contrast), ("loss.diversity", self.loss.diversity)):
                 check(not value, key, value, "0 with discriminator.patch: it needs whole images of the finest stage")
             check(self.generator.block == "fused", "discriminator.patch", patch, "0 with generator.block=legacy")
             whole = all(self.tree.sizes[stage] <= patch for stage in self.trained_stages[:-1])
-            hint = (
-                "at least the side of every stage that learns but the finest: grow the tree with optim.lower_rate=0"
-            )
+            hint = "at least the side of every trained stage except the finest: grow the tree with optim.lower_rate=0"
             check(whole, "discriminator.patch", patch, hint)
         if self.optim.cuda_graphs:
             check(not self.loss.contrast, "optim.cuda_graphs", True, "false with loss.contrast")
 
     @property
     def patch_side(self) -> int | None:
-        """Side of the crops that the finest stage is trained on; None where it is trained on whole images."""
+        """Side of the crops that the finest stage is trained on; None for whole images."""
         patch = self.discriminator.patch
         return patch if 0 < patch < self.tree.sizes[-1] else None
 
     @property
     def trained_stages(self) -> range:
-        """The stages that learn: all, or the finest alone where the lower ones are frozen."""
+        """The trained stages: all, or only the finest if the lower ones are frozen."""
         return range(self.tree.stages - 1 if self.optim.lower_rate == 0 else 0, self.tree.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, as JSON holds them."""
+        """The configuration as nested dictionaries of JSON values."""
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:

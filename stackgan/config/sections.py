@@ -1,4 +1,4 @@
-"""The sections of the configuration, a frozen dataclass each: what a key means, and which values it takes."""
+"""Sections of the configuration: frozen dataclasses that document each key and check its value."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
     "TreeConfig",
 ]
 
-BASE_SIZE = 64  # pixels of the first stage; every further stage doubles it
-MAX_SEED = 2**63 - 1  # the largest that torch.Generator takes
+BASE_SIZE = 64  # side of the first stage in pixels, doubled by every further stage
+MAX_SEED = 2**63 - 1  # the largest that torch.Generator accepts
 POOLINGS = ("auto", "mean", "cls", "eos", "pooler", "last")  # of token states: text/pretrained.py
 AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout")
 
 
 @dataclass(frozen=True)
 class TreeConfig:
-    """The tree: ``stages`` resolutions, 64 px doubled at each."""
+    """Generator tree: ``stages`` resolutions, 64 px and doubled at each further stage."""
 
     stages: int = 1
 
@@ -46,13 +46,18 @@ class TreeConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Where embeddings come from and how they become conditioning codes.
+    """Text: the source of caption embeddings, and their conditioning codes.
 
-    ``encoder``: ``compact`` (trained with the run and shipped in the checkpoint), a transformers hub name or
-    folder, ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
-    ``dim``: T, filled in from the encoder when 0. ``standardise``: give every embedding dimension zero mean and
-    the whole unit variance, measured on the training captions. ``reword``: the share of captions that training sees
-    cut short or in other words, as people type them (:mod:`stackgan.captions.augmentation`).
+    Attributes:
+        encoder: ``compact`` (trained with the run and shipped in the checkpoint), a transformers hub name or folder,
+            ``precomputed:NAME`` (embeddings stored in the prepared folder), or ``none`` (unconditional).
+        pooling: of token states, for transformers encoders (:mod:`stackgan.text.pretrained`).
+        dim: T, taken from the encoder if 0.
+        code_dim: C, dimension of the conditioning code.
+        standardise: scale embeddings to zero mean in each dimension and unit variance overall, with statistics of the
+            training captions.
+        reword: share of training captions that are replaced by augmented ones
+            (:mod:`stackgan.captions.augmentation`).
     """
 
     encoder: str = "compact"
@@ -73,7 +78,7 @@ class TextConfig:
             not self.reword or reads,
             "text.reword",
             self.reword,
-            f"0 with text.encoder={self.encoder}, which reads no text",
+            f"0 with text.encoder={self.encoder}, which encodes no text",
         )
 
     @property
@@ -83,11 +88,14 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """The compact caption encoder: its size, and its training by image–caption contrast.
+    """The compact caption encoder: its size, and its contrastive training on image–caption pairs.
 
-    ``vocabulary``: of word pieces. ``teacher``: a transformers sentence encoder (hub name or folder) that gives the
-    encoder ordinary English, 12,000 to 20,000 pieces of it for ``vocabulary``; none when empty. ``distil`` and
-    ``paraphrase``: weights of answering as the teacher does, and of captions in other words, beside the contrast.
+    Attributes:
+        vocabulary: number of word pieces.
+        teacher: a transformers sentence encoder (hub name or folder) to distil general English from; use 12,000 to
+            20,000 of its pieces for ``vocabulary``. None if empty.
+        distil: weight of the distillation loss, relative to the contrastive loss.
+        paraphrase: weight of the contrastive loss between captions and the same captions with synonyms.
     """
 
     width: int = 128
@@ -131,17 +139,23 @@ class CompactConfig:
 
 @dataclass(frozen=True)
 class LatentConfig:
-    """The latent modules: z, the image's style, and c's marginal, what captions look like.
+    """Latent modules: z, the image's style, and the marginal distribution of the code c.
 
-    ``z``: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder)
-    or ``flow`` (the same, and the prior is a normalizing flow). ``dim``: Z. ``prior``: of ``vae``, ``standard`` or
-    ``learned`` N(m(c), s(c)). ``context``: what a flow prior looks at: ``none``, p(z), or the ``caption``, p(z | c),
-    which fits styles to captions like the training's and worse ones to new combinations of words. ``c``: ``gaussian``
-    or ``flow``, p(c) for images without text and for the density of captions. ``family``, ``steps``, ``hidden``:
-    the flows. ``width``: of q(z | x, c). ``beta``: weight of KL(q ‖ p), which is a mean over batch and dimensions,
-    reached after the first ``warm_up`` (a share) of the run; ``free_bits``: nats a dimension below which it costs
-    nothing. ``reconstruction``, ``features``: weights of the mean absolute error of images, and of the
-    discriminators' features.
+    Attributes:
+        z: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder) or
+            ``flow`` (the same with a normalizing flow as prior).
+        dim: Z.
+        prior: for ``vae``, ``standard`` or ``learned`` N(m(c), s(c)).
+        context: condition of a flow prior: ``none`` for p(z), ``caption`` for p(z | c), which fits training-like
+            captions better and new combinations of words worse.
+        c: ``gaussian``, or ``flow`` for a density p(c), used to sample without text and to score captions.
+        family, steps, hidden: of the flows.
+        width: of q(z | x, c).
+        beta: weight of KL(q ‖ p), a mean over batch and dimensions.
+        warm_up: fraction of the run over which ``beta`` increases from 0.
+        free_bits: nats per dimension below which the KL is not penalised.
+        reconstruction: weight of the mean absolute error of reconstructed images.
+        features: weight of the same error in the discriminators' features.
     """
 
     z: str = "gaussian"
@@ -169,13 +183,16 @@ class LatentConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """``block``: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (text in every block, residual).
+    """The generator.
 
-    ``width``: channels at 64 px; deeper layers are multiples of it, and every later stage has half of the one
-    before. ``narrowest``: channels that no stage has fewer of. ``residuals``: residual blocks a later stage, before
-    its upsampling. ``refine``: further ones behind it, at the side of its image (fused blocks alone).
-    ``image_skip``: a later stage's image is the bicubically enlarged image of the stage before plus what its head
-    adds (fused blocks alone; the output skips of StyleGAN2, arXiv:1912.04958, figure 7).
+    Attributes:
+        block: ``legacy`` (published: BatchNorm + GLU) or ``fused`` (residual, text in every block).
+        width: channels at 64 px; deeper layers have multiples of it, and every later stage half of the one before.
+        narrowest: minimum number of channels of a stage.
+        residuals: residual blocks per later stage, before its upsampling.
+        refine: further residual blocks after it, at the side of its image (fused blocks only).
+        image_skip: a later stage's image is the bicubically upsampled image of the stage before plus the output of
+            its head (fused blocks only; the output skips of StyleGAN2, arXiv:1912.04958, figure 7).
     """
 
     block: str = "fused"
@@ -200,19 +217,24 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """``block``: ``legacy`` (published: BatchNorm) or ``residual`` (no normalisation).
+    """The discriminators.
 
-    ``condition``: what the conditional head sees, the ``code`` (mu of CA_NET, as published) or the ``embedding``.
-    ``unconditional``: whether there is an unconditional head beside the conditional one. ``match``: weight of a third
-    head's loss, which is to find an image's caption among the batch's: real ones in D's step, generated ones in G's.
-    ``minibatch_std``: the residual trunk's last features are told how much four images of the batch differ.
-    ``patch``: side in pixels of the random crops that the discriminators of larger stages judge, a power of two from
-    64, 0 for whole images (PatchGAN's idea, arXiv:1611.07004, section 3.2, with one logit a crop); the finest stage
-    of G is then computed at the crop alone.
-    ``features``: name or folder of a frozen image classifier (``efficientnet-lite0``, see
-    stackgan/networks/frozen_features.py) whose maps a further discriminator of the finest stage judges (Projected
-    GAN, arXiv:2111.01007), empty for none; ``features_weight``: of that in G's loss; ``features_maps``: how many of
-    its maps, from the one at a quarter of the side to that at a 32nd.
+    Attributes:
+        block: ``legacy`` (published: BatchNorm) or ``residual`` (no normalisation).
+        width: channels of the first layer.
+        condition: input of the conditional head: the ``code`` (mu of CA_NET, as published) or the ``embedding``.
+        unconditional: whether there is an unconditional head beside the conditional one.
+        match: weight of a contrastive loss between images and the batch's captions, on real images in D's step and on
+            generated ones in G's.
+        minibatch_std: add the standard deviation over groups of four images to the residual trunk's last features.
+        patch: side in pixels of random crops that the discriminators of larger stages get, a power of two from 64, or
+            0 for whole images (as in PatchGAN, arXiv:1611.07004, section 3.2, with one logit per crop); the finest
+            stage of G is then computed for the crop only.
+        features: name or folder of a frozen image classifier (``efficientnet-lite0``, see
+            stackgan/networks/frozen_features.py) for a further discriminator of the finest stage on its feature maps
+            (Projected GAN, arXiv:2111.01007); empty for none.
+        features_weight: weight of that discriminator in G's loss.
+        features_maps: number of its maps, from the one at a quarter of the side to that at a 32nd.
     """
 
     block: str = "residual"
@@ -242,21 +264,27 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """``adversarial``: ``bce`` (published targets), ``hinge``, or ``relativistic`` (real and fake in pairs).
+    """The losses.
 
-    ``mismatch``: the wrong pair is a wrong ``photo`` (as published, a pass of its own) or a wrong ``caption``
-    (DF-GAN's way, shares the pass). ``mismatch_hard``: the share of wrong pairs that use the same words (the
-    caption with two words swapped, or another image's). ``penalty``: weight of the zero-centred gradient penalty
-    on (real photo, true caption), applied every ``penalty_every`` steps; 0 switches it off. ``penalty_power``: p in
-    E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6), 2 gives R1's form. ``penalty_fakes``: the same penalty
-    at generated images too (R2, as R3GAN has it). ``kl``: weight of CA_NET's KL, which is a mean over batch and
-    dimensions (at 1, codes keep two thirds of a caption's colours; at 0.05, nearly all). ``contrast``: weight of
-    the contrast of generated images with captions, read by the compact encoder's image half
-    (``text.encoder=compact``). ``diversity``: weight of mode seeking between two images of one caption, until
-    they differ ``diversity_share`` times as much as real images of different captions do. ``colour``: weight of
-    the colour consistency between stages. ``coarse``: weight of the adversarial loss of the first stage's
-    discriminator on the finest images averaged down to 64 px, on a quarter of the batch, where the lower stages are
-    frozen (optim.lower_rate=0).
+    Attributes:
+        adversarial: ``bce`` (published targets), ``hinge``, or ``relativistic`` (real and fake in pairs).
+        mismatch: the wrong pair has a wrong ``photo`` (as published, with a separate forward pass) or a wrong
+            ``caption`` (as in DF-GAN, shares the pass).
+        mismatch_hard: share of wrong pairs with the same words: the caption with two words swapped, or another
+            image's caption.
+        penalty: weight of the zero-centred gradient penalty on (real photo, true caption); 0 for none.
+        penalty_every: steps between two penalties.
+        penalty_power: p in E[(|grad_x| + |grad_e|)^p] (DF-GAN: weight 2, power 6); 2 gives R1's form.
+        penalty_fakes: the same penalty on generated images too (R2, as in R3GAN).
+        kl: weight of CA_NET's KL, a mean over batch and dimensions (at 1, codes keep two thirds of a caption's
+            colours; at 0.05, nearly all).
+        contrast: weight of the contrastive loss between generated images and captions, by the compact encoder's
+            image tower (``text.encoder=compact``).
+        diversity: weight of the mode-seeking loss between two images of one caption.
+        diversity_share: difference of the two, relative to that of real images, from which this loss is 0.
+        colour: weight of the colour consistency between stages.
+        coarse: weight of the adversarial loss of the first stage's discriminator on the finest images, averaged down
+            to 64 px, on a quarter of the batch; for frozen lower stages (optim.lower_rate=0).
     """
 
     adversarial: str = "hinge"
@@ -286,7 +314,12 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """DiffAugment (arXiv:2006.10738) on everything a discriminator sees: names joined by commas, or empty."""
+    """DiffAugment (arXiv:2006.10738) on all inputs of the discriminators.
+
+    Attributes:
+        policy: augmentations separated by commas; empty for none.
+        probability: of applying each augmentation to an image.
+    """
 
     policy: str = ""
     probability: float = 1.0
@@ -303,27 +336,31 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam, two time scales, EMA of G (with a ramp: min(average, (1 + t) / (10 + t))).
+    """Optimisation: Adam with separate learning rates of G and D, and an EMA of G.
 
-    ``standing``: images that the EMA generator's BatchNorm statistics are recalibrated on wherever it is saved, shown
-    or evaluated, 0 takes over the live generator's, as published.
-    ``discriminator_first``: until so many images are seen, G and its EMA stand still and the discriminators
-    learn alone: for a start from a checkpoint that brings none (``--start-from``): untrained
-    discriminators would degrade its G.
-    ``decay_images``: once so many are seen, rates fall as 1 / √images, 0 keeps them constant; ``decay_from``: from
-    this share of the run on they fall linearly to 5 % of that as well. ``precision``: of convolutions and matrix
-    products, ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``. ``accumulate``: the discriminators look at a batch
-    in so many parts, one after the other, and their gradients are added up, which is the same step in less memory;
-    under BatchNorm (discriminator.block=legacy) each part is normalised by its own statistics, as a batch of that
-    size would be, with discriminator.match a caption's rivals are those of its part, and with
-    discriminator.minibatch_std an image's neighbours. G generates the batch in one.
-    ``checkpointing``: feature maps within blocks are computed again instead of kept: the same step in less memory
-    and more time. ``compile``: G and the discriminators' trunks by torch.compile (gradient penalties stay as they
-    are). ``cuda_graphs``: a step is recorded once and replayed, on a GPU: the same step without the time that Python
-    takes to launch its kernels; for latent.z=gaussian and latent.c=gaussian.
-    ``lower_rate``: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent
-    modules, the lower stages and their discriminators. 0 freezes them (no gradient, their BatchNorm statistics stay):
-    for a tree that is grown stage by stage with ``--start-from``.
+    Attributes:
+        average: decay of the EMA.
+        average_ramp: limit the decay at step t to (1 + t) / (10 + t).
+        standing: images for BatchNorm recalibration of the EMA generator, whenever it is saved, sampled or evaluated;
+            0 copies the live generator's statistics, as published.
+        discriminator_first: number of images during which only the discriminators are trained. For a start from a
+            checkpoint without discriminators (``--start-from``), as untrained ones would degrade its G.
+        decay_images: images after which learning rates fall as 1 / √images; 0 for constant rates.
+        decay_from: fraction of the run after which they also fall linearly to 5 %.
+        precision: of convolutions and matrix products: ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``.
+        channels_last: memory format of images and feature maps.
+        accumulate: number of parts of a batch that the discriminators process in sequence, with accumulated
+            gradients: the same step in less memory. With BatchNorm (discriminator.block=legacy) each part is
+            normalised by its own statistics, as a batch of that size would be; the negatives of discriminator.match
+            and the neighbours of discriminator.minibatch_std are those of the part. G generates the batch at once.
+        checkpointing: recompute feature maps within blocks in the backward pass: the same step in less memory and
+            more time.
+        compile: use torch.compile for G and the discriminators' trunks (not for gradient penalties).
+        cuda_graphs: capture steps as CUDA graphs and replay them, which removes the time of launching kernels from
+            Python; for latent.z=gaussian and latent.c=gaussian on a GPU.
+        lower_rate: factor on the learning rates of everything below the tree's finest stage: CA_NET, the latent
+            modules, the lower stages and their discriminators. 0 freezes them (no gradients, fixed BatchNorm
+            statistics), for a tree that is grown stage by stage with ``--start-from``.
     """
 
     batch_size: int = 16
@@ -354,7 +391,7 @@ class OptimConfig:
         check(0 < self.decay_from <= 1, "optim.decay_from", self.decay_from, "above 0 and at most 1")
         check(self.precision in ("fp32", "tf32", "bf16"), "optim.precision", self.precision, "fp32, tf32 or bf16")
         fits = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
-        parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more a part"
+        parts = f"a divisor of optim.batch_size ({self.batch_size}) that leaves 2 or more images per part"
         check(fits and self.batch_size // self.accumulate >= 2, "optim.accumulate", self.accumulate, parts)
         check_fields(self, "optim", SHARE, "lower_rate")
         both = self.checkpointing and self.compile
@@ -363,7 +400,15 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, how often. ``images``: images seen; ``minutes``: training time over all resumes, 0 for no limit."""
+    """Duration and intervals of a run.
+
+    Attributes:
+        images: number of training images.
+        minutes: limit of the training time over all resumes; 0 for no limit.
+        save_minutes, sample_minutes: minutes between two saved states, and between two sample sheets.
+        log_steps: steps between two log lines.
+        seed: of all random numbers.
+    """
 
     images: int = 1_000_000
     minutes: float = 0.0
@@ -381,10 +426,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Small evaluations of the EMA during training, logged, the best EMA kept as RUN/best.
+    """Short evaluations of the EMA generator during training; the best one is kept as RUN/best.
 
-    ``every``: minutes of training between two, 0 for none. ``count``: images. ``features``: folder of a feature
-    network whose kernel distance decides which is best; without one the distance in plain image statistics does.
+    Attributes:
+        every: minutes of training between two evaluations; 0 for none.
+        count: number of images.
+        features: folder of a feature network; its kernel distance selects the best EMA. Without one, a distance in
+            plain image statistics does.
     """
 
     every: float = 0.0

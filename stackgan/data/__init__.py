@@ -1,1 +1,1 @@
-"""The prepared folder, and the batches that training draws from it."""
+"""Prepared folders, and training batches sampled from them."""

@@ -1,13 +1,13 @@
-"""The format of prepared folders: version, names, records as JSON lines, arrays as .npy files.
+"""Format of prepared folders: version, names, records as JSON lines, arrays as .npy files.
 
 ```
 OUT/dataset.json               format version, kind, sizes, crop rule, source, counts, digests, problems
 OUT/<split>/images.npy         (N, L, L, 3) uint8, L = load_side(size); a real .npy file, read memory-mapped
-OUT/<split>/captions.jsonl     one object a line: id, captions, species, parameters; line i belongs to image i
-OUT/<split>/embeddings/*.npy   (captions of the split, T) float32, one file an encoder
+OUT/<split>/captions.jsonl     one object per line: id, captions, species, parameters; line i is image i
+OUT/<split>/embeddings/*.npy   (captions of the split, T) float32, one file per encoder
 ```
-`data_prep/README.md` describes it key by key. :mod:`stackgan.data.writer` writes it, :mod:`stackgan.data.prepared`
-reads it. These files need NumPy and the standard library only.
+`data_prep/README.md` describes each key. :mod:`stackgan.data.writer` writes the format, :mod:`stackgan.data.prepared`
+reads it. These modules need NumPy and the standard library only.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 FORMAT_VERSION = 1
 SPLIT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-HEADER_BYTES = 128  # fixed, so that the number of images can be filled in after the last one is written
+HEADER_BYTES = 128  # fixed, so that the number of images can be written after the last one
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image's line in captions.jsonl: its name, its captions and what else is known of it."""
+    """Record of one image, a line of captions.jsonl: name, captions, species, parameters."""
 
     id: str
     captions: tuple[str, ...]
@@ -61,7 +61,7 @@ class Record:
 
 
 def record_to_line(record: Record) -> bytes:
-    """The record as a line of captions.jsonl, line break included; raises ValueError for what JSON has no form of."""
+    """The record as a line of captions.jsonl with line break; raises ValueError for values not valid in JSON."""
     entry: dict[str, object] = {"id": record.id, "captions": list(record.captions)}
     if record.species is not None:
         entry["species"] = record.species
@@ -77,7 +77,7 @@ def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != facts["captions_sha256"]:
         raise ValueError(f"{file}: changed or truncated since it was written (digest differs); prepare again")
-    lines = data.split(b"\n")[:-1]  # not splitlines(): a caption may hold U+2028 and the like
+    lines = data.split(b"\n")[:-1]  # not splitlines(): a caption may contain line separators such as U+2028
     if len(lines) != facts["images"]:
         raise ValueError(f"{file}: {len(lines)} lines for {facts['images']} images; prepare the folder again")
     for number, line in enumerate(lines, 1):
@@ -91,7 +91,7 @@ def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
 def check_meta(file: Path, meta: object) -> None:
     """Raise a ValueError that names the file and the key unless ``meta`` is a dataset.json of this version."""
     if not isinstance(meta, dict) or "format_version" not in meta:
-        raise ValueError(f"{file}: no 'format_version', so not a prepared folder; make one: `stackgan prepare`")
+        raise ValueError(f"{file}: no 'format_version', so not a prepared folder; create one with `stackgan prepare`")
     if meta["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"{file}: format version {meta['format_version']!r}, this program reads {FORMAT_VERSION}; prepare again"
@@ -103,10 +103,10 @@ def check_meta(file: Path, meta: object) -> None:
         if not isinstance(found, kind) or isinstance(found, bool):
             raise ValueError(f"{file}: key {key!r} is {found!r}, expected {kind.__name__}; prepare again")
     if meta["kind"] not in KINDS:
-        raise ValueError(f"{file}: kind {meta['kind']!r} is none of {', '.join(KINDS)}; prepare again")
+        raise ValueError(f"{file}: kind {meta['kind']!r} is not one of {', '.join(KINDS)}; prepare again")
     size, side = meta["size"], meta["load_side"]
     if side != load_side(size):
-        raise ValueError(f"{file}: load_side {side} does not belong to size {size}; prepare again")
+        raise ValueError(f"{file}: load_side {side} does not match size {size}; prepare again")
     if not meta["splits"]:
         raise ValueError(f"{file}: 'splits' is empty; prepare again")
     for name, facts in meta["splits"].items():
@@ -122,7 +122,7 @@ def check_meta(file: Path, meta: object) -> None:
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """A .npy 1.0 header of fixed length, so that the same array is the same bytes under every NumPy."""
+    """A .npy 1.0 header of fixed length, so that an array gives the same bytes with every version of NumPy."""
     fields = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {shape!r}, }}".encode()
     length = HEADER_BYTES - 10
     if len(fields) >= length:
@@ -143,20 +143,20 @@ def write_npy(file: Path, array: NDArray[Any]) -> str:
 
 
 def open_npy(file: Path) -> np.memmap[Any, Any]:
-    """A whole .npy file, memory-mapped and read-only."""
+    """Open a complete .npy file, memory-mapped and read-only."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: missing; prepare the folder again")
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{file}: not a whole .npy array ({error}); prepare the folder again") from None
+        raise ValueError(f"{file}: not a complete .npy array ({error}); prepare the folder again") from None
     if not isinstance(array, np.memmap):
         raise ValueError(f"{file}: not a .npy array; prepare the folder again")
     return array
 
 
 def open_images(file: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """An images.npy of ``count`` images, (count, side, side, 3) uint8, memory-mapped; its size is compared first."""
+    """Open an images.npy, (count, side, side, 3) uint8, memory-mapped, after checking the size of the file."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: missing; prepare the folder again")
     expected = HEADER_BYTES + count * side * side * 3
@@ -173,7 +173,7 @@ def open_images(file: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np
 
 
 def as_embeddings(array: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Embeddings (captions, T) as float32; other shapes, types and values that are not finite raise ValueError."""
+    """Convert embeddings (captions, T) to float32; raises ValueError for invalid shapes, types and values."""
     values = np.asarray(array)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
         found = f"{values.dtype} of shape {values.shape}"
@@ -185,9 +185,9 @@ def as_embeddings(array: NDArray[Any], name: str) -> NDArray[np.float32]:
 
 
 def embeddings_file(name: str) -> str:
-    """File name of an encoder's embeddings: its name with `/`, `:` and the like percent-encoded."""
+    """File name of an encoder's embeddings: its name with characters such as `/` and `:` percent-encoded."""
     quoted = urllib.parse.quote(name, safe="@+=, ")
-    if quoted.startswith("."):  # names that begin with a dot are those of temporary files
+    if quoted.startswith("."):  # names with a leading dot are reserved for temporary files
         quoted = "%2E" + quoted[1:]
     if not quoted or len(quoted) > 200:
         raise ValueError(f"embeddings name {name!r}: empty, or more than 200 letters as a file name")

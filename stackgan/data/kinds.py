@@ -1,7 +1,7 @@
-"""Kinds of data sets by name: what preparation, training, evaluation and the page need to know of each.
+"""Table of kinds of data sets: their properties for preparation, training, evaluation and the web page.
 
 To add one, write its module in `data_prep`, with `add_arguments(parser)` and a function that writes a prepared folder
-by means of :class:`~stackgan.data.writer.PreparedWriter`, and a row of ``KINDS``.
+with :class:`~stackgan.data.writer.PreparedWriter`, and a row of ``KINDS``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ class DataKind:
     """A kind of data set; its name is key ``kind`` of dataset.json.
 
     Attributes:
-        prepare: the function that `stackgan prepare` runs, as `module:function` of `data_prep`; imported when it is
-            needed.
-        summary: of `stackgan prepare --help`.
-        title: what its images are called in messages.
-        drawn: images are drawn from the parameters in their records, so colours by part are known exactly. The test
-            split holds combinations that the train split has not, in place of other species.
-        preset: that the report of a preparation suggests for training.
-        examples: captions that a checkpoint trained on these data shows as examples; empty takes captions of the
-            data themselves. Given where their licence does not allow distributing them.
+        prepare: the function for `stackgan prepare`, as `module:function` of `data_prep`; imported when needed.
+        summary: line in `stackgan prepare --help`.
+        title: name of its images in messages.
+        drawn: whether images are drawn from the parameters in their records, so that the colour of each part is
+            known. Their test split has held-out combinations of colours instead of held-out species.
+        preset: suggested for training at the end of a preparation.
+        examples: example captions of checkpoints trained on these data; if empty, captions of the data are used.
+            Given for data whose licence does not allow redistribution.
     """
 
     prepare: str

@@ -1,4 +1,4 @@
-"""Reads prepared folders (:mod:`stackgan.data.format`), the only data that training and evaluation read."""
+"""Reads prepared folders (:mod:`stackgan.data.format`), the only input of training and evaluation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["PreparedFolder", "PreparedSplit"]
 
 
 class PreparedSplit:
-    """One split of a prepared folder: images, and for each its record.
+    """One split of a prepared folder: images and their records.
 
     Attributes:
         images: (N, L, L, 3) uint8, memory-mapped and read-only.
@@ -49,7 +49,7 @@ class PreparedSplit:
         self.offsets: NDArray[np.int64] = np.cumsum([0, *counts], dtype=np.int64)
         if len(self.captions) != facts["captions"]:
             raise ValueError(
-                f"{folder / 'captions.jsonl'}: holds {len(self.captions)} captions, dataset.json says "
+                f"{folder / 'captions.jsonl'}: holds {len(self.captions)} captions, dataset.json has "
                 f"{facts['captions']}; prepare the folder again"
             )
 
@@ -57,7 +57,7 @@ class PreparedSplit:
         return len(self.records)
 
     def species_numbers(self) -> NDArray[np.int64]:
-        """A number for each image's species, (N,) int64; an image of no stated species is a species of its own."""
+        """Species number of each image, (N,) int64; an image without a species gets its own number."""
         names = [(record.species is None, record.species or str(i)) for i, record in enumerate(self.records)]
         number = {name: i for i, name in enumerate(sorted(set(names)))}
         return np.array([number[name] for name in names], dtype=np.int64)
@@ -71,8 +71,8 @@ class PreparedSplit:
         """Embeddings stored under `name`, (captions of the split, T) float32, memory-mapped.
 
         Raises:
-            FileNotFoundError: there are none under that name; the message lists the names there are.
-            ValueError: the file is truncated, or its rows are not the captions.
+            FileNotFoundError: there are none of that name; the message lists the existing names.
+            ValueError: the file is truncated, or its number of rows is not that of the captions.
         """
         file = self.path / "embeddings" / embeddings_file(name)
         if not file.is_file():
@@ -82,12 +82,12 @@ class PreparedSplit:
         if array.dtype != np.float32 or array.ndim != 2 or array.shape[0] != len(self.captions):
             raise ValueError(
                 f"{file}: holds {array.dtype} {array.shape}, expected float32 ({len(self.captions)}, T); "
-                "delete the file, it is made again from the captions if an encoder wrote it"
+                "delete the file; if an encoder wrote it, it will be computed again from the captions"
             )
         return array
 
     def store_embeddings(self, name: str, array: NDArray[Any]) -> None:
-        """Keep `array`, (captions of the split, T), under `name`, replacing what was there; atomic."""
+        """Store `array`, (captions of the split, T), under `name`, replacing an existing one atomically."""
         values = as_embeddings(array, name)
         if values.shape[0] != len(self.captions):
             raise ValueError(
@@ -100,7 +100,7 @@ class PreparedSplit:
 
 
 class PreparedFolder:
-    """A prepared folder, checked as it is opened.
+    """A prepared folder, checked when it is opened.
 
     Attributes:
         path, kind, size, load_side: as written by `PreparedWriter`.
@@ -126,11 +126,11 @@ class PreparedFolder:
     def open(cls, path: str | os.PathLike[str]) -> PreparedFolder:
         """Open and check: version, keys, array shapes against file sizes, captions against their digest.
 
-        Pixels are not read here, which is `verify`'s work; every file's size is compared.
+        The size of every file is checked; pixels are not read, see `verify`.
 
         Raises:
-            FileNotFoundError: there is no prepared folder at `path`, or a file of it is gone.
-            ValueError: something in it is not as it was written; the message names the file.
+            FileNotFoundError: there is no prepared folder at `path`, or a file of it is missing.
+            ValueError: a file is damaged or inconsistent; the message names it.
         """
         folder = Path(path)
         file = folder / "dataset.json"
@@ -147,13 +147,13 @@ class PreparedFolder:
 
     @property
     def train(self) -> PreparedSplit:
-        """The split to train on; raises ``ValueError`` where there is none."""
+        """The training split; raises ``ValueError`` if there is none."""
         if "train" not in self.splits:
-            raise ValueError(f"{self.path}: has no train split; prepare a folder that has one")
+            raise ValueError(f"{self.path}: has no train split; prepare a folder with one")
         return self.splits["train"]
 
     def verify(self) -> None:
-        """Read every pixel and compare with dataset.json's digests; raises ValueError that names the file."""
+        """Compare all pixels with the digests in dataset.json; raises ValueError naming a file that differs."""
         for name, split in self.splits.items():
             digest = hashlib.sha256()
             for start in range(0, len(split), 256):

@@ -1,8 +1,8 @@
-"""Training batches over a prepared folder: real images, wrong pairs, one caption of each image's at random.
+"""Training batches from a prepared folder: real images, mismatched pairs, one random caption per image.
 
-Pixels stay bytes until they are on the training device: the crops are copied out of the memory map, and a whole batch
-is turned into floats and means there (:func:`stackgan.images.pixels.to_stages`). The next batch is made while a step
-runs.
+Pixels stay uint8 until they are on the training device: crops are copied from the memory map, and batches are
+converted to floats and averaged down there (:func:`stackgan.images.pixels.to_stages`). The next batch is prepared
+during a step.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ __all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs"]
 
 @dataclass(frozen=True)
 class Batch:
-    """The data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+    """Data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
 
     real: Tensor
     embedding: Tensor | None = None
@@ -34,12 +34,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class AugmentedCaptions:
-    """Augmented captions (:mod:`stackgan.captions.augmentation`), one for each caption of the split, in its order.
+    """Augmented captions (:mod:`stackgan.captions.augmentation`), one for each caption of the split, in order.
 
     Attributes:
         embeddings: (captions of the split, T).
-        words: content words of the caption that each keeps.
-        share: of the captions drawn that are replaced by their augmented version.
+        words: content words of the caption that its augmented version keeps.
+        share: of sampled captions that are replaced by their augmented version.
     """
 
     embeddings: NDArray[np.float32]
@@ -49,14 +49,14 @@ class AugmentedCaptions:
 
 @dataclass(frozen=True)
 class WrongPairs:
-    """How the wrong (image, caption) pairs of a batch are made.
+    """Settings of the mismatched (image, caption) pairs of a batch.
 
     Attributes:
         mismatch: a wrong ``photo`` beside the caption, or a wrong ``caption`` beside the photo.
-        hard: share of hard negatives, which use the same words: half of them the image's own caption with two words
-            swapped, where ``swapped`` has it, the others of an image whose captions use the same words.
-        swapped: (captions of the split, T), embeddings of the captions with two words swapped; a row that equals the
-            caption's own has no swap.
+        hard: share of hard negatives: half of them the image's own caption with two words swapped, if ``swapped`` has
+            it, the others captions or photos of an image whose captions use the same words.
+        swapped: (captions of the split, T), embeddings of the captions with two words swapped; equal to the caption's
+            own embedding if it has no such swap.
     """
 
     mismatch: str = "caption"
@@ -65,22 +65,22 @@ class WrongPairs:
 
 
 class Sampler:
-    """Draws the batch of any step; step t's batch depends on (seed, t) alone, so that a run resumes exactly.
+    """Sampler of batches; the batch of step t depends only on (seed, t), so that a run resumes exactly.
 
-    Every epoch is a new permutation of the images; each is cropped at random from its load size and flipped half
-    the time, with one of its captions at random. The batch after the one asked for is made on a thread meanwhile.
+    Every epoch is a new permutation of the images; each is cropped at random from its load size, flipped with
+    probability ½, and paired with one of its captions at random. A thread prepares the next batch in advance.
 
     Args:
         split: the prepared split.
         embeddings: (captions of the split, T) float32, or None for unconditional training.
         size: side of the crops in pixels, at most the split's load side.
-        wrong: how wrong pairs are made; ignored without embeddings.
-        augmented: versions that replace some captions, true ones and wrong ones; not a wrong one of which the version
-            keeps only words that the image's own captions have.
-        device: where batches are sent; to a GPU from pinned memory, without waiting. None leaves them where they are.
+        wrong: settings of mismatched pairs; ignored without embeddings.
+        augmented: versions that replace some of the true and wrong captions. A wrong caption is not replaced if its
+            version keeps only words of the image's own captions, as it might then describe the image.
+        device: of the batches; copies to a GPU are asynchronous, from pinned memory. None for the CPU.
 
     Raises:
-        ValueError: fewer images than a batch; all of one species, so that there is no wrong pair; an image
+        ValueError: fewer images than a batch; all of one species, so that there is no mismatched pair; an image
             without a caption.
     """
 
@@ -113,8 +113,8 @@ class Sampler:
                     "add captions or train with text.encoder=none"
                 )
         self.device = device
-        self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes an element: a flip moves pixels
-        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch lies in two epochs at most
+        self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes per element: a flip moves pixels
+        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch spans two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._next: tuple[int, Future[Batch]] | None = None
         self.augmented = augmented
@@ -125,7 +125,7 @@ class Sampler:
             self.near = nearest_of_other_species(vectors, self.species)
 
     def batch(self, step: int) -> Batch:
-        """The batch of ``step`` (from 0); that of ``step + 1`` is begun."""
+        """The batch of ``step`` (from 0); starts preparing that of ``step + 1``."""
         ready, self._next = self._next, None
         batch = ready[1].result() if ready is not None and ready[0] == step else self._make(step)
         self._next = step + 1, self._thread.submit(self._make, step + 1)
@@ -159,7 +159,7 @@ class Sampler:
         return Batch(real, embedding, wrong_embedding=wrong)
 
     def _indices(self, step: int) -> NDArray[np.int64]:
-        """The next batch_size places of the endless concatenation of permutations."""
+        """Indices of the batch in the infinite concatenation of permutations."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, rows = np.divmod(places, len(self.split))
         return np.array([self._order(epoch)[row] for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)])
@@ -181,7 +181,7 @@ class Sampler:
         return others
 
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
-        """One of each image's captions, by its place in the split."""
+        """Index of a random caption of each image."""
         return draws.integers(self.split.offsets[chosen], self.split.offsets[chosen + 1])
 
     def _embedded(
@@ -191,7 +191,7 @@ class Sampler:
         draws: np.random.Generator,
         of: NDArray[np.int64] | None = None,
     ) -> Tensor:
-        """Embeddings of captions, ``plain``, or of their augmented versions, which must be wrong ``of`` images."""
+        """Embeddings of captions ``plain``, some of augmented versions that do not describe the images ``of``."""
         if self.augmented is None:
             return plain
         use = draws.random(len(captions)) < self.augmented.share

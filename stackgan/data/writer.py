@@ -1,4 +1,4 @@
-"""Writes a prepared folder (:mod:`stackgan.data.format`) image by image; it gets its name when it is complete."""
+"""Writer of prepared folders (:mod:`stackgan.data.format`), image by image and atomic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from stackgan.data.kinds import KINDS
 from stackgan.images.crops import load_side
 from stackgan.io.files import replace_folder
 
-try:  # advisory locks distinguish a folder that is being written from a left-over one; Windows has none, keeps both
+try:  # advisory locks distinguish folders being written from left-over ones; Windows has none and keeps both
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
@@ -39,27 +39,27 @@ __all__ = ["PreparedWriter"]
 
 
 class PreparedWriter:
-    """Writes a prepared folder image by image and gives it its name only when it is complete.
+    """Writes a prepared folder image by image; it appears under its final name only when it is complete.
 
-    Everything goes to `<out>.partial-<pid>` beside `out`. A clean end of the `with` block renames that to
-    `out`; an exception removes it. A killed process leaves the partial folder, which the next preparation of
-    the same `out` clears away. Memory stays constant in the number of pixels.
+    Files are written to `<out>.partial-<pid>` beside `out`. At the end of the `with` block this folder is renamed to
+    `out`; on an exception it is removed. If the process is killed, the partial folder remains and is removed by the
+    next preparation of the same `out`. Memory use does not depend on the number of pixels.
 
     Args:
-        out: the folder to make. It must not exist, or be empty, or hold a prepared folder that `overwrite`
-            allows to replace.
-        kind: where the images come from, a name of `stackgan.data.kinds.KINDS`.
-        size: side of the images that training will see, in pixels; they are stored at `load_side(size)`.
-        crop: the crop rule in words, kept in dataset.json.
-        source: what was read, as JSON; no absolute paths, so that the same input gives the same bytes.
-        overwrite: replace a prepared folder that stands at `out`.
-        species_disjoint: refuse a species that appears in two splits; by default on, except for drawn
-            images, where held-out combinations take the place of held-out species.
+        out: the folder to create. It must not exist, or be empty, or be a prepared folder with `overwrite`.
+        kind: kind of the data set, a name of `stackgan.data.kinds.KINDS`.
+        size: side of the training images in pixels; they are stored at `load_side(size)`.
+        crop: description of the crop rule for dataset.json.
+        source: description of the source, as JSON; without absolute paths, so that the same input gives the same
+            bytes.
+        overwrite: replace an existing prepared folder at `out`.
+        species_disjoint: raise an error for a species in two splits; by default on, except for drawn images, which
+            have held-out combinations instead of held-out species.
 
     Raises:
-        FileExistsError: `out` holds something that may not be replaced.
+        FileExistsError: `out` contains something that may not be replaced.
         ValueError: unknown kind, an image of the wrong shape, an empty caption, a repeated id, no images at
-            all, a species in two splits, or embeddings whose rows are not the captions.
+            all, a species in two splits, or embeddings with another number of rows than captions.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PreparedWriter:
         species_disjoint: bool | None = None,
     ) -> None:
         if kind not in KINDS:
-            raise ValueError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
         self.out = Path(out).resolve()
         self.shown = Path(out)  # as the user wrote it, for messages
         self.kind = kind
@@ -102,7 +102,7 @@ class PreparedWriter:
             return
         if not (self.out / "dataset.json").is_file():
             raise FileExistsError(
-                f"{self.shown}: exists and is not a prepared folder, so it is left alone; name another"
+                f"{self.shown}: exists and is not a prepared folder, so it is not replaced; name another"
             )
         if not self._overwrite:
             raise FileExistsError(f"{self.shown}: exists; pass --overwrite to replace it or name another folder")
@@ -114,7 +114,7 @@ class PreparedWriter:
             self._partial.mkdir()
         except OSError as error:
             reason = f"{error.filename}: {error.strerror}"
-            raise ValueError(f"{self.shown}: cannot be made ({reason}); name another folder") from None
+            raise ValueError(f"{self.shown}: cannot be created ({reason}); name another folder") from None
         self._lock = _lock_folder(self._partial)
         return self
 
@@ -135,17 +135,17 @@ class PreparedWriter:
 
     def _clean_up(self) -> None:
         for split in self._splits.values():
-            with contextlib.suppress(OSError):  # a full disk: the first such error is raised afterwards
+            with contextlib.suppress(OSError):  # e.g. a full disk: the first such error is raised afterwards
                 split.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        shutil.rmtree(self._partial, ignore_errors=True)  # gone already after a clean end
+        shutil.rmtree(self._partial, ignore_errors=True)  # already renamed after a normal end
 
     def _clear_leftovers(self) -> None:
         for folder in self.out.parent.glob(f"{glob.escape(self.out.name)}.partial-*"):
             lock = _lock_folder(folder)
-            if lock is not None:  # its writer has ended
+            if lock is not None:  # the process that wrote it has ended
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
 
@@ -159,10 +159,10 @@ class PreparedWriter:
         for caption in record.captions:
             if not caption.strip() or "\n" in caption or "\r" in caption:
                 raise ValueError(f"{record.id}: caption {caption!r} is empty or has a line break")
-        line = record_to_line(record)  # before anything is written: a value without a form in JSON raises
+        line = record_to_line(record)  # first, as values not valid in JSON raise an error
         if split not in self._splits:
             if not SPLIT_NAME.fullmatch(split):
-                raise ValueError(f"split: {split!r} is not a name of small letters, digits, '-' and '_'")
+                raise ValueError(f"split: {split!r} is not a name of lower-case letters, digits, '-' and '_'")
             self._splits[split] = _SplitWriter(self._partial / split, self.load_side)
         self._splits[split].add(image, line, record)
         self._ids.add(record.id)
@@ -173,7 +173,7 @@ class PreparedWriter:
         return frozenset(self._splits)
 
     def problem(self, path: str, reason: str) -> None:
-        """Note an input that could not be used, by its path relative to the source; dataset.json lists it."""
+        """Record an unusable input by its path relative to the source; dataset.json lists it."""
         self.problems.append({"path": path, "reason": reason})
 
     def embeddings(self, split: str, name: str, array: NDArray[Any]) -> None:
@@ -223,7 +223,7 @@ class PreparedWriter:
                 home[species] = split
 
     def _rename(self) -> None:
-        self._check_out()  # again: something may have been created there meanwhile
+        self._check_out()  # again, as it may have been created in the meantime
         replace_folder(self._partial, self.out)
 
 
@@ -279,7 +279,7 @@ def _first_problems(problems: Sequence[Mapping[str, str]]) -> str:
 
 
 def _lock_folder(folder: Path) -> int | None:
-    """A held lock on `folder`, as a descriptor; None where another holds it or there are no locks."""
+    """Lock `folder` and return the descriptor; None if it is locked already or locks are not available."""
     if fcntl is None:
         return None
     try:

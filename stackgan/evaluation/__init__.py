@@ -1,1 +1,1 @@
-"""Measurements of a checkpoint: :mod:`evaluate` runs the table of sections over a context and writes the report."""
+"""Evaluation of checkpoints: :mod:`evaluate` computes the sections of a report and writes it."""

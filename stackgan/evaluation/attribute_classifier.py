@@ -1,8 +1,8 @@
-"""The attribute classifier of painted birds: 64 px image -> colours of crown, breast and wing, and the scene.
+"""Attribute classifier of painted birds: 64 px image -> colours of crown, breast and wing, and the scene.
 
-The attributes of painted birds are known, so a small network can be trained on freshly drawn ones (all colours on all
-parts, held-out combinations included) to classify generated birds. Its accuracy on drawn birds is measured each time
-and stated beside the figures it gives.
+The attributes of painted birds are known, so that a small network can be trained on newly drawn ones (all colours on
+all parts, including held-out combinations) to classify generated birds. Its accuracy on drawn birds is reported
+beside its results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, Painting, draw, random_painting
+from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, BirdParameters, draw, random_bird
 from stackgan.evaluation.cache import keep
 from stackgan.images.pixels import from_arrays
 
@@ -42,8 +42,8 @@ SCENE: dict[str, tuple[str, ...]] = {
     "size": SIZES,
 }
 SIDE = 64
-VERSION = "2"  # of architecture and training: a cached network of another version is trained again
-TILT, SCALE, SCALE_STEP = 20.0, 0.22, 0.025  # units in which the network gives degrees and lengths
+VERSION = "2"  # of architecture and training: cached networks of other versions are trained again
+TILT, SCALE, SCALE_STEP = 20.0, 0.22, 0.025  # units of the network's outputs for degrees and lengths
 _CLASSES: dict[str, tuple[str, ...]] = {**dict.fromkeys(PARTS, COLOURS), **SCENE}
 
 
@@ -52,9 +52,9 @@ class Attributes:
     """Attributes of N birds, true or predicted.
 
     Attributes:
-        names: of each of :data:`PARTS` the colours, of each key of :data:`SCENE` the values, (N,) strings.
-        tilt: of the body, in degrees, head end up (N,).
-        scale: half the body's length, a share of the side of the image as drawn (N,).
+        names: colours of each of :data:`PARTS` and values of each key of :data:`SCENE`, (N,) strings.
+        tilt: of the body in degrees, positive if the head is up, (N,).
+        scale: half the length of the body relative to the side of the image as drawn, (N,).
     """
 
     names: dict[str, NDArray[np.str_]]
@@ -68,13 +68,13 @@ class Attributes:
 
     @staticmethod
     def join(parts: Sequence[Attributes]) -> Attributes:
-        """All birds of ``parts``, one after the other."""
+        """Concatenate the birds of ``parts``."""
         names = {name: np.concatenate([part.names[name] for part in parts]) for name in parts[0].names}
         measures = ([part.tilt for part in parts], [part.scale for part in parts])
         return Attributes(names, *map(np.concatenate, measures))
 
     def rolled(self, places: int) -> Attributes:
-        """The same birds in another order, each ``places`` further on."""
+        """The birds shifted cyclically by ``places``."""
         names = {name: np.roll(values, places) for name, values in self.names.items()}
         return Attributes(names, np.roll(self.tilt, places), np.roll(self.scale, places))
 
@@ -88,11 +88,11 @@ class Attributes:
         return {**same, "tilt": tilt, "scale": float(np.abs(self.scale / other.scale - 1).mean())}
 
 
-def true_attributes(paintings: Sequence[Painting]) -> Attributes:
-    """The attributes that birds were drawn with."""
-    names = {part: np.array([getattr(p, part).colour for p in paintings]) for part in PARTS}
-    names |= {name: np.array([getattr(p, name) for p in paintings]) for name in SCENE}
-    return Attributes(names, np.array([p.tilt for p in paintings]), np.array([p.scale for p in paintings]))
+def true_attributes(birds: Sequence[BirdParameters]) -> Attributes:
+    """The attributes of drawn birds."""
+    names = {part: np.array([getattr(p, part).colour for p in birds]) for part in PARTS}
+    names |= {name: np.array([getattr(p, name) for p in birds]) for name in SCENE}
+    return Attributes(names, np.array([p.tilt for p in birds]), np.array([p.scale for p in birds]))
 
 
 class AttributeClassifier(nn.Module):
@@ -119,7 +119,7 @@ class AttributeClassifier(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: Tensor, batch_size: int = 256) -> Attributes:
-        """Images (N, 3, 64, 64) in [−1, 1] -> the attributes of the birds in them."""
+        """Images (N, 3, 64, 64) in [−1, 1] -> predicted attributes of the birds."""
         self.eval()
         out = torch.cat([self(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]).cpu().double()
         logits, measures = _split(out)
@@ -135,13 +135,13 @@ def _split(out: Tensor) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def _draw_labelled(count: int, seed: int) -> tuple[NDArray[np.uint8], dict[str, Tensor], Tensor]:
-    """Freshly drawn birds (count, 76, 76, 3), half of them with held-out combinations, and what they are."""
+    """Draw birds (count, 76, 76, 3), half of them with held-out combinations; returns images and labels."""
     images = np.empty((count, 76, 76, 3), np.uint8)
-    paintings = []
+    birds = []
     for i in tqdm(range(count), desc="drawing birds for the attribute classifier", unit="bird", leave=False):
-        paintings.append(random_painting(np.random.default_rng((seed, 77, i)), held_out=bool(i % 2)))
-        images[i] = draw(paintings[-1], 76)
-    truth = true_attributes(paintings)
+        birds.append(random_bird(np.random.default_rng((seed, 77, i)), held_out=bool(i % 2)))
+        images[i] = draw(birds[-1], 76)
+    truth = true_attributes(birds)
     labels = {
         name: torch.tensor([values.index(word) for word in truth.names[name]]) for name, values in _CLASSES.items()
     }
@@ -156,7 +156,7 @@ def _loss(out: Tensor, labels: dict[str, Tensor], measures: Tensor) -> Tensor:
 
 
 def _distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise and, for half the batch, blur: generated images are softer than drawn ones."""
+    """Add noise and, for half of the batch, blur, as generated images are less sharp than drawn ones."""
     half = len(images) // 2
     soft = F.interpolate(F.avg_pool2d(images[:half], 2), scale_factor=2.0, mode="bilinear", align_corners=False)
     images = torch.cat((soft, images[half:]))
@@ -197,7 +197,7 @@ def train_attribute_classifier(
 
 
 def load_or_train_attribute_classifier(file: Path, **training: int) -> AttributeClassifier:
-    """The classifier stored as ``file`` (safetensors), else a new one, trained and stored there.
+    """Load the classifier from ``file`` (safetensors), or train one and store it there.
 
     Args:
         training: arguments of :func:`train_attribute_classifier`.

@@ -1,11 +1,11 @@
-"""Where evaluation keeps what it computes about a prepared folder.
+"""Cache of evaluation results that depend only on a prepared folder.
 
-    PREPARED/cache/evaluation/README.md                                    what the folder is
+    PREPARED/cache/evaluation/README.md                                    description of the folder
     PREPARED/cache/evaluation/features/<split>/<network>-….safetensors     features of the split's photos
     PREPARED/cache/evaluation/image-text-scorer/                           a dual encoder trained on the train split
-    PREPARED/cache/evaluation/attribute-classifier.safetensors             of painted birds
+    PREPARED/cache/evaluation/attribute-classifier.safetensors             for painted birds
 
-Nothing there is needed: what is missing is computed again. What belongs to one report is in REPORT/cache.
+Missing files are computed again. Files that depend on a checkpoint are in REPORT/cache.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ __all__ = ["evaluation_cache", "keep"]
 
 README = """# Cache of `stackgan evaluate`
 
-Everything in this folder was computed from the prepared folder around it, by `stackgan evaluate` or by the small
-evaluations of `stackgan train`. It may be deleted at any time; what is missing is computed again when it is needed.
+These files were computed from the prepared folder by `stackgan evaluate` or by evaluations during
+`stackgan train`. The folder may be deleted at any time; missing files are computed again when needed.
 
 | | |
 |---|---|
@@ -30,7 +30,7 @@ evaluations of `stackgan train`. It may be deleted at any time; what is missing 
 
 
 def evaluation_cache(prepared: Path) -> Path:
-    """PREPARED/cache/evaluation, made with its README.md if the prepared folder can be written to."""
+    """PREPARED/cache/evaluation, created with its README.md if the prepared folder is writable."""
     folder = prepared / "cache" / "evaluation"
     readme = folder / "README.md"
     with contextlib.suppress(OSError):
@@ -41,10 +41,10 @@ def evaluation_cache(prepared: Path) -> Path:
 
 
 def keep(file: Path, content: bytes) -> None:
-    """Write a file of a cache; warns where that is not possible, which is no reason not to measure."""
+    """Write a file of a cache; on an error only warns, as the evaluation does not need the cache."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, content)
     except OSError as error:
-        message = f"{file.parent}: cannot be written to ({error}); computed again next time"
+        message = f"{file.parent}: cannot be written to ({error}); results will be computed again"
         warnings.warn(message, stacklevel=3)

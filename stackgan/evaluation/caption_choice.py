@@ -1,4 +1,4 @@
-"""Which captions of a split are generated."""
+"""Selection of the captions of a split to generate images for."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["caption_rows", "full_caption_rows", "spread_rows"]
 def caption_rows(split: PreparedSplit, count: int) -> NDArray[np.int64]:
     """Rows of ``count`` captions in ``split.captions``: every image's first, then every image's second, …
 
-    Where all captions are used up they come again from the start, to be generated with other seeds.
+    If there are fewer captions, they are repeated from the start, for other seeds.
 
     Raises:
         ValueError: the split has none.
     """
     counts = np.diff(split.offsets)
     if not counts.any():
-        raise ValueError(f"{split.path}: holds no captions to generate images for")
+        raise ValueError(f"{split.path}: has no captions to generate images for")
     order = [split.offsets[:-1][counts > turn] + turn for turn in range(int(counts.max()))]
     return np.resize(np.concatenate(order), count)
 
@@ -30,7 +30,7 @@ def caption_rows(split: PreparedSplit, count: int) -> NDArray[np.int64]:
 def full_caption_rows(split: PreparedSplit, count: int) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Rows of ``count`` captions of painted birds that name crown, breast and wing, and the colours named (count, 3).
 
-    One a bird in order, then each bird's next; where all are used up they come again from the start.
+    One caption per bird in order, then the next of each bird; if there are fewer, they are repeated from the start.
 
     Raises:
         ValueError: the split has none.
@@ -49,7 +49,7 @@ def full_caption_rows(split: PreparedSplit, count: int) -> tuple[NDArray[np.int6
 
 
 def spread_rows(total: int, count: int) -> NDArray[np.int64]:
-    """``count`` rows evenly spread over ``total``, the first being 0; at most ``total``.
+    """``count`` rows evenly spaced in ``total``, starting from 0; at most ``total``.
 
     >>> spread_rows(10, 4).tolist()
     [0, 2, 5, 7]

@@ -1,11 +1,11 @@
-"""Colours of the foreground in CIELAB, without any network: the measure of the colour-word test.
+"""Colours of the foreground in CIELAB, without a network, for the colour-word test.
 
 Foreground, weights w of the pixels (no segmentation; a centred bird is assumed):
 
     w ∝ exp(−r² / 2 ρ²) · (1 − exp(−d² / 2 δ²))        r distance from the centre as a share of the side,
                                                       d the smallest CIELAB distance to a pixel of the border
 
-For a pair both images are measured with the mean of their two weights, so that only colours can change a margin.
+Both images of a pair are measured with the mean of their weights, so that a margin depends only on colours.
 
 Colours: pixel p is of colour K by softmax over K of −(smallest distance of p to K's prototypes)² / 2 τ².
 """
@@ -29,12 +29,12 @@ __all__ = [
     "to_lab",
 ]
 
-SIDE = 32  # px at which images are measured; larger ones are averaged down
+SIDE = 32  # px; larger images are averaged down
 BORDER = 2  # px wide
 CENTRE = 0.25  # ρ, a share of the side
 DIFFERENT = 12.0  # δ, CIELAB units
 SPREAD = 12.0  # τ, CIELAB units
-CHUNK = 64  # images measured at a time
+CHUNK = 64  # images measured together
 
 # sRGB prototypes: a vivid and a dull one, as in photos of birds.
 PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
@@ -56,10 +56,10 @@ COLOUR_ORDER: tuple[str, ...] = tuple(PROTOTYPES)
 
 @dataclass(frozen=True)
 class PairMeasure:
-    """Images of N pairs, measured with the mean of both foregrounds.
+    """Colours of the images of N pairs, measured with the mean of both foregrounds.
 
     Attributes:
-        shares: (2, N, 11) of x_A and x_B: how much of the foreground is of each basic colour.
+        shares: (2, N, 11) of x_A and x_B: share of each basic colour in the foreground.
         means: (2, N, 3) of x_A and x_B: mean CIELAB colour of the foreground.
     """
 
@@ -88,29 +88,29 @@ def to_lab(images: Tensor) -> Tensor:
 
 
 def foreground(lab: Tensor) -> Tensor:
-    """CIELAB (N, 3, s, s) -> weights of the pixels (N, s, s) with sum 1: near the centre and unlike the border."""
+    """Pixel weights from CIELAB, (N, 3, s, s) -> (N, s, s), sum 1: high near the centre, low for border colours."""
     count, _, side, _ = lab.shape
     axis = (torch.arange(side, device=lab.device) + 0.5) / side - 0.5
     centre = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * CENTRE**2))  # (s, s)
-    blurred = F.avg_pool2d(F.pad(lab, (1, 1, 1, 1), mode="replicate"), 3, 1)  # single pixels are no border colours
+    blurred = F.avg_pool2d(F.pad(lab, (1, 1, 1, 1), mode="replicate"), 3, 1)  # ignores single pixels
     frame = torch.ones(side, side, dtype=torch.bool, device=lab.device)
     frame[BORDER:-BORDER, BORDER:-BORDER] = False
     border = blurred[:, :, frame].transpose(1, 2)  # (N, K, 3)
     distance = torch.cdist(blurred.flatten(2).transpose(1, 2), border).amin(2)  # (N, s²)
     differs = 1 - torch.exp(-(distance**2) / (2 * DIFFERENT**2))
-    weights = centre * (differs.view(count, side, side) + 1e-3)  # never all 0
+    weights = centre * (differs.view(count, side, side) + 1e-3)  # positive sum
     return weights / weights.sum((1, 2), keepdim=True)
 
 
 def _shares(lab: Tensor, weights: Tensor) -> Tensor:
-    """How much of the foreground is of each basic colour: (N, 11), rows sum to 1, columns as in COLOUR_ORDER."""
+    """Share of each basic colour in the foreground: (N, 11), rows sum to 1, columns as in COLOUR_ORDER."""
     distances = distances_to_colours(lab.flatten(2).transpose(1, 2))  # (N, s², 11)
     member = torch.softmax(-(distances**2) / (2 * SPREAD**2), -1)
     return torch.einsum("np,npk->nk", weights.flatten(1), member)
 
 
 def distances_to_colours(lab: Tensor) -> Tensor:
-    """From CIELAB colours (N, P, 3) to the closest prototype of each basic colour, (N, P, 11)."""
+    """Distances of CIELAB colours (N, P, 3) to the closest prototype of each basic colour, (N, P, 11)."""
     levels = torch.tensor([level for levels in PROTOTYPES.values() for level in levels], device=lab.device)  # (K, 3)
     prototypes = to_lab(from_levels(levels).T[None, :, None])[0, :, 0].T.to(lab.dtype)
     apart = torch.cdist(lab, prototypes.expand(len(lab), -1, -1))
@@ -120,7 +120,7 @@ def distances_to_colours(lab: Tensor) -> Tensor:
 def measure_pairs(before: Tensor, after: Tensor) -> PairMeasure:
     """Measure x_A (N, 3, s, s) and x_B (N, 3, s, s), both in [−1, 1]."""
     if before.shape != after.shape:
-        raise ValueError(f"images {tuple(before.shape)} and {tuple(after.shape)}: pairs must be of one shape")
+        raise ValueError(f"images {tuple(before.shape)} and {tuple(after.shape)}: pairs must have the same shape")
     shares, means = [], []
     for start in range(0, len(before), CHUNK):
         labs = [to_lab(_small_enough(images[start : start + CHUNK])) for images in (before, after)]

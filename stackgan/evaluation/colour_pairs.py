@@ -1,4 +1,4 @@
-"""Pairs of captions that differ in one colour word: what the colour-word test generates images of."""
+"""Pairs of captions that differ in one colour word, for the colour-word test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stackgan.evaluation.colour_measure import COLOUR_ORDER
 
 __all__ = ["ColourPair", "colour_pairs"]
 
-# The colour of one of these covers a few pixels at most.
+# Parts whose colour covers only a few pixels.
 _SMALL = frozenset(
     (
         "beak", "beaks", "bill", "bills", "billed", "mandible", "eye", "eyes", "eyed", "eyering", "eyerings",
@@ -24,7 +24,7 @@ _SMALL = frozenset(
         "spot", "spots", "spotted",
     )
 )  # fmt: skip
-# Before a colour word they form one colour with it, which may not exist for another word: no "light black".
+# Modifiers of colour words that are not valid for every colour: no "light black".
 _MODIFIERS = frozenset(
     ("light", "dark", "bright", "pale", "deep", "vivid", "dull", "jet", "pure", "tan", "teal", "rust", "cream")
 ) | frozenset(shade for shades in SHADES.values() for shade in shades)  # fmt: skip
@@ -35,7 +35,7 @@ class ColourPair:
     """Captions that differ in one colour word.
 
     Attributes:
-        caption: holds ``old``'s word; ``new_caption`` has ``word`` in its place.
+        caption: contains a word for ``old``, which is replaced by ``word`` in ``new_caption``.
         old, new: basic colours.
         word: the new word: ``new`` itself, or a shade of it.
     """
@@ -54,33 +54,33 @@ def colour_pairs(
     synonyms: bool = False,
     training_captions: Sequence[str] | None = None,
 ) -> list[ColourPair]:
-    """Pairs of captions that differ in one colour word; every ordered pair of colours as often as any other.
+    """Pairs of captions that differ in one colour word, balanced over ordered pairs of colours.
 
-    A word is replaced where its colour is named once, not as part of a compound ("blue-gray"), and of something
-    larger than a bill, an eye or a leg; never by a colour that the caption names already. A caption is used again,
-    with another colour, only where there are too few of a colour.
+    A word is replaced if its colour is named once, is not part of a compound ("blue-gray"), and does not describe a
+    bill, an eye or a leg; the new colour is not in the caption already. A caption is used repeatedly, with different
+    colours, only if there are too few of a colour.
 
     Args:
-        captions: to choose from.
-        count: of pairs at most; there are fewer where captions are few.
-        seed: the same seed chooses the same pairs.
-        synonyms: use shade words (:data:`stackgan.captions.lexicon.SHADES`) in place of the basic ones, and of them
-            those that no training caption holds.
+        captions: to select from.
+        count: maximum number of pairs; fewer if there are few captions.
+        seed: of the selection.
+        synonyms: use shade words (:data:`stackgan.captions.lexicon.SHADES`) that occur in no training caption instead
+            of basic colour words.
         training_captions: needed with ``synonyms``.
 
     Raises:
-        ValueError: a count below 1, synonyms without training captions, fewer than two colours to choose from.
+        ValueError: a count below 1, synonyms without training captions, or fewer than two colours to select from.
 
     >>> texts = ["a small red bird.", "this is an orange bird with a black bill"]
     >>> [pair.new_caption for pair in colour_pairs(texts, 2, seed=0)]
     ['a small orange bird.', 'this is a red bird with a black bill']
     """
     if count < 1:
-        raise ValueError(f"count is {count}: ask for 1 pair of captions or more")
+        raise ValueError(f"count is {count}: it must be 1 or more")
     words: Mapping[str, Sequence[str]] = {colour: (colour,) for colour in COLOUR_ORDER}
     if synonyms:
         if training_captions is None:
-            raise ValueError("synonyms need training_captions, to choose words that none of them holds")
+            raise ValueError("synonyms need training_captions, to select words that do not occur in them")
         known = {part for caption in set(training_captions) for part in re.findall(r"[a-z]+", caption.lower())}
         words = {colour: [shade for shade in shades if shade not in known] for colour, shades in SHADES.items()}
     draws = np.random.default_rng((seed, 0xC01))
@@ -89,7 +89,7 @@ def colour_pairs(
     if len(colours) < 2:
         raise ValueError(
             f"{len(captions)} captions name {len(colours)} basic colours that the colour-word test can change"
-            f"{' to words that no training caption holds' if synonyms else ''}: it needs 2 or more"
+            f"{' to words that occur in no training caption' if synonyms else ''}: it needs 2 or more"
         )
     found: list[ColourPair] = []
     queues = {colour: _Queue(uses[colour]) for colour in colours}
@@ -111,7 +111,7 @@ def colour_pairs(
 
 @dataclass(frozen=True)
 class _Use:
-    """A colour word in a caption: its span, and all colours that the caption names."""
+    """A colour word in a caption: its span, and all colours in the caption."""
 
     caption: str
     span: tuple[int, int]
@@ -119,7 +119,7 @@ class _Use:
 
 
 class _Queue:
-    """Uses of one colour, the least recently taken first; no use twice for one new colour."""
+    """Queue of the uses of one colour, least recently used first; no use is taken twice for the same new colour."""
 
     def __init__(self, uses: Sequence[_Use]) -> None:
         self.uses = list(uses)
@@ -137,7 +137,7 @@ class _Queue:
 
 
 def _uses(captions: Sequence[str], draws: np.random.Generator) -> dict[str, list[_Use]]:
-    """The uses of each basic colour that can be replaced, in random order; at most one of each caption."""
+    """Replaceable uses of each basic colour, in random order; at most one per caption."""
     distinct = list(dict.fromkeys(captions))
     found: dict[str, list[_Use]] = {colour: [] for colour in COLOUR_ORDER}
     for row in draws.permutation(len(distinct)):
@@ -166,7 +166,7 @@ def _changeable(caption: str) -> list[tuple[str, _Use]]:
 
 
 def _small(tokens: Sequence[str], place: int) -> bool:
-    """Whether the colour at ``place`` is that of a small part: "black eyes", "a bill that is orange"."""
+    """Whether the colour at ``place`` describes a small part: "black eyes", "a bill that is orange"."""
     for token in tokens[place + 1 : place + 4]:
         if token in _SMALL or token.split("-")[-1] in _SMALL:
             return True

@@ -1,4 +1,4 @@
-"""What the sections of a report share: the pipeline, the splits, feature networks, image sets and the cache."""
+"""Context shared by the sections of a report: pipeline, splits, feature networks, image sets and cache."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["Context", "open_context"]
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One evaluation. What is costly is made at its first use and shared from then on.
+    """Shared objects of one evaluation; expensive ones are created at first use.
 
     Attributes:
         networks: feature networks in which distances are measured, the preferred one first.
@@ -47,7 +47,7 @@ class Context:
 
     @property
     def split(self) -> PreparedSplit:
-        """Its captions are generated, its photos are the reference."""
+        """The evaluated split: images are generated for its captions and compared with its photos."""
         return self.prepared.splits[self.settings.split]
 
     @property
@@ -56,7 +56,7 @@ class Context:
 
     @property
     def count(self) -> int:
-        """How many images are generated for captions."""
+        """Number of images generated for captions."""
         return self.settings.count
 
     @property
@@ -67,12 +67,12 @@ class Context:
 
     @cached_property
     def source(self) -> ImageSource:
-        """The pipeline at the truncation of all measured images."""
+        """The pipeline with the truncation of the evaluation."""
         return ImageSource(self.pipe, self.settings.truncation)
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """Rows in ``split.captions`` of the captions generated, image after image."""
+        """Rows in ``split.captions`` of the captions of the generated images."""
         if not self.pipe.conditional:
             return np.zeros(self.count, np.int64)
         if self.prepared.kind == PAINTED:
@@ -81,12 +81,12 @@ class Context:
 
     @cached_property
     def generated(self) -> GeneratedImages:
-        """One image a caption of ``rows``, with seeds seed, seed + 1, …"""
+        """One image per caption in ``rows``, with seeds seed, seed + 1, …"""
         return images_of_captions(self.source, self.split, self.rows.tolist(), self.settings.seed, self.cache)
 
     @cached_property
     def without_text(self) -> dict[str, GeneratedImages]:
-        """As many images without text, from p(c) and from N(0, I), by name; empty without a flow p(c)."""
+        """The same number of images without text, from p(c) and from N(0, I), by name; empty without a flow p(c)."""
         if not self.pipe.model.has_code_flow:
             return {}
         sets = [
@@ -106,7 +106,7 @@ class Context:
 
     @cached_property
     def held_out(self) -> Photos | None:
-        """Photos that were not trained on: the split's, or another split's where that is the training split."""
+        """Photos that were not trained on: those of the split, or of another split if it is the training split."""
         if self.split.name != "train":
             return self.reference
         others = [split for name, split in self.prepared.splits.items() if name != "train"]
@@ -120,11 +120,11 @@ class Context:
     # --- captions ---
 
     def captions(self, rows: Sequence[int] | NDArray[np.int64] | None = None) -> list[str]:
-        """The captions generated, or those at ``rows``."""
+        """The captions of the generated images, or those at ``rows``."""
         return [self.split.captions[int(row)] for row in (self.rows if rows is None else rows)]
 
     def labels(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str]:
-        """What stands under images of the captions at ``rows``: these, or the colours they name (hide_captions)."""
+        """Labels of images for the captions at ``rows``: the captions, or with hide_captions the colours in them."""
         captions = self.captions(rows)
         if not self.settings.hide_captions:
             return captions
@@ -139,18 +139,18 @@ class Context:
         if not self.pipe.conditional:
             raise NotMeasured("the checkpoint was trained without text")
         if self.pipe.text_encoder is None:
-            raise NotMeasured("the checkpoint came without a text encoder")
+            raise NotMeasured("the checkpoint has no text encoder")
 
     def require_posterior(self) -> None:
         """Raise :class:`NotMeasured` unless photos can be encoded."""
         if self.pipe.model.posterior is None:
             raise NotMeasured(f"the checkpoint has no posterior (latent.z={self.pipe.config.latent.z})")
 
-    # --- networks that measure ---
+    # --- networks for evaluation ---
 
     @cached_property
     def attribute_classifier(self) -> AttributeClassifier | None:
-        """Of painted birds; None for other images, whose true attributes are not known."""
+        """Attribute classifier for painted birds; None for other images, whose true attributes are unknown."""
         if self.prepared.kind != PAINTED:
             return None
         folder = evaluation_cache(self.prepared.path)
@@ -163,7 +163,7 @@ class Context:
 
     @cached_property
     def scorers(self) -> Mapping[str, ImageTextScorer]:
-        """Image–text scorers by name; none without text, or without a scorer and a split to train one on."""
+        """Image–text scorers by name; empty without text, or without a scorer and a split to train one on."""
         given = self.settings.scorer
         if not self.pipe.conditional or (given is None and "train" not in self.prepared.splits):
             return {}
@@ -171,11 +171,11 @@ class Context:
 
 
 def open_context(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettings) -> Context:
-    """Open what is to be measured, and check that its parts belong together; nothing is generated yet.
+    """Open checkpoint and data, and check that they are compatible; nothing is generated yet.
 
     Raises:
-        ValueError: no such split, another size than the checkpoint's, ``out`` is a file.
-        FileNotFoundError: no such checkpoint or data, weights that are neither here nor can be downloaded.
+        ValueError: the split does not exist, its size is not the checkpoint's, or ``out`` is a file.
+        FileNotFoundError: the checkpoint or the data do not exist, or weights are missing and cannot be downloaded.
     """
     prepared = PreparedFolder.open(data)
     if settings.split not in prepared.splits:

@@ -1,11 +1,11 @@
-"""Measure a checkpoint on a prepared folder: one report of figures, sheets and how each was measured.
+"""Evaluate a checkpoint on a prepared folder: a report of metrics, image sheets and evaluation protocols.
 
-:data:`SECTIONS` is the table of contents, in order. A section is a function from the :class:`Context`, which holds
-what they share, to its :class:`Findings`; one that cannot be measured raises :class:`NotMeasured`, and the report
-gives its reason. A new metric is a file in ``sections/`` and a row here.
+:data:`SECTIONS` is the table of contents, in order. A section is a function from the shared :class:`Context` to its
+:class:`Findings`; one that cannot be measured raises :class:`NotMeasured`, and the report contains the reason. A new
+metric is a file in ``sections/`` and a row here.
 
-Keys of report.json are its format and keep their names, also where this code has other words (``pictures``: images,
-``painted``: generated images, ``reader_on_real``: the attribute classifier's accuracy).
+The keys of report.json are a file format and keep their names even if the code has other terms (``pictures``: images,
+``painted``: generated images, ``reader_on_real``: accuracy of the attribute classifier).
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Section:
 
     Attributes:
         title: heading in the report.
-        measure: raises :class:`NotMeasured` with the reason where it cannot be measured.
-        check: called before anything is generated, for what can be refused then; raises ``ValueError`` or
+        measure: computes the section; raises :class:`NotMeasured` with the reason if that is not possible.
+        check: called before anything is generated, to detect errors early; raises ``ValueError`` or
             ``FileNotFoundError``.
     """
 
@@ -58,7 +58,7 @@ class Section:
     check: Callable[[Context], None] | None = None
 
 
-# By name, the key in report.json.
+# By key in report.json.
 SECTIONS: dict[str, Section] = {
     "samples": Section("64 samples, not selected", samples.section),
     "distances": Section("Distances to real images", distances.section),
@@ -77,10 +77,10 @@ SECTIONS: dict[str, Section] = {
 
 
 def evaluate(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettings | None = None) -> int:
-    """Generate images for captions of the split, measure, print the figures, and write the report.
+    """Generate images for captions of the split, compute and print the metrics, and write the report.
 
-    Images and features are stored in ``out``/cache as they are made, so that the same command continues where it was
-    stopped. That folder may be deleted afterwards.
+    Images and features are stored in ``out``/cache while they are computed, so that the same command resumes an
+    interrupted evaluation. That folder may be deleted afterwards.
 
     Args:
         checkpoint: a checkpoint folder.
@@ -88,8 +88,9 @@ def evaluate(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettin
         out: folder of report.json, report.html, report.md and the sheets.
 
     Raises:
-        ValueError: no such split, another size than the checkpoint's, no flow p(c) for out-of-domain captions.
-        FileNotFoundError: weights that are neither here nor can be downloaded.
+        ValueError: the split does not exist, its size is not the checkpoint's, or there is no flow p(c) for
+            out-of-domain captions.
+        FileNotFoundError: weights are missing and cannot be downloaded.
     """
     context = open_context(checkpoint, data, out, settings or EvaluationSettings())
     for section in SECTIONS.values():
@@ -110,7 +111,7 @@ def evaluate(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettin
 
 
 def _generate(context: Context) -> None:
-    """Generate all image sets that are not stored yet; delete stored ones of another checkpoint, seed or number."""
+    """Generate all image sets that are not stored yet; delete stored ones of other checkpoints or settings."""
     sets = [context.generated, *context.without_text.values()]
     context.cache.mkdir(parents=True, exist_ok=True)
     clear_others(context.cache, sets)

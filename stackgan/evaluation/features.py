@@ -1,7 +1,7 @@
-"""Feature networks: images to the vectors between which distances of image sets are measured.
+"""Feature networks: images -> feature vectors, for distances between sets of images.
 
-Three kinds with one interface: the built-in :class:`Pyramid`, which has no weights; a network in a folder that the
-user gives; and Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called FID and KID.
+Three kinds with one interface: the built-in :class:`Pyramid` without weights, a network in a user's folder, and
+Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called FID and KID.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What a feature network gives for N images: features (N, D), and log-probabilities (N, K) if it has classes."""
+    """Outputs of a feature network for N images: features (N, D), and log-probabilities (N, K) if it has classes."""
 
     features: Tensor
     log_probs: Tensor | None = None
@@ -44,14 +44,14 @@ class FeatureSet:
 
 
 class FeatureNetwork:
-    """A network, what it is called in reports, and what its cached features are named after.
+    """A feature network with its name in reports and its identity in caches.
 
     Args:
         net: uint8 images (B, 3, H, W) -> features (B, D), or (features, class probabilities or None).
-        name: under which distances are reported.
-        identity: changes whenever the features could: name and digest of code and weights. Names cached features.
-        preprocessing: what the network does to images first, in words.
-        inception: whether these are the features by which FID is defined; ``net``'s second output are then logits.
+        name: in reports.
+        identity: name and digest of code and weights, part of the names of cached features.
+        preprocessing: description of the network's preprocessing.
+        inception: whether these are the features that define FID; the second output of ``net`` are then logits.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class FeatureNetwork:
 
 
 class Pyramid(nn.Module):
-    """Features without learned weights, of a Laplacian pyramid: uint8 images (B, 3, H, W) -> (B, 336).
+    """Features of a Laplacian pyramid, without learned weights: uint8 images (B, 3, H, W) -> (B, 336).
 
-    The image at 8 × 8, and of three finer bands of its Laplacian pyramid (Burt and Adelson 1983) the root mean square
-    in 4 × 4 cells, each colour channel separately: the layout of colours, and the amount of fine, middle and coarse
-    detail. Distances respond to blur, noise, wrong colours and missing variety; nothing in them is specific to birds.
+    For each colour channel, the image at 8 × 8 and the root mean square of three finer bands of its Laplacian pyramid
+    (Burt and Adelson 1983) in 4 × 4 cells: the layout of colours, and the amount of fine, medium and coarse detail.
+    Distances respond to blur, noise, wrong colours and missing variety; they are not specific to birds.
     """
 
     SIDE, BANDS, CELLS = 64, 3, 4
-    GAIN = 4.0  # brings the bands' spread over real photos to that of the 8 × 8 colours
+    GAIN = 4.0  # scales the bands to the standard deviation of the 8 × 8 colours on real photos
 
     def forward(self, images: Tensor) -> Tensor:
         x = from_levels(images)
@@ -112,17 +112,18 @@ def pyramid_features(device: torch.device | str = "cpu") -> FeatureNetwork:
 
 
 def load_features(folder: Path, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The feature network in a folder: ``feature_net.py`` with a class ``FeatureNet``, and one ``.safetensors``.
+    """Load the feature network in a folder: ``feature_net.py`` with a class ``FeatureNet``, and one ``.safetensors``.
 
-    ``FeatureNet(path of the weights)`` takes uint8 images. The file is Python code and is run: give only folders that
-    you trust. Where the class has a text ``preprocessing``, reports quote it.
+    ``FeatureNet(path of the weights)`` takes uint8 images. The file is executed as Python code: use only folders that
+    you trust. If the class has a text ``preprocessing``, reports contain it.
 
     Raises:
-        FileNotFoundError: no such folder or file. ValueError: no class, several weights.
+        FileNotFoundError: a folder or file is missing.
+        ValueError: there is no class ``FeatureNet``, or several files of weights.
     """
     code = folder / "feature_net.py"
     if not code.is_file():
-        raise FileNotFoundError(f"{code}: not there; --features is a folder with feature_net.py and its weights")
+        raise FileNotFoundError(f"{code}: does not exist; --features is a folder with feature_net.py and its weights")
     weights = sorted(folder.glob("*.safetensors"))
     if len(weights) != 1:
         raise ValueError(f"{folder}: holds {len(weights)} .safetensors files, exactly one is expected")

@@ -1,4 +1,4 @@
-"""What a section of the report consists of: figures for programs; tables, sheets and words for people."""
+"""Contents of a report's section: figures for JSON; tables, image sheets and text for readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Card", "Findings", "NotMeasured", "Sheet", "Table", "percent"]
 
 
 class NotMeasured(Exception):
-    """Raised by a section that cannot be measured here; the message gives the reason and what to do about it."""
+    """Raised by a section that cannot be measured; the message contains the reason and what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Sheet:
-    """An image of many images; written as ``name``.png and, where ``shown``, put on the page."""
+    """A sheet of images; written as ``name``.png, and included in the page if ``shown``."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Card:
-    """One image with its caption as text."""
+    """An image with its caption as text."""
 
     image: Image.Image
     caption: str
@@ -44,19 +44,19 @@ class Card:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one section found.
+    """Results of one section.
 
     Attributes:
-        figures: all of it, as JSON.
-        protocol: how it was measured, in words.
-        tables, verdict, headlines: the figures for people; headlines (label, value) stand at the top of the page.
+        figures: all results, as JSON.
+        protocol: description of the measurement.
+        tables, conclusion, headlines: the results for readers; headlines (label, value) are at the top of the page.
         sheets, cards, drawings: images; drawings are SVG.
     """
 
     figures: Mapping[str, Any]
     protocol: str
     tables: Sequence[Table] = ()
-    verdict: str = ""
+    conclusion: str = ""
     headlines: Sequence[tuple[str, str]] = ()
     sheets: Sequence[Sheet] = ()
     cards: Sequence[Card] = ()

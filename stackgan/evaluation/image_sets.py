@@ -1,7 +1,7 @@
-"""Sets of images too large for memory: photos of a prepared split, and what a checkpoint generates.
+"""Sets of images too large for memory: photos of a prepared split, and generated images.
 
-Both are read in shards of :data:`SHARD` images. Generated shards are stored as they are made, and so are the features
-of either, so that an evaluation that was stopped continues; a shard's name holds a digest of all it depends on.
+Both are read in shards of :data:`SHARD` images. Generated shards and the features of both are stored when computed,
+so that an interrupted evaluation is resumed; the name of a shard contains a digest of everything it depends on.
 
     REPORT/cache/painted-000500-<digest>.npy                        (500, s, s, 3) uint8
     REPORT/cache/<network>-000500-<digest>.safetensors              features of those
@@ -50,11 +50,11 @@ _CACHED = re.compile(r".+-\d{6}-[0-9a-f]{16}\.(npy|safetensors)")
 
 
 class ImageSet(ABC):
-    """``count`` images of one side, shard after shard.
+    """``count`` images of equal size, read in shards.
 
     Args:
         name: shown by progress bars.
-        folder: where features are kept; None: nowhere.
+        folder: for cached features; None for no cache.
     """
 
     def __init__(self, name: str, count: int, side: int, folder: Path | None) -> None:
@@ -73,26 +73,26 @@ class ImageSet(ABC):
 
     @abstractmethod
     def key(self, start: int, stop: int) -> str:
-        """Digest of all that images start … stop depend on."""
+        """Digest of everything that images start … stop depend on."""
 
     def spans(self) -> Iterator[tuple[int, int]]:
         for start in range(0, self.count, SHARD):
             yield start, min(start + SHARD, self.count)
 
     def chunks(self, task: str) -> Iterator[Tensor]:
-        """All images shard after shard, (B, 3, s, s) in [−1, 1], under a progress bar that names the ``task``."""
+        """All images in shards, (B, 3, s, s) in [−1, 1], with a progress bar named ``task``."""
         with tqdm(total=self.count, desc=f"{task}, {self.name}", unit="image", leave=False) as bar:
             for start, stop in self.spans():
                 yield from_levels(self.shard(start, stop))
                 bar.update(stop - start)
 
     def small(self, side: int) -> Tensor:
-        """All images at ``side`` px (means of areas), (N, 3 · side²) in [−1, 1]."""
+        """All images averaged down to ``side`` px, (N, 3 · side²) in [−1, 1]."""
         chunks = self.chunks(f"shrinking to {side} px")
         return torch.cat([F.adaptive_avg_pool2d(chunk, side).flatten(1) for chunk in chunks])
 
     def features(self, network: FeatureNetwork, mirrored: bool = False) -> FeatureSet:
-        """Features of all images, or of their mirror images; cached shard by shard."""
+        """Features of all images, or of their mirror images; cached per shard."""
         found = []
         task = f"features ({network.name}), {self.name}{', mirrored' * mirrored}"
         with tqdm(total=self.count, desc=task, unit="image", leave=False) as bar:
@@ -120,12 +120,12 @@ class ImageSet(ABC):
 
 
 class Photos(ImageSet):
-    """The centre crops of a prepared split's images: what training sees without random crops and mirroring.
+    """Centre crops of a prepared split's images, which training crops at random positions and flips.
 
     Args:
         side: of the crop in pixels, at most the split's load side.
 
-    Their features are kept in the prepared folder's cache (:mod:`stackgan.evaluation.cache`).
+    Features are stored in the prepared folder's cache (:mod:`stackgan.evaluation.cache`).
     """
 
     def __init__(self, split: PreparedSplit, side: int) -> None:
@@ -148,12 +148,12 @@ class Photos(ImageSet):
 
 
 class GeneratedImages(ImageSet):
-    """Images that are generated when they are first needed.
+    """Images that are generated at first use.
 
     Args:
-        generate: start, stop -> (B, 3, s, s) in [−1, 1]; image i must depend on i alone.
-        facts: start, stop -> all they depend on, as JSON.
-        folder: where images and features are kept; without one, images are generated again at every use.
+        generate: start, stop -> (B, 3, s, s) in [−1, 1]; image i must depend only on i.
+        facts: start, stop -> everything they depend on, as JSON.
+        folder: for cached images and features; without it, images are generated again at every use.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class GeneratedImages(ImageSet):
         return _digest(self.facts(start, stop))
 
     def generate_all(self) -> None:
-        """Generate what is not stored yet, under a progress bar."""
+        """Generate images that are not stored yet, with a progress bar."""
         with tqdm(total=self.count, desc=f"generating, {self.name}", unit="image") as bar:
             for start, stop in self.spans():
                 self._stored(start, stop, bar)
 
     def names(self) -> set[str]:
-        """The cached files that belong to this set, as the ends of their names."""
+        """Suffixes of the names of this set's cached files."""
         return {f"-{start:06d}-{self.key(start, stop)}" for start, stop in self.spans()}
 
     def _stored(self, start: int, stop: int, bar: Any = None) -> NDArray[np.uint8]:
@@ -203,7 +203,7 @@ class GeneratedImages(ImageSet):
                         bar.update(stop - start)
                     return stored
             except (ValueError, EOFError, OSError):
-                pass  # half a file: generated again
+                pass  # incomplete file: generated again
         images = self._generate_shard(start, stop, bar)
         if file is not None:
             stream = io.BytesIO()
@@ -225,7 +225,7 @@ class GeneratedImages(ImageSet):
 def images_of_captions(
     source: ImageSource, split: PreparedSplit, rows: Sequence[int], seed: int, folder: Path | None
 ) -> GeneratedImages:
-    """One image of every caption in ``rows`` (of ``split.captions``), with seeds seed, seed + 1, …"""
+    """One image for every caption in ``rows`` (of ``split.captions``), with seeds seed, seed + 1, …"""
     pipe, places = source.pipe, np.asarray(rows, dtype=np.int64)
 
     def generate(start: int, stop: int) -> Tensor:
@@ -255,12 +255,12 @@ def images_without_text(
 
 
 def real_images(split: PreparedSplit, count: int, side: int) -> Tensor:
-    """The centre crops of the split's first images, (count, 3, side, side) in [−1, 1]."""
+    """Centre crops of the split's first images, (count, 3, side, side) in [−1, 1]."""
     return centre_crops(split.images[:count], side)
 
 
 def clear_others(folder: Path, kept: Sequence[GeneratedImages]) -> None:
-    """Delete shards in ``folder`` that belong to none of ``kept``: those of another checkpoint, seed or number."""
+    """Delete shards in ``folder`` that do not belong to ``kept``: those of other checkpoints or settings."""
     names = set().union(*(images.names() for images in kept))
     for file in sorted(folder.glob("*-*")):
         if _CACHED.fullmatch(file.name) and not any(file.stem.endswith(name) for name in names):
@@ -282,4 +282,4 @@ def _load(file: Path) -> FeatureSet | None:
         tensors = load(file.read_bytes())
         return FeatureSet(tensors["features"], tensors.get("log_probs"))
     except (SafetensorError, KeyError, OSError):
-        return None  # half a file: computed again
+        return None  # incomplete file: computed again

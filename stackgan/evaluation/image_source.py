@@ -1,4 +1,4 @@
-"""Where measured images come from: a pipeline at one truncation."""
+"""Source of evaluated images: a pipeline with a fixed truncation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ImageSource", "embeddings_of"]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A pipeline with the truncation of all images that are generated with it.
+    """A pipeline with a fixed truncation.
 
     Attributes:
         truncation: factor of the noise of z and c, 0 to 2.
@@ -51,10 +51,10 @@ class ImageSource:
 def embeddings_of(pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[int]) -> Tensor | None:
     """Embeddings (B, T) of the captions ``rows`` of the split; None for a checkpoint without text.
 
-    A checkpoint that was trained on precomputed embeddings takes those that the split holds under that name.
+    For a checkpoint that was trained on precomputed embeddings, these are read from the split.
 
     Raises:
-        FileNotFoundError: the split holds none of that name.
+        FileNotFoundError: the split has no embeddings of that name.
     """
     if not pipe.conditional:
         return None

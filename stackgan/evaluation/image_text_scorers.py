@@ -1,9 +1,9 @@
-"""Image–text scorers: networks that map captions and images to vectors of one space, compared by cosine.
+"""Image–text scorers: networks that embed captions and images in a joint space, compared by cosine.
 
-- ``own``: the checkpoint's own compact dual encoder. A generator that was trained on these embeddings may agree with
-  it without showing what the caption says;
-- ``independent``: a compact dual encoder of another seed that no generator was trained with. It is trained once on
-  the train split and kept in the prepared folder's cache (:mod:`stackgan.evaluation.cache`);
+- ``own``: the checkpoint's compact dual encoder. A generator trained on its embeddings may score high without images
+  that match the captions;
+- ``independent``: a compact dual encoder with another seed that is not used in training generators. It is trained
+  once on the train split and stored in the prepared folder's cache (:mod:`stackgan.evaluation.cache`);
 - ``clip``: any CLIP in transformers' format.
 """
 
@@ -37,16 +37,16 @@ __all__ = [
     "load_or_train_dual_encoder",
 ]
 
-# On 5,600 photos of CUB, a tenth of them held out: R-precision of held-out photos 13 % among 100 captions (chance:
-# 1 %), 4 % among those of their species (chance: 2 %); of training photos 20 %, so that more steps would gain little.
+# On 5,600 photos of CUB with a tenth held out: R-precision of held-out photos 13 % among 100 captions (chance: 1 %),
+# 4 % among those of their species (chance: 2 %); of training photos 20 %, so that more steps would improve little.
 SETTINGS = CompactConfig(teacher="")
-SEED = 1051  # training runs use small seeds: no encoder of theirs has the same initialisation
-VERSION = 1  # of the training: a cached encoder of another version is trained again
-FACTS = "trained-with.json"  # in the cached folder: what the encoder was trained with
+SEED = 1051  # differs from the small seeds of training runs, whose encoders thus have another initialisation
+VERSION = 1  # of the training: cached encoders of other versions are trained again
+FACTS = "trained-with.json"  # in the cached folder: settings of the training
 
 
 class ImageTextScorer(Protocol):
-    """Captions and images to vectors of one space, compared by cosine."""
+    """Embeds captions and images in a joint space, compared by cosine."""
 
     def embed_captions(self, texts: Sequence[str]) -> Tensor:
         """(N, T) on the CPU."""
@@ -59,7 +59,7 @@ class CompactScorer:
     """A compact dual encoder: caption encoder and image tower.
 
     Raises:
-        FileNotFoundError: its folder holds no image tower.
+        FileNotFoundError: its folder has no image tower.
     """
 
     def __init__(self, encoder: CompactEncoder) -> None:
@@ -81,7 +81,8 @@ class ClipScorer:
             ``openai/clip-vit-base-patch32``. Weights are read from safetensors only.
 
     Raises:
-        FileNotFoundError: no such folder or model. ValueError: a folder that holds no whole CLIP.
+        FileNotFoundError: the folder or model does not exist.
+        ValueError: the folder has no complete CLIP.
     """
 
     def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
@@ -92,7 +93,7 @@ class ClipScorer:
             raise FileNotFoundError(f"--clip {name}: no such folder; give a CLIP's folder or a hub name, owner/model")
         where = str(path) if path.is_dir() else name
         if path.is_dir() and not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path / 'config.json'}: missing; --clip takes a folder of a CLIP")
+            raise FileNotFoundError(f"{path / 'config.json'}: missing; --clip takes the folder of a CLIP")
         try:
             loader: Any = transformers.CLIPModel
             model, info = loader.from_pretrained(
@@ -100,13 +101,13 @@ class ClipScorer:
             )
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(where)
             self.processor = transformers.CLIPImageProcessor.from_pretrained(where)
-        except Exception as error:  # transformers raises many kinds for broken files and failed downloads
+        except Exception as error:  # transformers raises many types for damaged files and failed downloads
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             if path.is_dir():
                 raise ValueError(f"{path}: cannot be read as a CLIP: {reason}") from None
             raise FileNotFoundError(
-                f"--clip {name}: no such folder here, and it could not be fetched ({reason}); "
-                f"give a local folder, or fetch it once where there is a network: hf download {name}"
+                f"--clip {name}: no such folder, and it could not be downloaded ({reason}); "
+                f"give a local folder, or download it once with network access: hf download {name}"
             ) from None
         missing = sorted(info["missing_keys"])
         if missing:
@@ -129,7 +130,7 @@ class ClipScorer:
 
 
 def _pooled(features: Any) -> Tensor:
-    """transformers 4 gives the projected vectors themselves, 5 an output that holds them."""
+    """Projected vectors: returned directly by transformers 4, as a field of the output by transformers 5."""
     return (features if isinstance(features, Tensor) else features.pooler_output).float().cpu()
 
 
@@ -140,8 +141,11 @@ def choose_scorers(
     scorer: Path | None = None,
     clip: ClipScorer | None = None,
 ) -> dict[str, ImageTextScorer]:
-    """The scorers by name: ``own`` where the checkpoint's encoder has an image tower, ``independent`` always
-    (:func:`load_or_train_dual_encoder`, of the folder ``scorer`` if that is given), ``clip`` where one is given."""
+    """The scorers by name.
+
+    ``own`` if the checkpoint's encoder has an image tower, ``independent`` always
+    (:func:`load_or_train_dual_encoder`, from the folder ``scorer`` if given), ``clip`` if given.
+    """
     found: dict[str, ImageTextScorer] = {}
     own = _own(pipe.text_encoder)
     if own is not None:
@@ -164,11 +168,11 @@ def _own(encoder: TextEncoder | None) -> CompactScorer | None:
 def load_or_train_dual_encoder(
     prepared: PreparedFolder, folder: Path | None = None, *, device: torch.device | str = "cpu"
 ) -> CompactEncoder:
-    """The independent dual encoder: that of ``folder``, or the cached one, trained and cached if need be.
+    """The independent dual encoder: from ``folder``, or from the cache, trained and cached if necessary.
 
     Raises:
-        FileNotFoundError: ``folder`` holds no compact encoder with an image tower.
-        ValueError: there is no split "train" to train one on.
+        FileNotFoundError: ``folder`` has no compact encoder with an image tower.
+        ValueError: there is no split "train" to train it on.
     """
     if folder is not None:
         return _with_image_tower(CompactEncoder.load(folder)).to(device)
@@ -183,13 +187,13 @@ def load_or_train_dual_encoder(
     encoder = train_compact_encoder(prepared.splits["train"], SETTINGS, seed=SEED, progress=True, device=device)
     try:
         _keep(encoder, cache, facts)
-    except OSError as error:  # not being able to write there is no reason not to measure
-        warnings.warn(f"{cache}: cannot be written to ({error}); trained again next time", stacklevel=2)
+    except OSError as error:  # the evaluation does not need the cache
+        warnings.warn(f"{cache}: cannot be written to ({error}); it will be trained again", stacklevel=2)
     return encoder.to(device)
 
 
 def _with_image_tower(encoder: CompactEncoder) -> CompactEncoder:
-    _ = encoder.image_tower  # loaded now, so that a missing file is reported before anything is generated
+    _ = encoder.image_tower  # loaded first, to report a missing file before anything is generated
     return encoder
 
 

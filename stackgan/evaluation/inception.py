@@ -1,7 +1,7 @@
-"""FID, KID and Inception score as torch-fidelity computes them: its Inception network and its functions.
+"""FID, KID and Inception score with the Inception network and the functions of torch-fidelity.
 
-The one file that imports torch-fidelity (``pip install "stackgan[eval]"``). Its network is TensorFlow's Inception-v3
-of 2015, by which published FIDs are defined; the weights (95 MB) are no part of any package.
+Only this module imports torch-fidelity (``pip install "stackgan[eval]"``). Its network is TensorFlow's Inception-v3
+of 2015, which defines published FIDs; the weights (95 MB) are not part of a package.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from stackgan.evaluation.features import FeatureNetwork, FeatureSet
 
 __all__ = ["fidelity_figures", "load_inception", "weights_file"]
 
-DIGEST = "6726825d"  # sha256 of the weights begins so, as their name says
-LAYERS = ("2048", "logits_unbiased")  # features of FID, KID, precision and recall; of the Inception score
+DIGEST = "6726825d"  # prefix of the weights' sha256, as in their file name
+LAYERS = ("2048", "logits_unbiased")  # for FID, KID, precision and recall; for the Inception score
 PREPROCESSING = (
     "8-bit images at the model's own size, resized to 299 px by torch-fidelity as TensorFlow 1 did (bilinear, "
     "no antialiasing), (level − 128) / 128"
@@ -30,17 +30,17 @@ def load_inception(source: str, device: torch.device | str = "cpu") -> FeatureNe
     """torch-fidelity's Inception-v3.
 
     Args:
-        source: ``auto``: the weights in torch's cache, downloaded first if need be; otherwise their file.
+        source: ``auto`` for the weights in torch's cache, downloaded if necessary, or the file of the weights.
 
     Raises:
-        ValueError: torch-fidelity is not installed; a file that is not those weights.
-        FileNotFoundError: no such file, or the download failed; says what to fetch and where to put it.
+        ValueError: torch-fidelity is not installed, or the file does not contain these weights.
+        FileNotFoundError: the file does not exist, or the download failed; the message says how to get the weights.
     """
     fidelity = _library("feature_extractor_inceptionv3")
     file = weights_file() if source == "auto" else Path(source)
     if not file.is_file():
         if source != "auto":
-            raise FileNotFoundError(f"{file}: not there; {_how_to_get()}")
+            raise FileNotFoundError(f"{file}: does not exist; {_how_to_get()}")
         _fetch(fidelity.URL_INCEPTION_V3, file)
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -48,7 +48,7 @@ def load_inception(source: str, device: torch.device | str = "cpu") -> FeatureNe
         raise ValueError(
             f"{file}: not the Inception weights of FID (sha256 {digest[:8]}…, expected {DIGEST}…); {_how_to_get()}"
         )
-    torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity unpickles without this check
+    torch.load(file, map_location="cpu", weights_only=True)  # safety check, as torch-fidelity unpickles without it
     net = fidelity.FeatureExtractorInceptionV3(
         "inception-v3-compat", list(LAYERS), feature_extractor_weights_path=str(file)
     )
@@ -58,7 +58,7 @@ def load_inception(source: str, device: torch.device | str = "cpu") -> FeatureNe
 
 
 def weights_file() -> Path:
-    """Where torch keeps the downloaded weights."""
+    """File of the downloaded weights in torch's cache."""
     url: str = _library("feature_extractor_inceptionv3").URL_INCEPTION_V3
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
@@ -66,8 +66,8 @@ def weights_file() -> Path:
 def fidelity_figures(generated: FeatureSet, real: FeatureSet) -> dict[str, Any]:
     """FID, KID and Inception score from features, by torch-fidelity's own functions.
 
-    KID: 100 subsets of 1,000, or of as many as the smaller set has, with their standard deviation; Inception score:
-    10 parts of the shuffled images, absent for fewer than 10.
+    KID: 100 subsets of 1,000 images, or of the size of the smaller set, with their standard deviation. Inception
+    score: 10 parts of the shuffled images; omitted for fewer than 10 images.
     """
     fid, kid, isc = _library("metric_fid"), _library("metric_kid"), _library("metric_isc")
     statistics = [fid.fid_features_to_statistics(side.features) for side in (generated, real)]
@@ -94,13 +94,13 @@ def _fetch(url: str, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(file), hash_prefix=DIGEST)
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: what came has another digest
-        raise FileNotFoundError(f"the Inception weights cannot be fetched ({error}); {_how_to_get()}") from None
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the digest differs
+        raise FileNotFoundError(f"the Inception weights cannot be downloaded ({error}); {_how_to_get()}") from None
 
 
 def _how_to_get() -> str:
     url = _library("feature_extractor_inceptionv3").URL_INCEPTION_V3
-    return f"fetch {url} (95 MB) and put it at {weights_file()}, or anywhere and name it with --inception FILE"
+    return f"download {url} (95 MB) to {weights_file()}, or elsewhere and pass --inception FILE"
 
 
 def _library(module: str) -> ModuleType:

@@ -1,8 +1,8 @@
-"""Distances between sets of feature vectors, and scores of them: pure functions from features to numbers.
+"""Metrics of sets of feature vectors: pure functions from features to numbers.
 
-Everything is computed in double precision on the device of the features; pairwise distances in blocks of rows, so
-that memory stays linear in the number of features. ``tests/evaluation/test_metrics.py`` compares each with cases of a
-known answer and with torch-fidelity's value on the same features.
+All are computed in double precision on the device of the features; pairwise distances in blocks of rows, so that
+memory is linear in the number of features. ``tests/evaluation/test_metrics.py`` compares them with known values and
+with torch-fidelity on the same features.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = [
     "realism",
 ]
 
-BLOCK = 1024  # rows whose distances to all others are held at a time
+BLOCK = 1024  # rows per block of pairwise distances
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Estimate:
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Fréchet distance of the normal distributions with the sets' moments (FID, arXiv:1706.08500, equation 6).
+    """Fréchet distance between Gaussians with the moments of the sets (FID, arXiv:1706.08500, equation 6).
 
         d² = |m₁ − m₂|² + tr(S₁) + tr(S₂) − 2 tr((S₁ S₂)^½)
 
-    With S = Rᵀ R from a QR of the centred rows, the last trace is the sum of the singular values of R₁ R₂ᵀ: no root
-    of a matrix is taken, and fewer rows than columns are no special case. Biased upwards for few rows: compare
-    values of equal N alone.
+    With S = Rᵀ R from a QR decomposition of the centred rows, the last trace is the sum of the singular values of R₁
+    R₂ᵀ: this avoids a matrix square root and is valid for fewer rows than columns. Biased upwards for few rows:
+    compare only values of equal N.
 
     Args:
         x, y: (N, D), (M, D).
@@ -67,12 +67,12 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 def kernel_distance(x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500) -> Estimate:
     """Kernel distance of two sets: unbiased MMD² with k(a, b) = (a · b / D + 1)³ (KID, arXiv:1801.01401, section 4).
 
-    The mean over random subsets without replacement, with its standard error; near 0, also below, for equal
+    Mean over random subsets without replacement, with its standard error; about 0, possibly negative, for equal
     distributions.
 
     Args:
         x, y: (N, D), (M, D).
-        subsets, size: how many, of how many rows each; at most the smaller set.
+        subsets, size: number of subsets, and of rows in each, at most those of the smaller set.
 
     Raises:
         ValueError: fewer than 2 rows, another D, fewer than 2 subsets.
@@ -84,7 +84,7 @@ def kernel_distance(x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500)
     """
     _check(x, y, 2)
     if subsets < 2:
-        raise ValueError(f"subsets is {subsets}: an error bar needs 2 or more")
+        raise ValueError(f"subsets is {subsets}: a standard error needs 2 or more")
     size = min(size, len(x), len(y))
     x, y = x.double(), y.double()
     generator = torch.Generator().manual_seed(0)
@@ -101,8 +101,8 @@ def kernel_distance(x: Tensor, y: Tensor, *, subsets: int = 50, size: int = 500)
 def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
     """exp E KL(p(y | x) ‖ p(y)) over the classes of a network (Inception score, arXiv:1606.03498, section 4).
 
-    From 1 (all images alike, or no class more probable than others) to the number of classes. The mean over
-    ``splits`` parts, part i made of every ``splits``-th row from i on, with its standard error.
+    Between 1 (equal images, or uniform class probabilities) and the number of classes. Mean over ``splits`` parts,
+    part i consisting of every ``splits``-th row from i on, with its standard error.
 
     Args:
         log_probs: (N, K) log-probabilities, or logits: rows are normalised.
@@ -119,7 +119,7 @@ def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
     scores = []
     for part in (log_p[i::splits] for i in range(splits)):
         marginal = part.exp().mean(0, keepdim=True).log()
-        divergence = (part.exp() * (part - marginal)).nan_to_num(nan=0.0)  # 0 · (−∞ − −∞): a class of no image
+        divergence = (part.exp() * (part - marginal)).nan_to_num(nan=0.0)  # 0 · (−∞ − −∞): a class without images
         scores.append(divergence.sum(1).mean().exp())
     stacked = torch.stack(scores)
     return Estimate(float(stacked.mean()), float(stacked.std() / splits**0.5))
@@ -128,8 +128,8 @@ def class_score(log_probs: Tensor, splits: int = 10) -> Estimate:
 def precision_recall(generated: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
     """Shares (0–1) of generated rows in the real manifold, and of real rows in the generated one (arXiv:1904.06991).
 
-    A set's manifold is the union of balls around its rows, each reaching to its ``neighbours``-th nearest other row.
-    Both shares depend on N and M: take sets of equal size.
+    A set's manifold is the union of balls around its rows with the distance to the ``neighbours``-th nearest other
+    row as radius. Both shares depend on N and M: use sets of equal size.
 
     Raises:
         ValueError: ``neighbours`` or fewer rows, another D.
@@ -142,10 +142,11 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int = 3) -> tu
 
 
 def density_coverage(generated: Tensor, real: Tensor, neighbours: int = 5) -> tuple[float, float]:
-    """How many real balls hold a generated row, and the share of them that hold any (arXiv:2002.09797, eq. 7, 8).
+    """Density and coverage (arXiv:2002.09797, eq. 7, 8).
 
-    Density is in units of ``neighbours`` and is near 1, also above, for equal distributions; coverage is at most 1.
-    Less sensitive to outliers than :func:`precision_recall`, which uses the same balls.
+    Density is the mean number of real balls that contain a generated row, divided by ``neighbours``: about 1,
+    possibly above, for equal distributions. Coverage is the share of real balls that contain any generated row. Less
+    sensitive to outliers than :func:`precision_recall`, which uses the same balls.
 
     Raises:
         ValueError: ``neighbours`` or fewer rows, another D.
@@ -156,11 +157,11 @@ def density_coverage(generated: Tensor, real: Tensor, neighbours: int = 5) -> tu
 
 
 def realism(generated: Tensor, real: Tensor, neighbours: int = 3) -> Tensor:
-    """How far inside the real manifold each generated row lies, (N,): above 1 inside, below outside.
+    """Realism score of each generated row, (N,): above 1 inside the real manifold, below 1 outside.
 
         R(g) = max over real r of  |r − its k-th neighbour| / |g − r|          (arXiv:1904.06991, equation 3)
 
-    As there, the half of the real rows with the larger balls is left out: rare rows' balls reach far.
+    As in the paper, the half of the real rows with the larger balls is left out, as balls of rare rows are large.
 
     Raises:
         ValueError: ``neighbours`` or fewer rows, another D.
@@ -190,17 +191,17 @@ def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     _check(x, y, 1)
     centre = y.mean(0)
     found = torch.cat([block.argmin(1) for _, block in _blocks((x - centre).float(), (y - centre).float())])
-    return (x - y[found]).double().norm(dim=1).to(x.dtype), found  # again: cdist loses digits close to 0
+    return (x - y[found]).double().norm(dim=1).to(x.dtype), found  # recomputed, as cdist is inaccurate close to 0
 
 
 def area_under_curve(above: Tensor, below: Tensor) -> float:
-    """The probability that a random value of ``above`` exceeds one of ``below``, ties counted half (area under ROC).
+    """Area under the ROC curve: probability that a value of ``above`` exceeds one of ``below``, with ties as half.
 
     >>> area_under_curve(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 3.0]))
     0.875
     """
     if not len(above) or not len(below):
-        raise ValueError("the area under a curve needs values on both sides")
+        raise ValueError("the area under the ROC curve needs values of both classes")
     order, _ = below.double().sort()
     values = above.double().contiguous()
     less = torch.searchsorted(order, values)
@@ -211,7 +212,7 @@ def area_under_curve(above: Tensor, below: Tensor) -> float:
 def _check(x: Tensor, y: Tensor, least: int) -> None:
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
         raise ValueError(
-            f"features {tuple(x.shape)} and {tuple(y.shape)}: both must be (N, D), N at least {least}, D alike"
+            f"features {tuple(x.shape)} and {tuple(y.shape)}: both must be (N, D) with equal D and N at least {least}"
         )
 
 
@@ -222,7 +223,7 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _in_balls(x: Tensor, centres: Tensor, neighbours: int) -> Tensor:
-    """(N, M) bool: row i of ``x`` is no farther from row j of ``centres`` than that one's k-th other row is."""
+    """(N, M) bool: whether row i of ``x`` is in the ball of row j of ``centres``."""
     radii = _radii(centres, neighbours)
     return torch.cat([block <= radii for _, block in _blocks(x, centres)])
 

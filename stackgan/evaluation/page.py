@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page, with its style, drawings (SVG) and images (JPEG) inside."""
+"""The report as one self-contained HTML page, with embedded style, drawings (SVG) and images (JPEG)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLE = Path(__file__).with_name("page.css")
 
 
 def histogram(series: Mapping[str, NDArray[np.float64]], label: str, bins: int = 40) -> str:
-    """Distributions over one axis as an SVG: each series' area is 1, the first filled, the second a line."""
+    """Histograms as SVG, normalised to area 1; the first series is filled, the second a line."""
     values = np.concatenate(list(series.values()))
     low, high = np.quantile(values, 0.001), np.quantile(values, 0.999)
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
@@ -86,8 +86,8 @@ def page(
 
 def _section(name: str, title: str, findings: Findings) -> str:
     parts = [f'<section id="{name}"><h2>{escape(title)}</h2>']
-    if findings.verdict:
-        parts.append(f'<p class="verdict">{escape(findings.verdict)}</p>')
+    if findings.conclusion:
+        parts.append(f'<p class="conclusion">{escape(findings.conclusion)}</p>')
     parts += [_table(table) for table in findings.tables]
     parts += [f"<figure>{drawing}</figure>" for drawing in findings.drawings]
     if findings.cards:

@@ -1,17 +1,17 @@
-"""A few figures of a model in training, cheap enough to be measured every few minutes.
+"""Inexpensive metrics for evaluation every few minutes during training.
 
-Three need no other network:
+Three need no further network:
 
 - ``pyramid_distance``: kernel distance to all photos of the split in the features of
-  :class:`stackgan.evaluation.features.Pyramid`, which have no learned weights. It falls as images become sharper,
-  truer in colour and more varied.
-- ``diversity``: how much images of one caption differ from seed to seed, as a share of how much real images differ
+  :class:`stackgan.evaluation.features.Pyramid`, which have no learned weights. It decreases as images become sharper,
+  more varied and more accurate in colour.
+- ``diversity``: difference between images of one caption with different seeds, relative to that of real images
   (:func:`stackgan.evaluation.sections.diversity.diversity`); near 0 when z is ignored.
-- ``caption_agreement``: share of images whose own caption scores higher than nine others' by the checkpoint's own
-  compact dual encoder; 0.1 by chance. Checkpoints with another encoder have none. Training may have used that image
-  tower (loss.contrast), so the figure compares checkpoints of one run and no two models.
+- ``caption_agreement``: share of images whose own caption scores higher than nine others by the checkpoint's compact
+  dual encoder; 0.1 by chance. Not available with other encoders. Training may have used the image tower
+  (loss.contrast), so that this metric compares checkpoints of one run, but not different models.
 
-With a feature network there is ``kernel_distance`` in its features too.
+With a feature network, there is also ``kernel_distance`` in its features.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stackgan.text.compact import CompactEncoder
 __all__ = ["caption_agreement", "quick_figures"]
 
 DIVERSITY_CAPTIONS, DIVERSITY_SEEDS, DIVERSITY_PHOTOS = 20, 4, 500
-OTHERS = 9  # captions of other images that an image's own is compared with
+OTHERS = 9  # captions of other images that an image's caption is compared with
 
 
 def quick_figures(
@@ -45,10 +45,11 @@ def quick_figures(
     count: int = 500,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Generate images for ``count`` captions of the split with seeds seed, seed + 1, … and measure the figures above.
+    """Generate images for ``count`` captions of the split with seeds seed, seed + 1, … and compute the metrics above.
 
     Features of the split's photos are cached in the prepared folder (:mod:`stackgan.evaluation.cache`); nothing else
-    is written. The model is not changed, and neither is torch's random state: all draws have their own generators.
+    is written. The model and torch's global random state are not changed: all random numbers have separate
+    generators.
 
     Raises:
         ValueError: ``count`` below 2.
@@ -81,7 +82,7 @@ def quick_figures(
 
 
 def _has_image_tower(encoder: CompactEncoder) -> bool:
-    """Whether the image tower is in the encoder's folder, which may have been copied without it."""
+    """Whether the encoder's folder contains the image tower, which is optional."""
     try:
         return encoder.image_tower is not None
     except FileNotFoundError:
@@ -89,10 +90,9 @@ def _has_image_tower(encoder: CompactEncoder) -> bool:
 
 
 def caption_agreement(captions: Tensor, images: Tensor) -> float:
-    """Share of images (N, T) whose own caption, row i of (N, T), has a higher cosine than nine others'.
+    """Share of images (N, T) whose caption, row i of (N, T), has a higher cosine than nine others.
 
-    The others are those of the images N/10, 2 N/10, … 9 N/10 further on, from the start again after the last; equal
-    captions do not count.
+    The others are those of the images N/10, 2 N/10, … 9 N/10 further on, cyclically; equal captions are ignored.
     """
     a, b = F.normalize(captions.float(), dim=1), F.normalize(images.float(), dim=1)
     own = (a * b).sum(1)

@@ -1,4 +1,4 @@
-"""The report of an evaluation: report.json, report.html, report.md, sheets as PNG, and lines on the screen."""
+"""Report of an evaluation: report.json, report.html, report.md, sheets as PNG, and printed tables."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_report(
     """Write report.json, report.html, report.md (the tables, for a model card) and the sheets into ``folder``.
 
     Args:
-        facts: what was measured: checkpoint, data, number of images …
-        found, missing: by section: its title, and its findings or the reason why there are none.
+        facts: checkpoint, data, number of images, …
+        found, missing: by section, its title, and its findings or the reason why it was not measured.
         subtitle: a line under the heading.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write_report(
     report = {
         **facts,
         "sections": {
-            name: {"protocol": findings.protocol, "verdict": findings.verdict, "figures": findings.figures}
+            name: {"protocol": findings.protocol, "verdict": findings.conclusion, "figures": findings.figures}
             for name, (_, findings) in found.items()
         },
         "not_measured": {name: reason for name, (_, reason) in missing.items()},
@@ -52,9 +52,9 @@ def write_report(
 
 
 def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[str, tuple[str, str]]) -> None:
-    """Tables and verdicts on the screen."""
+    """Print tables and conclusions."""
     for title, findings in found.values():
-        if not findings.tables and not findings.verdict:
+        if not findings.tables and not findings.conclusion:
             continue
         print(f"\n{title}")
         for table in findings.tables:
@@ -64,22 +64,22 @@ def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[s
                 cells = [row[0].ljust(widths[0])]
                 cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
                 print("  " + "  ".join(cells).rstrip())
-        if findings.verdict:
-            print(f"  {findings.verdict}")
+        if findings.conclusion:
+            print(f"  {findings.conclusion}")
     for title, reason in missing.values():
         print(f"\n{title}\n  not measured: {reason}")
 
 
 def markdown(found: Mapping[str, tuple[str, Findings]], subtitle: str) -> str:
-    """The tables, with how each was measured, for a model card."""
+    """The tables with their protocols, for a model card."""
     parts = [f"# Evaluation\n\n{subtitle}"]
     for title, findings in found.values():
-        if not findings.tables and not findings.verdict:
+        if not findings.tables and not findings.conclusion:
             continue
         parts.append(f"## {title}")
         for table in findings.tables:
             lines = [table.header, ("---",) * len(table.header), *table.rows]
             rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
             parts += [*([table.title] if table.title else []), "\n".join(rows)]
-        parts += [text for text in (findings.verdict, findings.protocol) if text]
+        parts += [text for text in (findings.conclusion, findings.protocol) if text]
     return "\n\n".join(parts) + "\n"

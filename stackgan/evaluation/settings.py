@@ -1,6 +1,6 @@
-"""Settings of an evaluation: all but the checkpoint, the data and the report's folder.
+"""Settings of an evaluation, except for the checkpoint, the data and the report's folder.
 
-This file imports nothing heavy, so that the command line can read fields and defaults from it.
+This module has no slow imports, so that the command line can read fields and defaults from it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ __all__ = ["EvaluationSettings"]
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Settings of one evaluation, checked when they are made.
+    """Settings of one evaluation, checked at creation.
 
     Attributes:
-        split: of the prepared folder: its captions are generated, its photos are the reference.
-        count: images to generate, 2 or more. Captions are taken image after image: every image's first, then every
-            image's second, and from the start again where there are too few; of painted birds those that name crown,
-            breast and wing.
+        split: of the prepared folder: images are generated for its captions and compared with its photos.
+        count: number of images to generate, 2 or more. Captions are every image's first, then every image's second,
+            and so on, repeated if there are too few; for painted birds, only those that name crown, breast and wing.
         seed: image i is generated with seed ``seed + i``.
-        truncation: of all measured images, 0 to 2 (:meth:`StackGANPipeline.__call__`). The 64 samples are shown with
-            the truncation that the checkpoint recommends besides, which the command line and the app use.
+        truncation: of all evaluated images, 0 to 2 (:meth:`StackGANPipeline.__call__`). The 64 samples are also shown
+            with the checkpoint's recommended truncation, the default of the command line and the app.
         features: folder of a feature network (:func:`stackgan.evaluation.features.load_features`).
         inception: ``auto``, or the file of the weights (:func:`stackgan.evaluation.inception.load_inception`).
         flip_reference: count the mirror images of the split's photos as reference photos too.
-        scorer: folder of a compact dual encoder trained apart from the checkpoint, the independent image–text scorer;
-            without one, one is trained on the train split and kept in the prepared folder's cache.
+        scorer: folder of a compact dual encoder that was trained independently of the checkpoint, as image–text
+            scorer; by default one is trained on the train split and stored in the prepared folder's cache.
         clip: folder or hub name of a CLIP model, for its R-precision and the CLIP score.
-        out_of_domain: text file of sentences that are no captions, one a line: how well log p(c) detects them.
-        hide_captions: show the colours that captions name in place of the captions, for data whose captions may not
-            be passed on. The sheets of nearest training photos show photos all the same.
-        device: ``cpu``, ``cuda``; None for CUDA where there is one.
+        out_of_domain: text file of sentences that are not captions, one per line, to be detected by log p(c).
+        hide_captions: show the colours in captions instead of the captions, for data whose captions may not be
+            redistributed. The sheets of nearest training photos still show photos.
+        device: ``cpu``, ``cuda``; None for CUDA if available.
 
     Raises:
-        ValueError: fewer than 2 images, a seed or truncation out of range.
+        ValueError: fewer than 2 images, or a seed or truncation out of range.
     """
 
     split: str = "test"
@@ -52,7 +51,7 @@ class EvaluationSettings:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        from stackgan.latent.sampling import check_sampling  # here: it imports torch, which --help does without
+        from stackgan.latent.sampling import check_sampling  # imports torch, which --help does not need
 
         if self.count < 2:
             raise ValueError(f"--num {self.count}: it must be 2 or more")

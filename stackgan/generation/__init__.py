@@ -1,1 +1,1 @@
-"""Images and videos from the command line: captions, photos, interpolations."""
+"""Generation of image files and videos from captions, photos and interpolations."""

@@ -1,12 +1,12 @@
-"""Images for every line of a captions file, of any length; a batch that was interrupted is resumed.
+"""Generate images for every line of a captions file of any length; interrupted batches are resumed.
 
-An image depends on its own caption and seed alone, up to rounding. A batch is the same byte for byte however often it
-is interrupted: it is cut into the same chunks and computed by as many threads each time. A chunk of which any file is
-missing is generated whole again; files that are there are left alone.
+Up to rounding, an image depends only on its caption and seed. An interrupted batch gives the same bytes as an
+uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is generated
+again as a whole; existing files are not replaced.
 
-Four things overlap: the captions of the next chunks are encoded, a chunk is generated, the one before it is turned
-into PNGs on threads, and these are written (:mod:`stackgan.generation.writer`). Memory is that of a few chunks,
-whatever the length of the file.
+Encoding the captions of the next chunks, generating a chunk, and compressing and writing the PNGs of the previous one
+run concurrently (:mod:`stackgan.generation.writer`). Memory use is that of a few chunks, independent of the length of
+the file.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ __all__ = ["batch", "image_seed"]
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
 GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
-SHOWN = 20  # messages printed one by one; the manifest has all of them
-BLOCK = 8  # chunks whose captions are encoded at once, so that copies and neighbours share one pass
+SHOWN = 20  # warnings to print; the manifest has all of them
+BLOCK = 8  # chunks whose captions are encoded together, so that copies are encoded once
 
 
 def batch(
@@ -71,26 +71,27 @@ def batch(
     precision: str = "fp32",
     compiled: bool = False,
 ) -> int:
-    """Generate every line of a captions file into ``out``, or what an earlier call left to do. Returns 0.
+    """Generate images for every line of a captions file into ``out``, or resume an earlier call. Returns 0.
 
     Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object for each image),
-    ``grid.png`` (the first 100 with their captions) and ``batch.json`` (which batch this is). Equal captions
-    get equal images: ask for copies with ``count``.
+    ``grid.png`` (the first 100 with their captions) and ``batch.json`` (the settings of the batch). Equal captions
+    give equal images; use ``count`` for several images of a caption.
 
     Args:
-        file: ``.txt`` (a caption a line), ``.jsonl`` or ``.csv`` (caption, and seed and count where wanted).
-        count: images for each caption, where its line has no count.
-        seed: see :func:`image_seed`; a line's own seed is used as it is, and its further copies count up.
-        truncation: None for the one that the checkpoint recommends.
+        file: ``.txt`` (a caption per line), ``.jsonl`` or ``.csv`` (caption, and optionally seed and count).
+        count: images per caption, for lines without a count.
+        seed: see :func:`image_seed`; a seed in a line is used directly, and incremented for further copies.
+        truncation: None for the value recommended by the checkpoint.
         size: side of the stage to save in pixels; None for the finest.
         best_of: candidates for each image (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`); the manifest has
             the seed that was chosen.
         batch_size: images generated at a time.
-        precision, compiled: as :class:`~stackgan.pipeline.StackGANPipeline` takes them; fixed for the whole batch.
+        precision, compiled: see :class:`~stackgan.pipeline.StackGANPipeline`; constant for the whole batch.
 
     Raises:
-        ValueError: a broken captions file (the line is named), an argument out of range, a folder that holds
-            another batch or something else, or cannot be written. FileNotFoundError: no such file.
+        ValueError: an invalid captions file (the message names the line), an argument out of range, or a folder that
+            contains other files or cannot be written.
+        FileNotFoundError: the file does not exist.
     """
     check_sampling([seed], truncation, batch_size=batch_size)
     if count < 1:
@@ -101,8 +102,8 @@ def batch(
     size = pipe.sizes[pipe.stages_of(size)[-1]]
     if not pipe.conditional:
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
-    first = pipe.encode([found.first])  # without a text encoder this raises before a folder is made
-    pipe.best_seeds(first, [0], best_of)  # nor without an image tower
+    first = pipe.encode([found.first])  # raises before a folder is created if there is no text encoder
+    pipe.best_seeds(first, [0], best_of)  # or no image tower
     job = {
         "format": JOB_FORMAT,
         "stackgan": __version__,
@@ -130,7 +131,7 @@ def batch(
             _generate_missing(pipe, tasks, out, truncation, size, batch_size, report, best_of)
         except KeyboardInterrupt:
             print(
-                f"stopped at {report.done} of {found.images} images; the same command goes on",
+                f"stopped at {report.done} of {found.images} images; the same command resumes",
                 file=sys.stderr,
             )
             raise
@@ -139,9 +140,9 @@ def batch(
 
 
 def image_seed(seed: int, caption: str, copy: int) -> int:
-    """The seed of one image: the first 32 bits of sha256("seed\\ncopy\\ncaption"), copies counting from 1.
+    """Seed of an image: the first 32 bits of sha256("seed\\ncopy\\ncaption"), with copies numbered from 1.
 
-    It depends on nothing else in the file, so that lines may be added, removed and moved.
+    It does not depend on the rest of the file, so that lines may be added, removed and moved.
 
     >>> image_seed(0, "a small red bird", 1)
     4150509146
@@ -162,7 +163,7 @@ class _Task:
 
 
 def _tasks(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Iterator[_Task]:
-    """The images of the lines, in order; numbers are padded so that names sort."""
+    """Tasks of the lines, in order; numbers in file names are zero-padded to sort correctly."""
     line_digits, copy_digits = max(5, len(str(found.last_line))), len(str(found.most_copies))
     for line in lines:
         words = slug(line.caption)
@@ -182,7 +183,7 @@ def _generate_missing(
     report: _Report,
     best_of: int,
 ) -> None:
-    """Generate what is missing, chunk by chunk; write the manifest of all images, and the grid of the first."""
+    """Generate missing images in chunks; write the manifest of all images, and the grid of the first ones."""
 
     @lru_cache(maxsize=4096)
     def warnings_of(caption: str) -> tuple[str, ...]:
@@ -210,7 +211,7 @@ def _generate_missing(
                 if len(first) < GRID_IMAGES:
                     first.append(record)
             if grid is None and len(first) == GRID_IMAGES:
-                grid = pool.submit(_write_grid, out, first)  # while the rest is generated
+                grid = pool.submit(_write_grid, out, first)  # concurrently with generating the rest
             bar.update(len(chunk.images))
         (grid or pool.submit(_write_grid, out, first)).result()
 
@@ -218,10 +219,10 @@ def _generate_missing(
 def _encoded(
     pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int, best_of: int
 ) -> Generator[Chunk[_Task]]:
-    """The tasks in chunks with their embeddings; those of the next block are computed while this one is used.
+    """Yield chunks of tasks with their embeddings; the next block is encoded while the current one is used.
 
-    A block's captions are encoded together, or not at all where none of its files is missing: rounding depends on
-    what is encoded in the same batch, which must therefore not depend on where an earlier call was stopped.
+    The captions of a block are encoded together, or not at all if all of its files exist: rounding depends on the
+    other captions of a batch, so these must not depend on where an earlier call was stopped.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
 
@@ -268,7 +269,7 @@ def _with_best_seeds(
 
 
 class _Report:
-    """Counts, and the first warnings of the text encoder; memory does not grow with the file."""
+    """Counts images and keeps the first warnings of the text encoder, in constant memory."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.generated = total, 0, 0
@@ -297,7 +298,7 @@ class _Report:
         there = self.done - self.generated
         print(
             f"{self.done} images in {out}: {self.generated} generated in {seconds:.1f} s"
-            + (f", {there} were there already" if there else "")
+            + (f", {there} existed already" if there else "")
         )
 
 
@@ -309,7 +310,7 @@ def _show_blank(file: Path, found: Survey) -> None:
 
 
 def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    """The first images above their captions; copies side by side where all captions have equally many."""
+    """Grid of the first images with captions; copies are side by side if all captions have the same number."""
     groups: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault(record["line"], []).append(record)
@@ -330,9 +331,9 @@ def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
-    """``out`` made, locked against other processes, checked to hold this job, cleared of partial files.
+    """Create ``out``, lock it, check that it belongs to this job, and remove partial files.
 
-    Inside, the number of threads is the one the job began with, since rounding depends on it.
+    Within the context, the number of threads is the one that the job started with, as rounding depends on it.
     """
     make_folder(out)
     threads = torch.get_num_threads()
@@ -348,7 +349,7 @@ def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
                 if entry.name.startswith(".") and ".partial-" in entry.name:
                     (out / entry.name).unlink(missing_ok=True)
                 elif not known and not entry.name.startswith("."):
-                    raise ValueError(f"{out}: is not empty and holds no batch; name another folder with --out")
+                    raise ValueError(f"{out}: is not empty and not a batch; name another folder with --out")
         if not known:
             write_atomic(out / JOB, (json.dumps(job, indent=2) + "\n").encode())
         yield
@@ -364,13 +365,13 @@ def _lock(handle: int, out: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(f"{out}: another batch is writing here just now; wait, or name another folder") from None
+        raise ValueError(f"{out}: another batch is writing to this folder; wait, or name another folder") from None
     except OSError:
-        pass  # a file system without locks: two batches at once are then the user's to avoid
+        pass  # a file system without locks: concurrent batches are not detected
 
 
 def _check_same(out: Path, job: dict[str, Any]) -> int:
-    """Refuse a folder that began as another job; returns the number of threads that it began with."""
+    """Raise ``ValueError`` if the folder belongs to another job; returns the number of threads it started with."""
     try:
         found = json.loads((out / JOB).read_text("utf-8"))
         threads = int(found["threads"])
@@ -385,6 +386,6 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
     if differing:
         raise ValueError(
             f"{out}: holds another batch ({', '.join(differing)}); "
-            "name another folder with --out, or give the same again to go on with it"
+            "name another folder with --out, or give the same settings to resume it"
         )
     return max(1, threads)

@@ -1,4 +1,4 @@
-"""Images that do not come from a caption alone: a photo with other captions, and images without text."""
+"""Editing of photos by captions, and sampling without text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def open_photo(file: Path) -> Image.Image:
     """Read a photo upright as RGB, as ``stackgan prepare`` does.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: it cannot be read as an image; names the file.
+        FileNotFoundError: the file does not exist.
+        ValueError: it cannot be read as an image; names the file.
     """
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file")
@@ -39,14 +40,14 @@ def edit(
     out: Path = Path("out"),
     device: str | None = None,
 ) -> list[Path]:
-    """Write the photo's reconstruction, then one image for each new caption.
+    """Write the photo's reconstruction and one image for each new caption.
 
     Args:
-        caption: what the photo shows.
-        new_captions: what it is to show; none for the reconstruction alone.
+        caption: of the photo.
+        new_captions: of the edited images; none for the reconstruction only.
 
     Raises:
-        ValueError: not an image file, or a checkpoint without a posterior.
+        ValueError: the file is not an image, or the checkpoint has no posterior.
     """
     image = open_photo(photo)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
@@ -73,10 +74,10 @@ def sample(
     """Write one image without text for each seed, named ``sample_seed-<seed>.png``.
 
     Args:
-        truncation: None for the one that the checkpoint recommends.
+        truncation: None for the value recommended by the checkpoint.
 
     Raises:
-        ValueError: a seed or truncation out of range, a folder that cannot be written.
+        ValueError: a seed or truncation is out of range, or the folder cannot be written.
     """
     check_sampling(seeds, truncation)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)

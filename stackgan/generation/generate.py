@@ -1,4 +1,4 @@
-"""Images for captions given on the command line: every caption with every seed."""
+"""Generate images for captions given on the command line, every caption with every seed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def generate(
     device: str | None = None,
     precision: str = "fp32",
 ) -> list[Path]:
-    """Generate every caption with every seed into ``out``; returns the files, ``<caption>_seed-<seed>.png``.
+    """Generate an image for every caption and seed into ``out``; returns the files, ``<caption>_seed-<seed>.png``.
 
     Args:
         captions: empty for a checkpoint that was trained without text.
-        seeds, batch_size, precision: as :class:`~stackgan.pipeline.StackGANPipeline` takes them.
-        truncation: the same; None for the one that the checkpoint recommends.
+        seeds, batch_size, precision: see :class:`~stackgan.pipeline.StackGANPipeline`.
+        truncation: the same; None for the value recommended by the checkpoint.
         size: side of the stage to save in pixels; None for the finest.
         best_of: candidates for each image (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`); a file is named
             by the seed that was chosen, which gives the same image again without ``best_of``.
 
     Raises:
-        ValueError: an argument out of range, a size that is not in the tree, a folder that cannot be written.
+        ValueError: an argument is out of range, no stage has this size, or the folder cannot be written.
     """
     check_sampling(seeds, truncation, batch_size=batch_size)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device, precision=precision)
@@ -51,8 +51,8 @@ def generate(
     embeddings = None
     if pipe.conditional:
         if not texts:
-            raise ValueError(f"{checkpoint}: this checkpoint generates from captions: give one or more")
-        embeddings = pipe.encode(texts)  # no text encoder, empty caption: raised before a folder is made
+            raise ValueError(f"{checkpoint}: this checkpoint generates from captions: pass one or more")
+        embeddings = pipe.encode(texts)  # before creating a folder, as it may raise
         print_warnings(pipe, texts)
     elif texts:
         raise ValueError(f"{checkpoint}: this checkpoint was trained without text: leave the captions out")
@@ -86,7 +86,7 @@ def generate(
 
 
 def _name_of(caption: str, seed: int) -> str:
-    """A name that no other caption shares: a hash is added where the words alone do not determine the caption."""
+    """Unique file name of a caption: a hash is added if the words alone do not determine the caption."""
     words = slug(caption)
     if words.replace("-", " ") != caption:
         words = "-".join(filter(None, (words, hashlib.sha256(caption.encode()).hexdigest()[:8])))

@@ -25,14 +25,14 @@ def interpolate(
     """Write a video (``out``, .gif or .mp4) from one caption and seed to another, and its frames in a row (.png).
 
     Args:
-        frames: from the first to the last, both ends included.
-        truncation: None for the one that the checkpoint recommends.
+        frames: number of frames, including both ends.
+        truncation: None for the value recommended by the checkpoint.
 
     Raises:
         ValueError: another file extension, fewer than 2 frames, an empty caption.
     """
     if out.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"--out {out}: a walk is written as a .gif or an .mp4")
+        raise ValueError(f"--out {out}: an interpolation is written as a .gif or an .mp4")
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     truncation = pipe.truncation if truncation is None else truncation
     images = pipe.interpolate(captions, seeds, frames=frames, truncation=truncation).images

@@ -1,7 +1,7 @@
-"""From embeddings and seeds to PNG files: chunks are generated while the files of the one before are written.
+"""Writes PNG files for embeddings and seeds: a chunk is generated while the files of the previous one are written.
 
-A file is there whole or not at all. Every image is stored with its caption, seed, truncation and checkpoint as text
-chunks (:func:`image_facts`).
+Files are written atomically. Every image is stored with its caption, seed, truncation and checkpoint in text chunks
+(:func:`image_facts`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from stackgan.version import __version__
 
 __all__ = ["Chunk", "ahead", "chunked", "image_facts", "is_whole", "make_folder", "slug", "write_chunks", "write_png"]
 
-SLUG = 60  # characters of a caption in a file name
-WRITERS = 8  # threads that make and write PNGs, at most
+SLUG = 60  # maximum number of a caption's characters in a file name
+WRITERS = 8  # maximum number of threads that compress and write PNGs
 
 _T = TypeVar("_T")
 
@@ -40,10 +40,10 @@ class Chunk(Generic[_T]):
     """Images generated together.
 
     Attributes:
-        images: what its owner calls them, B.
+        images: B keys of the caller.
         embeddings: (B, T); None for a checkpoint without text.
         seeds: B.
-        files: place in the chunk, file and text chunks of those to be written; without any, nothing is generated.
+        files: (index in the chunk, file, text chunks) of the images to write; if empty, nothing is generated.
     """
 
     images: list[_T]
@@ -55,10 +55,10 @@ class Chunk(Generic[_T]):
 def write_chunks(
     pipe: StackGANPipeline, chunks: Iterable[Chunk[_T]], truncation: float, size: int
 ) -> Generator[Chunk[_T]]:
-    """Generate chunk after chunk; each is returned, in order, when its files are on disk.
+    """Generate chunks in order; each is yielded when its files are on disk.
 
-    While a chunk is generated, the PNGs of the one before are made and written on threads. An interruption waits for
-    what has been generated; no file is ever half there.
+    While a chunk is generated, threads compress and write the PNGs of the previous one. On interruption, the files of
+    generated chunks are completed.
     """
     stages = [pipe.sizes.index(size)]
 
@@ -72,7 +72,7 @@ def write_chunks(
             images = to_pil(pixels) if pixels is not None else []
             return chunk, [pool.submit(write_png, file, images[place], facts) for place, file, facts in chunk.files]
 
-        # A GPU works asynchronously: only when the next chunk is on its way are this one's pixels waited for.
+        # A GPU works asynchronously: the pixels of this chunk are copied after the next one was launched.
         for chunk, files in ahead(map(start, ahead(map(generate, chunks)))):
             for file in files:
                 file.result()
@@ -80,7 +80,7 @@ def write_chunks(
 
 
 def ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """The items, each handed out when the next one has been started; after an interruption those that are left."""
+    """Yield each item after the next one was started; after an interruption, the remaining started ones."""
     waiting: deque[_T] = deque()
     try:
         for item in items:
@@ -112,17 +112,17 @@ def chunked(items: Iterable[_T], length: int) -> Iterator[list[_T]]:
 
 
 def image_facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:
-    """What determines an image: the manifest and the PNG's text chunks have it."""
+    """The settings that determine an image, for the manifest and the PNG's text chunks."""
     return {"caption": caption, "seed": seed, "truncation": float(truncation), "checkpoint": pipe.fingerprint}
 
 
 def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:
-    """A PNG with text chunks, the first of which names this program; whole or not at all."""
+    """Write a PNG atomically, with text chunks, the first of which names this program."""
     write_atomic(file, png_bytes(image, {"Software": f"stackgan {__version__}"} | texts))
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a PNG is there to its last bytes; a power failure can leave an empty file under its name."""
+    """Whether a PNG exists and is complete; a power failure can leave an empty file under its name."""
     try:
         with file.open("rb") as stream:
             stream.seek(-len(PNG_END), os.SEEK_END)
@@ -132,7 +132,7 @@ def is_whole(file: Path) -> bool:
 
 
 def make_folder(out: Path) -> None:
-    """Make ``out`` and check that files can be written there; raises ``ValueError`` otherwise."""
+    """Create ``out`` and check that files can be written there; raises ``ValueError`` otherwise."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -142,7 +142,7 @@ def make_folder(out: Path) -> None:
 
 
 def slug(caption: str) -> str:
-    """A caption for a file name: lower-case ASCII words joined by dashes, cut after a word; may be empty.
+    """A caption as part of a file name: lower-case ASCII words joined by dashes, cut after a word; may be empty.
 
     >>> slug("A small, red bird — très joli!")
     'a-small-red-bird-tres-joli'

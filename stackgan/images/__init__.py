@@ -1,1 +1,1 @@
-"""Images as pixels: sheets, PNG files, video."""
+"""Image processing: pixels, crops, sheets, PNG files, video."""

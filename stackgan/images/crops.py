@@ -1,4 +1,4 @@
-"""Sides of stored images, and centre crops; without torch, so that data preparation can use them."""
+"""Sizes of stored images, and centre crops; without torch, for data preparation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ["crop_size", "load_side", "middle"]
 def load_side(size: int) -> int:
     """Side in pixels at which photos for `size`-pixel training are stored: size · 76 / 64, rounded down.
 
-    The published recipe crops 256 at random out of 304; 76/64 keeps that margin at every size.
+    The published recipe takes random crops of 256 px from 304 px; 76/64 is this ratio for every size.
 
     >>> load_side(64), load_side(128), load_side(256)
     (76, 152, 304)
@@ -19,7 +19,7 @@ def load_side(size: int) -> int:
 
 
 def crop_size(load: int) -> int:
-    """The size whose :func:`load_side` is ``load``, for sizes that are multiples of 16.
+    """Inverse of :func:`load_side`, for sizes that are multiples of 16.
 
     >>> [crop_size(load_side(size)) for size in (16, 64, 1024)]
     [16, 64, 1024]
@@ -28,7 +28,7 @@ def crop_size(load: int) -> int:
 
 
 def middle(images: Any, side: int) -> Any:
-    """The centre crops (N, side, side, …) of square images (N, L, L, …), an array of any kind.
+    """Centre crops (N, side, side, …) of square images (N, L, L, …), given as any kind of array.
 
     >>> import numpy as np
     >>> middle(np.arange(9).reshape(1, 3, 3), 1).tolist()

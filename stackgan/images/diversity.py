@@ -1,7 +1,7 @@
-"""How much images differ from each other, coarsely: the one measure that training and evaluation share.
+"""Diversity of images at low resolution, the measure shared by training and evaluation.
 
-Images are averaged down to 16 px first, where pose, place and background remain and texture does not. Images of one
-caption hardly differ there where the generator ignores its latent z.
+Images are first averaged down to 16 px, which keeps pose, position and background but removes texture. If the
+generator ignores its latent z, images of one caption hardly differ at this resolution.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def averaged_down(images: Tensor) -> Tensor:
 
 
 def mean_difference(images: Tensor, shifts: Sequence[int] = (1,), dim: int = 0) -> Tensor:
-    """Mean absolute difference between images and those ``shift`` places further along ``dim``, a scalar.
+    """Mean absolute difference between images and those ``shift`` positions further along ``dim``, a scalar.
 
-        mean over shifts of  mean |x_i − x_(i + shift)|        places count round and round
+        mean over shifts of  mean |x_i − x_(i + shift)|        with cyclic indices
 
     Args:
-        images: averaged down, (N, 3, 16, 16), or with more axes before them.
-        shifts: one or more; their means count alike.
+        images: averaged down, (N, 3, 16, 16), or with further leading axes.
+        shifts: one or more, with equal weight.
 
     >>> float(mean_difference(torch.tensor([0.0, 1.0, 3.0]).view(3, 1, 1, 1)))
     2.0

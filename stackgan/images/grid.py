@@ -1,4 +1,4 @@
-"""Sheets of images with their captions under them."""
+"""Sheets of images with captions."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ __all__ = ["caption_sheet"]
 def caption_sheet(
     rows: Sequence[tuple[str, Sequence[Image.Image | NDArray[np.uint8]]]], columns: int = 2, side: int = 96
 ) -> Image.Image:
-    """A sheet of groups, each a row of images with one caption under it.
+    """A sheet of groups, each a row of images with a caption below.
 
     Args:
-        rows: (caption, images of one size) a group; every group has the same number of images.
-        columns: groups side by side.
-        side: pixels an image is shown at.
+        rows: (caption, images of equal size) per group; every group has the same number of images.
+        columns: number of groups side by side.
+        side: of each image on the sheet, in pixels.
     """
     if not rows:
         raise ValueError("caption_sheet needs at least one caption with its images")

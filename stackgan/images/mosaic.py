@@ -1,4 +1,4 @@
-"""Contact sheets: many images on one sheet, similar ones side by side."""
+"""Contact sheets: many images on one sheet, with similar ones side by side."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["alike_side_by_side", "mosaic", "on_grid", "plane"]
+__all__ = ["mosaic", "on_grid", "plane", "similarity_sheet"]
 
-COMPONENTS = 50  # principal components that t-SNE starts from, as its authors advise
+COMPONENTS = 50  # principal components as input of t-SNE, as recommended by its authors
 PERPLEXITY = 30.0
 
 
 def plane(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float64]:
-    """t-SNE of features (N, D): places (N, 2) where what is alike lies close (van der Maaten and Hinton 2008).
+    """t-SNE embedding (N, 2) of features (N, D) (van der Maaten and Hinton 2008).
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -31,10 +31,10 @@ def plane(features: NDArray[np.float32], seed: int = 0) -> NDArray[np.float64]:
 
 
 def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
-    """Which of ``columns``² places (N = columns², 2) goes into each cell, row by row: least sum of squared moves.
+    """Assign N = ``columns``² positions (N, 2) to the cells of a grid, minimising the sum of squared distances.
 
-    Places are first spread to the unit square by their ranks, half and half with their positions, so that a few far
-    ones do not crowd the others into a corner.
+    Coordinates are first replaced by the mean of their rank and their scaled value, to limit the influence of
+    outliers. Returns the index of the position in each cell, row by row.
 
     >>> on_grid(np.array([[9.0, 9.0], [0.0, 0.0], [9.0, 0.0], [0.0, 9.0]]), 2).tolist()
     [1, 2, 3, 0]
@@ -43,7 +43,7 @@ def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
 
     count = len(places)
     if count != columns**2:
-        raise ValueError(f"{count} places do not fill a grid of {columns} x {columns}")
+        raise ValueError(f"{count} positions do not fill a grid of {columns} x {columns}")
     ranks = places.argsort(0, kind="stable").argsort(0, kind="stable") / max(count - 1, 1)
     spread = places - places.min(0)
     spread = (spread / np.maximum(spread.max(0), 1e-12) + ranks) / 2
@@ -54,13 +54,14 @@ def on_grid(places: NDArray[np.float64], columns: int) -> NDArray[np.int64]:
     return np.asarray(chosen, dtype=np.int64)
 
 
-def alike_side_by_side(
+def similarity_sheet(
     images: NDArray[np.uint8], features: NDArray[np.float32], *, seed: int = 0, side: int = 40
 ) -> Image.Image:
-    """A square sheet of images (N = n², s, s, 3), arranged by t-SNE of their features; each ``side`` px.
+    """A square sheet of images (N = n², s, s, 3) arranged by t-SNE of their features, ``side`` px each.
 
     Raises:
-        ValueError: N is no square. ImportError: scikit-learn is not installed.
+        ValueError: N is not a square number.
+        ImportError: scikit-learn is not installed.
     """
     columns = round(len(images) ** 0.5)
     order = on_grid(plane(features, seed), columns)
@@ -68,7 +69,7 @@ def alike_side_by_side(
 
 
 def mosaic(images: NDArray[np.uint8], columns: int, side: int) -> Image.Image:
-    """Images (N, s, s, 3) edge to edge, row by row."""
+    """Sheet of images (N, s, s, 3) without margins, row by row."""
     sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
     for place, levels in enumerate(images):
         image = Image.fromarray(levels)

@@ -1,4 +1,4 @@
-"""Photo files as 8-bit RGB: the one way in which files of users become images."""
+"""Reads photo files as 8-bit RGB; used wherever a user's file is opened."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ __all__ = ["open_rgb", "to_rgb"]
 
 
 def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
-    """Read an image file as :func:`to_rgb` converts it, the first of several frames.
+    """Read an image file and convert it with :func:`to_rgb`; of several frames the first is used.
 
     Args:
-        upright: apply the EXIF orientation. CUB's boxes count raw pixels, so CUB is not turned.
+        file: the image.
+        upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
 
     Raises:
-        ValueError: unreadable, truncated, too large, or without a plain 8-bit meaning; the message does not name
-            the file.
+        ValueError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits;
+            the message does not name the file.
     """
     try:
         with Image.open(file) as opened:
@@ -35,12 +36,13 @@ def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as 8-bit RGB.
+    """Convert an image of any mode to 8-bit RGB.
 
-    Transparency is laid over white; CMYK, grey and palette images are converted; 16-bit grey is scaled to 8 bits.
+    Transparent images are composited on white; CMYK, grey and palette images are converted; 16-bit grey is scaled to
+    8 bits.
 
     Raises:
-        ValueError: 32-bit pixels, whose range is not known.
+        ValueError: the pixels are 32-bit integers or floats, whose range is unknown.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -48,7 +50,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits a channel")
+        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

@@ -1,6 +1,6 @@
-"""Between stored images and the networks' tensors: 8-bit levels and floats in [−1, 1], crops, stages, PIL images.
+"""Conversions between stored images and tensors: 8-bit levels, floats in [−1, 1], crops, stages, PIL images.
 
-Scales and crop rule stand in this file and in :mod:`stackgan.images.crops` alone:
+Scales and crop rule are defined only here and in :mod:`stackgan.images.crops`:
 
     x = level / 127.5 − 1          level = round((x + 1) · 127.5), clipped to 0 … 255
 """
@@ -30,7 +30,7 @@ __all__ = [
     "to_tensor",
 ]
 
-LEVELS_PER_UNIT = 127.5  # 8-bit levels of a difference of 1 in [−1, 1]
+LEVELS_PER_UNIT = 127.5  # 8-bit levels per unit of [−1, 1]
 
 
 def from_levels(levels: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def from_levels(levels: Tensor) -> Tensor:
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Floats in [−1, 1] of any shape -> the 8-bit levels that files hold, uint8; values outside are clipped.
+    """Floats in [−1, 1] of any shape -> 8-bit levels as in files, uint8; values outside are clipped.
 
     >>> to_levels(torch.tensor([-1.0, 0.0, 1.5])).tolist()
     [0, 128, 255]
@@ -58,16 +58,16 @@ def from_arrays(images: Any) -> Tensor:
 
 
 def centre_crops(images: Any, side: int = BASE_SIZE) -> Tensor:
-    """The middles of stored images (N, L, L, 3) uint8 -> (N, 3, side, side) in [−1, 1]."""
+    """Centre crops of stored images (N, L, L, 3) uint8 -> (N, 3, side, side) in [−1, 1]."""
     return from_arrays(middle(images, side))
 
 
 def to_stages(images: Tensor, sizes: tuple[int, ...], device: torch.device) -> list[Tensor]:
-    """uint8 (B, S, S, 3) -> floats (B, 3, s, s) in [−1, 1] for each stage, the means of the next finer one."""
+    """uint8 (B, S, S, 3) -> floats (B, 3, s, s) in [−1, 1] for each stage, averaged down from the next finer one."""
     finest = from_levels(images.to(device, non_blocking=True).permute(0, 3, 1, 2))
     stages = {finest.shape[2]: finest}
     while (side := min(stages)) > min(sizes):
-        # Half way between two pixels, bilinear is their mean; four times as fast as avg_pool2d on channels-last maps.
+        # Bilinear sampling at half scale is the 2×2 mean; four times faster than avg_pool2d on channels-last maps.
         stages[side // 2] = F.interpolate(stages[side], scale_factor=0.5, mode="bilinear")
     return [stages[size] for size in sizes]
 
@@ -79,9 +79,10 @@ def to_pil(images: Tensor) -> list[Image.Image]:
 
 
 def to_tensor(image: Image.Image, side: int) -> Tensor:
-    """A photo with the crop rule of training's data: (3, side, side) in [−1, 1].
+    """A photo as a tensor (3, side, side) in [−1, 1], with the crop rule of the training data.
 
-    Turned as its EXIF says; the largest square of its middle, resized to :func:`load_side`; of that the middle.
+    Rotated by its EXIF orientation; the largest central square, resized to :func:`load_side`; the centre crop of
+    that.
     """
     load = load_side(side)
     square = ImageOps.fit(to_rgb(ImageOps.exif_transpose(image)), (load, load), Image.Resampling.LANCZOS)

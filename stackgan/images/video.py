@@ -1,4 +1,4 @@
-"""A sequence of images as a video (GIF or MP4) and as a strip."""
+"""Videos (GIF or MP4) and strips of a sequence of images."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from stackgan.io.files import atomic_file
 
 __all__ = ["save_video", "strip"]
 
-LEAST_SIDE = 256  # px: smaller images are enlarged, since most players show videos at their own size
+LEAST_SIDE = 256  # px: smaller images are enlarged, as most players do not scale videos
 
 
 def save_video(
     images: Sequence[Image.Image], file: Path, *, seconds: float = 3.0, there_and_back: bool = True
 ) -> None:
-    """Write a video of ``seconds`` from the first image to the last, and back.
+    """Write a video of ``seconds`` from the first image to the last and back.
 
     Args:
-        images: of one size, 2 or more.
+        images: of equal size, 2 or more.
         file: ends in .gif, or in .mp4 (needs the extra ``video``).
 
     Raises:
-        ValueError: fewer than 2 images, another ending, or no encoder for MP4.
+        ValueError: fewer than 2 images, another file extension, or no encoder for MP4.
     """
     if len(images) < 2:
         raise ValueError(f"{file}: a video needs 2 images or more, not {len(images)}")
@@ -56,7 +56,7 @@ def _save_mp4(frames: Sequence[Image.Image], file: Path, rate: float) -> None:
 
 
 def strip(images: Sequence[Image.Image], most: int = 12) -> Image.Image:
-    """Up to ``most`` images of one size, evenly chosen, side by side.
+    """Up to ``most`` images of equal size, evenly spaced in the sequence, side by side.
 
     >>> strip([Image.new("RGB", (4, 4))] * 30, most=5).size
     (28, 4)

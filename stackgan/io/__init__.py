@@ -1,1 +1,1 @@
-"""Files: whole folders, atomic writes, split archives."""
+"""Files: atomic writes of files and folders, split archives, comparison of weights."""

@@ -1,11 +1,11 @@
-"""Split archives: a folder as numbered pieces of limited size, and back, to transfer data, runs and weights.
+"""Split archives: pack a folder into numbered pieces of limited size and unpack it, to transfer data and weights.
 
 ```
-PIECES/piece-00001 …     one tar stream, cut; the same folder and limit give the same bytes on every machine
-PIECES/manifest.json     each piece's name, size and sha256, and those of the whole; written last
+PIECES/piece-00001 …     parts of one tar stream; the same folder and limit give the same bytes on every machine
+PIECES/manifest.json     name, size and sha256 of each piece and of the whole; written last
 ```
-Times, owners and permissions are not stored. Nothing is compressed: most of the content is weights and photos as
-plain numbers. Memory does not grow with the files' sizes. This file needs the standard library and tqdm only.
+Times, owners and permissions are not stored. Nothing is compressed, as most of the content is weights and
+uncompressed photos. Memory use does not depend on file sizes. This module needs the standard library and tqdm only.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MIB = 2**20
 _CHUNK = MIB  # bytes read at a time
 _PIECE = re.compile(r"piece-\d{5}")
 _OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial(-\d+)?)?")
-_UNFINISHED = re.compile(r"\.(partial|replaced)(-|$)|^\..*\.tmp$")  # what a killed process leaves of a file or folder
+_UNFINISHED = re.compile(r"\.(partial|replaced)(-|$)|^\..*\.tmp$")  # temporary files and folders of a killed process
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Result of a packing: pieces in all, pieces written by this call, bytes in all, unfinished files left out."""
+    """Result of :func:`pack`: total pieces, pieces written by this call, total bytes, unfinished files left out."""
 
     count: int
     written: int
@@ -49,27 +49,27 @@ class Packed:
 
 
 def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[str] | None = None) -> Packed:
-    """Write ``folder`` as pieces of at most ``limit`` bytes, the last one shorter.
+    """Write ``folder`` as a split archive with pieces of ``limit`` bytes, the last one shorter.
 
-    Pieces that stand in ``pieces`` with the right bytes are left as they are, so an interrupted packing goes on.
-    Those of another packing are replaced or removed.
+    Existing pieces with the same content are kept, so that an interrupted call is resumed. Those of another archive
+    are replaced or removed.
 
     Args:
-        folder: prepared folder, run folder, checkpoint: any folder of files and folders.
+        folder: any folder of files and folders, such as a prepared folder, run folder or checkpoint.
         only: names in ``folder`` to pack; by default all.
 
     Raises:
-        FileNotFoundError: ``folder``, or a name in ``only``, is not there.
-        FileExistsError: ``pieces`` holds other files.
-        ValueError: links or devices in ``folder``; a limit that makes too many pieces; nothing to pack; a file that
+        FileNotFoundError: ``folder``, or a name in ``only``, does not exist.
+        FileExistsError: ``pieces`` contains other files.
+        ValueError: links or devices in ``folder``; a limit that needs too many pieces; nothing to pack; a file that
             changes while it is read.
     """
     if limit < 1:
-        raise ValueError(f"limit {limit}: a piece holds 1 byte or more")
+        raise ValueError(f"limit {limit}: it must be 1 byte or more")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder to pack")
     if pieces.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{pieces}: lies inside {folder}, and would be packed too; name a folder outside")
+        raise ValueError(f"{pieces}: is inside {folder}, and would be packed too; name a folder outside")
     _check_pieces_folder(pieces)
     names, left_out = _chosen(folder, only)
     entries = [entry for name in names for entry in _walk(folder, name, left_out)]
@@ -95,7 +95,7 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
     }
     content = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
     stands = pieces / MANIFEST
-    for file in pieces.iterdir():  # of an earlier, larger packing
+    for file in pieces.iterdir():  # of an earlier, larger archive
         if file.name not in known and file != stands:
             file.unlink()
     if not stands.is_file() or stands.read_bytes() != content:
@@ -106,36 +106,36 @@ def pack(folder: Path, pieces: Path, *, limit: int = 50 * MIB, only: Sequence[st
 def unpack(pieces: Path, folder: Path, *, overwrite: bool = False) -> int:
     """Restore the packed folder at ``folder``; returns its number of files.
 
-    Every piece is checked before anything is written. The folder is written under a temporary name and renamed at the
-    end.
+    All pieces are checked before anything is written. The folder is written under a temporary name and then renamed.
 
     Args:
-        overwrite: replace ``folder``, unless it holds names that the pieces do not.
+        overwrite: replace ``folder``, unless it contains names that the archive does not.
 
     Raises:
-        FileNotFoundError: no manifest, or pieces that are missing (all of them are named).
+        FileNotFoundError: the manifest or pieces are missing (the message names all of them).
         FileExistsError: ``folder`` exists and may not be replaced.
-        ValueError: damaged pieces (all of them are named); a manifest that is none; a link, a path out of ``folder``.
+        ValueError: damaged pieces (the message names all of them), an invalid manifest, a link, or a path outside
+            ``folder``.
     """
     manifest = _read_manifest(pieces)
     shown, folder = folder, folder.resolve()
     _check_target(shown, folder, set(manifest.names), overwrite)
     _check_pieces(pieces, manifest)
 
-    for pattern in ("partial*", "replaced-*"):  # of a call that was killed
+    for pattern in ("partial*", "replaced-*"):  # of a killed call
         for left in folder.parent.glob(f"{glob.escape(folder.name)}.{pattern}"):
             shutil.rmtree(left, ignore_errors=True)
     with atomic_folder(folder) as partial:
         return _extract(pieces, manifest, partial)
 
 
-# --- a folder as a stream -----------------------------------------------------------------------------------
+# --- packing ------------------------------------------------------------------------------------------------
 
 _END = bytes(2 * tarfile.BLOCKSIZE)  # two empty blocks end a tar
 
 
 def _chosen(folder: Path, only: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Names at the top of ``folder`` to pack, sorted, and those left out as unfinished."""
+    """Top-level names in ``folder`` to pack, sorted, and those left out as unfinished."""
     there = sorted(file.name for file in folder.iterdir())
     if only is None:
         names = [name for name in there if not _UNFINISHED.search(name)]
@@ -144,18 +144,18 @@ def _chosen(folder: Path, only: Sequence[str] | None) -> tuple[list[str], list[s
         names, left_out = sorted({name.strip().rstrip("/") for name in only}), []
         missing = [name for name in names if name not in there]
         if missing:
-            raise FileNotFoundError(f"{folder}: has no {missing[0]!r} at its top; it has {', '.join(there)}")
+            raise FileNotFoundError(f"{folder}: has no {missing[0]!r} at its top level; it has {', '.join(there)}")
     if not names:
-        raise ValueError(f"{folder}: holds nothing to pack")
+        raise ValueError(f"{folder}: nothing to pack")
     return names, left_out
 
 
 def _walk(folder: Path, name: str, left_out: list[str]) -> Iterator[tarfile.TarInfo]:
-    """Headers of ``name``, a path in ``folder``, and of all below, sorted."""
+    """Headers of ``name``, a path in ``folder``, and of its contents, sorted."""
     path = folder / name
-    entry = tarfile.TarInfo(name)  # times, owners: zero and empty
+    entry = tarfile.TarInfo(name)  # with times zero and owners empty
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
-        raise ValueError(f"{path}: is a link or a device, which is not packed; put the file itself there")
+        raise ValueError(f"{path}: is a link or a device, which cannot be packed; replace it by the file itself")
     if path.is_dir():
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
         yield entry
@@ -174,7 +174,7 @@ def _header(entry: tarfile.TarInfo) -> bytes:
 
 
 def _stored(entry: tarfile.TarInfo) -> int:
-    """Bytes of the stream that ``entry`` takes: its header, its content, filled up to whole blocks."""
+    """Bytes of ``entry`` in the stream: its header, and its content padded to whole blocks."""
     return len(_header(entry)) + -(-entry.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
@@ -196,20 +196,20 @@ def _stream(folder: Path, entries: Sequence[tarfile.TarInfo]) -> Iterator[bytes]
 
 
 class _Cutter:
-    """Cuts what is written to it into pieces, each there whole or not at all.
+    """Splits a stream into pieces, which are written atomically.
 
-    A piece that stands in the folder is compared with what comes, and only written from the first difference on. Once
-    that happens the manifest is removed: it belongs to another packing.
+    An existing piece is compared with the stream, and only rewritten from the first difference on. At the first
+    difference the manifest is removed, as it belongs to another archive.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self.pieces: list[dict[str, Any]] = []  # those that are finished
-        self.digest = hashlib.sha256()  # of everything
+        self.pieces: list[dict[str, Any]] = []  # completed pieces
+        self.digest = hashlib.sha256()  # of the stream
         self.written = 0
         self._piece = hashlib.sha256()
         self._size = 0
-        self._old: IO[bytes] | None = None  # the piece that stands there, as long as it is the same
+        self._old: IO[bytes] | None = None  # the existing piece, while it is equal
         self._new: IO[bytes] | None = None
 
     @property
@@ -235,7 +235,7 @@ class _Cutter:
             self._end_piece()
 
     def close(self) -> None:
-        """Close what is open; removes a piece that was begun and not finished."""
+        """Close open files; removes an incomplete piece."""
         if self._old is not None:
             self._old.close()
         if self._new is not None:
@@ -256,7 +256,7 @@ class _Cutter:
         self._size += len(part)
 
     def _differs(self) -> None:
-        """Write a new piece from here on; what was the same so far is taken over."""
+        """Start a new piece with a copy of the equal part of the existing one."""
         assert self._old is not None
         self._old.close()
         self._old, self._new = None, self._partial.open("wb")
@@ -291,10 +291,10 @@ def _check_pieces_folder(pieces: Path) -> None:
         raise FileExistsError(f"{pieces}: is a file; name a folder for the pieces")
     for file in pieces.iterdir():
         if not _OURS.fullmatch(file.name) or not file.is_file():
-            raise FileExistsError(f"{pieces}: holds {file.name}, which is no piece; name a folder of its own")
+            raise FileExistsError(f"{pieces}: holds {file.name}, which is not a piece; name a separate folder")
 
 
-# --- and back -----------------------------------------------------------------------------------------------
+# --- unpacking ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ def _read_manifest(pieces: Path) -> _Manifest:
     file = pieces / MANIFEST
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file}: missing; `stackgan pack` writes it last: finish the packing, then bring it with the pieces"
+            f"{file}: missing; `stackgan pack` writes it last: complete the packing, then copy it with the pieces"
         )
     try:
         read = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
@@ -318,14 +318,14 @@ def _read_manifest(pieces: Path) -> _Manifest:
             raise ValueError(f"format {read['format']!r}, this version reads {FORMAT}")
         listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in read["pieces"]]
         if not all(_PIECE.fullmatch(name) for name, _, _ in listed):
-            raise ValueError("a piece of another name")
+            raise ValueError("unexpected name of a piece")
         return _Manifest(list(read["names"]), int(read["files"]), int(read["bytes"]), str(read["sha256"]), listed)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: no manifest of pieces ({error!r}); bring it again") from None
+        raise ValueError(f"{file}: not a manifest of a split archive ({error!r}); copy it again") from None
 
 
 def _check_pieces(pieces: Path, manifest: _Manifest) -> None:
-    """Every piece's size and digest; those that are wrong are named, all at once."""
+    """Check size and digest of every piece; the error names all that are missing or damaged."""
     missing, damaged = [], []
     with _bar("check", manifest.size) as bar:
         for name, size, digest in manifest.pieces:
@@ -338,7 +338,7 @@ def _check_pieces(pieces: Path, manifest: _Manifest) -> None:
     wrong = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("damaged", damaged)) if names]
     if wrong:
         kind: type[Exception] = ValueError if damaged else FileNotFoundError
-        raise kind(f"{pieces}: {'; '.join(wrong)}: bring these again, and unpack again")
+        raise kind(f"{pieces}: {'; '.join(wrong)}: copy these again, and unpack again")
 
 
 def _sha256(file: Path) -> str:
@@ -356,11 +356,11 @@ def _check_target(shown: Path, folder: Path, names: set[str], overwrite: bool) -
         raise FileExistsError(f"{shown}: exists; pass --overwrite to replace it or name another folder")
     if there - names:
         kept = min(there - names)
-        raise FileExistsError(f"{shown}: holds {kept}, which the pieces do not, so it is left alone; name another")
+        raise FileExistsError(f"{shown}: holds {kept}, which the pieces do not, so it is not replaced; name another")
 
 
 def _extract(pieces: Path, manifest: _Manifest, target: Path) -> int:
-    """Write the stream's files and folders below ``target``, which is new and empty; returns how many files."""
+    """Write the stream's files and folders below ``target``, a new empty folder; returns the number of files."""
     files = 0
     with _Joined([pieces / name for name, _, _ in manifest.pieces]) as joined, _bar("unpack", manifest.size) as bar:
         try:
@@ -370,7 +370,7 @@ def _extract(pieces: Path, manifest: _Manifest, target: Path) -> int:
                     files += entry.isreg()
                     bar.update(joined.seen - bar.n)
         except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{pieces}: not a folder that `stackgan pack` packed ({error}); pack it again") from None
+            raise ValueError(f"{pieces}: not written by `stackgan pack` ({error}); pack it again") from None
         while joined.read(_CHUNK):
             pass
     if joined.digest.hexdigest() != manifest.sha256 or files != manifest.files:
@@ -379,7 +379,7 @@ def _extract(pieces: Path, manifest: _Manifest, target: Path) -> int:
 
 
 class _Joined(io.RawIOBase):
-    """Files read one after the other as if they were one; ``digest`` is of all that was read."""
+    """Reads the concatenation of files; ``digest`` is that of all data read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -391,7 +391,7 @@ class _Joined(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes, fewer only at the very end."""
+        """Read ``size`` bytes, or fewer at the end."""
         parts: list[bytes] = []
         while size > 0 and (self._file is not None or self.files):
             if self._file is None:

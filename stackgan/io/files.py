@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all: written under a temporary name beside their own, then renamed.
+"""Atomic writes of files and folders: written under a temporary name in the same folder, then renamed.
 
-What a killed process leaves has ``.partial-`` or ``.replaced-`` in its name.
+Left-over files of a killed process have ``.partial-`` or ``.replaced-`` in their names.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ __all__ = ["atomic_file", "atomic_folder", "copy_folder", "extract_entry", "repl
 
 @contextlib.contextmanager
 def atomic_file(path: Path, suffix: str = "") -> Iterator[Path]:
-    """A temporary name to write a file under; it is renamed to ``path`` at a clean exit, and removed otherwise.
+    """Temporary name for a file, renamed to ``path`` at a normal exit of the context and removed otherwise.
 
     Args:
-        suffix: ending of the temporary name, for writers that take the format from it.
+        suffix: of the temporary name, for writers that derive the format from it.
     """
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}{suffix}")
     try:
@@ -29,18 +29,18 @@ def atomic_file(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically."""
     with atomic_file(path) as partial:
         partial.write_bytes(content)
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path, *, merge: bool = False) -> Iterator[Path]:
-    """An empty temporary folder to fill; it takes the place of ``folder`` at a clean exit, and is removed otherwise.
+    """Empty temporary folder, which replaces ``folder`` at a normal exit of the context and is removed otherwise.
 
     Args:
-        merge: where ``folder`` exists, replace what has the same name in it and leave the rest. Each file is replaced
-            whole, the folder is not.
+        merge: if ``folder`` exists, replace files of the same name and keep the others. Each file is replaced
+            atomically, the folder is not.
     """
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -59,9 +59,9 @@ def atomic_folder(folder: Path, *, merge: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename the folder ``new`` to ``target`` on the same file system; what stands there is deleted afterwards.
+    """Rename the folder ``new`` to ``target`` on the same file system; an existing ``target`` is deleted afterwards.
 
-    It is renamed first, to ``<target>.replaced-<pid>``, and renamed back if ``new`` cannot take its place.
+    The existing folder is first renamed to ``<target>.replaced-<pid>``, and renamed back on an error.
     """
     old = target.with_name(f"{target.name}.replaced-{os.getpid()}")
     shutil.rmtree(old, ignore_errors=True)
@@ -77,7 +77,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder, whole or not at all; ``target`` must not exist, its parents are made.
+    """Copy a folder atomically; ``target`` must not exist, its parents are created.
 
     Raises:
         FileExistsError: ``target`` exists.
@@ -89,12 +89,12 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
-    """Write a file or folder of an archive below ``target``, and nothing else.
+    """Extract a file or folder of an archive below ``target``.
 
-    Stricter than tarfile's filter "data", which has links, and which Python 3.11.2 (Debian 12) has not.
+    Stricter than tarfile's filter "data", which allows links and is missing in Python 3.11.2 (Debian 12).
 
     Raises:
-        tarfile.ExtractError: a link, a device, or a name that leads out of the folder.
+        tarfile.ExtractError: the entry is a link or a device, or its name leads out of the folder.
     """
     path, parts = target / entry.name, PurePosixPath(entry.name).parts
     inside = path.resolve().is_relative_to(target.resolve()) and ".." not in parts
@@ -105,6 +105,6 @@ def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) ->
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     content = tar.extractfile(entry)
-    assert content is not None  # of a regular file
+    assert content is not None  # as it is a regular file
     with path.open("xb") as file:
         shutil.copyfileobj(content, file, 2**20)

@@ -1,4 +1,4 @@
-"""Comparison of a state dict with the module it is to be loaded into."""
+"""Comparison of a state dict with the module that it is loaded into."""
 
 from __future__ import annotations
 

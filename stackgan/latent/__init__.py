@@ -1,1 +1,1 @@
-"""Latent modules: distributions, conditioning augmentation, priors."""
+"""Latent modules: distributions, conditioning augmentation, priors, posterior, normalizing flows."""

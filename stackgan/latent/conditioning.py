@@ -1,4 +1,4 @@
-"""CA_NET: conditioning augmentation, from an embedding to a distribution of conditioning codes."""
+"""Conditioning augmentation (CA_NET): embedding -> distribution over conditioning codes."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ __all__ = ["CANet", "Standardise"]
 
 
 class Standardise(nn.Module):
-    """(e − mean) / scale, measured on the training captions; the identity until :meth:`measure` is called.
+    """(e − mean) / scale with statistics of the training captions; the identity until :meth:`measure` is called.
 
-    Sentence encoders' unit vectors share a large mean (norm 0.8 for MiniLM): without this, captions hardly differ.
+    Sentence encoders' unit vectors share a large mean (norm 0.8 for MiniLM), next to which the differences between
+    captions are small.
     """
 
     mean: Tensor
@@ -25,7 +26,7 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def measure(self, embeddings: Tensor) -> None:
-        """Take mean (per dimension) and scale (one number, keeping directions' proportions) from (N, T)."""
+        """Set the mean (per dimension) and the scale (a single number) from embeddings (N, T)."""
         self.mean.copy_(embeddings.mean(0))
         self.scale.copy_((embeddings - self.mean).square().mean().sqrt().clamp(min=1e-6))
 
@@ -38,8 +39,8 @@ class Standardise(nn.Module):
 class CANet(nn.Module):
     """q(c | e) = N(mu(e), diag σ²(e)): linear T → 4C with bias, GLU → 2C, split into mu and log-variance.
 
-    StackGAN's conditioning augmentation (arXiv:1612.03242, section 3.2) as StackGAN-v2 builds it. c ~ q is drawn by
-    reparameterisation and KL(q ‖ N(0, I)) keeps the codes smooth.
+    Conditioning augmentation (arXiv:1612.03242, section 3.2) in the form of StackGAN-v2. c ~ q is sampled by
+    reparameterisation; KL(q ‖ N(0, I)) regularises the distribution of codes.
 
     >>> q = CANet(text_dim=6, code_dim=2)(torch.zeros(3, 6))
     >>> q.mu.shape, q.logvar.shape

@@ -1,4 +1,4 @@
-"""Distributions that latent modules return, and their divergences. Everything is in nats."""
+"""Distributions returned by latent modules, and divergences between them, in nats."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Distribution(Protocol):
-    """The interface of distributions over rows (B, D)."""
+    """Interface of distributions over rows (B, D)."""
 
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        """One point (B, D) a row, reparameterised; ``noise`` (B, D) is the base space's N(0, I), drawn if absent."""
+        """Reparameterised samples (B, D); ``noise`` (B, D) is N(0, I) of the base space, drawn if absent."""
         ...
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -33,18 +33,18 @@ class Distribution(Protocol):
         ...
 
     def to_noise(self, x: Tensor) -> Tensor:
-        """The base-space point (B, D) that ``sample(noise=…)`` turns into x (B, D)."""
+        """The base-space point (B, D) that ``sample(noise=…)`` maps to x (B, D)."""
         ...
 
     @property
     def mode(self) -> Tensor:
-        """The point (B, D) that belongs to noise 0."""
+        """The sample (B, D) for zero noise."""
         ...
 
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mu, diag(exp(logvar))), one a row.
+    """Diagonal Gaussians N(mu, diag(exp(logvar))), one per row.
 
     Args:
         mu, logvar: (B, D).
@@ -72,7 +72,7 @@ class DiagonalGaussian:
         return self.mu + self.std * noise
 
     def to_noise(self, x: Tensor) -> Tensor:
-        """(x − mu) / std, (B, D): what :meth:`sample` turns into x.
+        """(x − mu) / std, (B, D): the noise that :meth:`sample` maps to x.
 
         >>> p = DiagonalGaussian(torch.ones(1, 2), torch.zeros(1, 2))
         >>> p.to_noise(torch.tensor([[1.0, 3.0]]))
@@ -101,7 +101,7 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class FullGaussian:
-    """N(mean, L Lᵀ) over rows (B, D), by its Cholesky factor; no matrix is inverted anywhere.
+    """N(mean, L Lᵀ) over rows (B, D), given by its Cholesky factor; no matrix is inverted.
 
     Args:
         mean: (D,) or (B, D).
@@ -141,7 +141,7 @@ class FullGaussian:
         return self.mean + (self.factor @ noise[..., None])[..., 0]
 
     def to_noise(self, x: Tensor) -> Tensor:
-        """L⁻¹ (x − mean), (B, D), by one triangular solve: what :meth:`sample` turns into x."""
+        """L⁻¹ (x − mean), (B, D), by one triangular solve: the noise that :meth:`sample` maps to x."""
         offset = (x - self.mean)[..., None]
         factor = self.factor.expand(*offset.shape[:-2], *self.factor.shape[-2:])
         return torch.linalg.solve_triangular(factor, offset, upper=False)[..., 0]
@@ -174,12 +174,12 @@ def kl_discrete(p: Tensor, q: Tensor) -> Tensor:
     """
     for name, values in (("p", p), ("q", q)):
         if (values < 0).any() or ((values.sum(-1) - 1).abs() > 1e-4).any():
-            raise ValueError(f"{name} is no distribution: entries must be at least 0 and each row sum to 1")
+            raise ValueError(f"{name} is not a distribution: entries must be at least 0 and each row sum to 1")
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(-1)
 
 
 def kl_gaussians(mu: Tensor, logvar: Tensor, other_mu: Tensor | float, other_logvar: Tensor | float) -> Tensor:
-    """KL(N(mu, exp logvar) ‖ N(other_mu, exp other_logvar)), element by element:
+    """Elementwise KL(N(mu, exp logvar) ‖ N(other_mu, exp other_logvar)):
 
     ½ (log σ₂² − log σ₁² + (σ₁² + (mu₁ − mu₂)²) / σ₂² − 1).
 

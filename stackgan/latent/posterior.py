@@ -1,4 +1,4 @@
-"""q(z | x, c): from an image and its conditioning code to a distribution of styles."""
+"""Posterior encoder q(z | x, c): image and conditioning code -> distribution over styles z."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from stackgan.networks.layers import ResidualDown, kaiming_init
 
 __all__ = ["ACTIVE", "PosteriorEncoder", "Style", "infer_style", "kl_to_prior"]
 
-ACTIVE = 0.01  # least variance over images of the mean of an active dimension (arXiv:1509.00519, section 5.1)
+ACTIVE = 0.01  # minimum variance over images of an active dimension's posterior mean (arXiv:1509.00519, section 5.1)
 
-SEEN_SIDE = 128  # px: larger images are averaged down first; single pixels carry no style
-START_LOGVAR = -2.0  # of a new encoder: narrow enough that z carries information to the decoder from the start
+SEEN_SIDE = 128  # px: larger images are averaged down first, as style needs no finer detail
+START_LOGVAR = -2.0  # initial log-variance, small enough for z to carry information from the first steps
 MOST_LOGVAR = 8.0
 
 
 class PosteriorEncoder(nn.Module):
-    """q(z | x, c) = N(mu(x, c), diag σ²(x, c)), the encoder of a variational autoencoder whose decoder is G.
+    """q(z | x, c) = N(mu(x, c), diag σ²(x, c)), the encoder of a variational autoencoder with G as its decoder.
 
     arXiv:1312.6114, section 3 (auto-encoding variational Bayes), as VAE-GAN uses it (arXiv:1512.09300). A residual
-    trunk without normalisation, like the discriminators'; c joins behind it. log σ² is bounded by ±8, softly.
+    trunk without normalisation, as in the discriminators, followed by a layer that takes c. log σ² is softly bounded
+    by ±8.
 
     Args:
         size: side of the finest images, a power of two from 64.
@@ -66,19 +67,19 @@ class PosteriorEncoder(nn.Module):
 
 
 def kl_to_prior(q: DiagonalGaussian, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q ‖ p), (B,): in closed form between Gaussians, else at the one draw z (B, Z) of q."""
+    """KL(q ‖ p), (B,): in closed form between Gaussians, else estimated at the sample z (B, Z) of q."""
     return q.kl(p) if isinstance(p, DiagonalGaussian) else q.log_prob(z) - p.log_prob(z)
 
 
 @dataclass(frozen=True)
 class Style:
-    """Posterior, prior and draws of the styles of a batch of images.
+    """Posterior, prior and samples of the styles of a batch of images.
 
     Attributes:
         q, p: posterior and prior of each row.
-        z: (B, Z) drawn from q, reparameterised.
-        drawn: (B, Z) without gradient, for images that the discriminators judge: the first half are styles of other
-            images of the batch, transferred in base space, the others are drawn from p.
+        z: (B, Z) sampled from q, reparameterised.
+        drawn: (B, Z) without gradient, for the adversarial loss: the first half are styles of other images of the
+            batch, transferred in base space, the others are sampled from p.
     """
 
     q: DiagonalGaussian
@@ -92,22 +93,22 @@ class Style:
         return kl_to_prior(self.q, self.p, self.z)
 
     def kl(self, free_bits: float) -> Tensor:
-        """KL(q ‖ p), mean over batch and dimensions, free below ``free_bits`` nats a dimension.
+        """KL(q ‖ p), mean over batch and dimensions, not penalised below ``free_bits`` nats per dimension.
 
-        Between Gaussians every dimension has its own allowance (arXiv:1606.04934, section C.8); a flow ties the
-        dimensions together, so that there the allowance is that of the mean.
+        Between Gaussians the bound applies to each dimension (arXiv:1606.04934, section C.8); under a flow the KL
+        does not separate into dimensions, so that the bound applies to their mean.
         """
         if isinstance(self.p, DiagonalGaussian):
             return self.q.kl_per_dimension(self.p).mean(0).clamp_min(free_bits).mean()
         return (self.plain_kl.mean() / self.z.shape[1]).clamp_min(free_bits)
 
     def prior_nll(self) -> Tensor:
-        """−log p(z) a dimension, for the prior alone, which is trained also where free bits or warm-up stop KL."""
+        """−log p(z) per dimension: trains the prior alone, also while free bits or warm-up disable the KL."""
         return -self.p.log_prob(self.z.detach()).mean() / self.z.shape[1]
 
 
 def infer_style(posterior: PosteriorEncoder, prior: nn.Module, x: Tensor, c: Tensor) -> Style:
-    """Posterior and draws for images x (B, 3, s, s) with codes c (B, C); no gradient reaches the codes."""
+    """Posterior and samples for images x (B, 3, s, s) with codes c (B, C), without gradient to the codes."""
     c = c.detach()
     q, p = posterior(x, c), prior(c)
     z = q.sample()

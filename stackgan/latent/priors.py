@@ -1,4 +1,4 @@
-"""Priors p(z | c) of the image's style and p(c) of captions' codes: modules that return distributions."""
+"""Priors p(z | c) of the image's style and p(c) of conditioning codes: modules that return distributions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GaussianPrior(nn.Module):
 
 
 class LearnedGaussianPrior(nn.Module):
-    """p(z | c) = N(m(c), diag s²(c)), both linear in c; N(0, I) at the start."""
+    """p(z | c) = N(m(c), diag s²(c)), both linear in c; initially N(0, I)."""
 
     def __init__(self, dim: int, code_dim: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class LearnedGaussianPrior(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """p(z), or p(z | c) with c as its context, as a normalizing flow: exact density, one pass to sample.
+    """Normalizing flow as p(z), or as p(z | c) with c as its context: exact density, sampling in one pass.
 
     Args:
         context: C, or 0 for a prior independent of c.
@@ -69,7 +69,7 @@ class FlowPrior(nn.Module):
         self.flow = flow(config.family, dim, context, steps=config.steps, hidden=config.hidden)
 
     def forward(self, c: Tensor) -> FlowDistribution:
-        """c (B, C) -> a distribution over z (B, Z), one row for each of c's."""
+        """c (B, C) -> a distribution over z (B, Z), one per row of c."""
         return self.flow.given(c.float() if self.context else None, len(c))
 
 
@@ -79,7 +79,7 @@ class PriorKind:
 
     Attributes:
         build: (latent section of the configuration, C) -> the module p(z | c).
-        posterior: whether q(z | x, c) is trained with it, G as its decoder.
+        posterior: whether q(z | x, c) is trained with it and with G as decoder.
         least_dim: the smallest Z.
     """
 
@@ -110,7 +110,7 @@ def _flow_prior(config: LatentConfig, code_dim: int) -> nn.Module:
 
 
 FLOW = "flow"  # in both tables: the prior that fit-prior fits to a finished checkpoint
-# p(z | c) by name of config key latent.z, and p(c) by latent.c. Adding one is a module and a row.
+# p(z | c) by value of config key latent.z, and p(c) by latent.c. A new prior needs a module and a row here.
 PRIORS: dict[str, PriorKind] = {
     "gaussian": PriorKind(lambda config, _: GaussianPrior(config.dim)),
     "vae": PriorKind(_vae_prior, posterior=True),
@@ -123,7 +123,7 @@ CODE_PRIORS: dict[str, CodePriorKind] = {
 
 
 def check_latent(config: LatentConfig) -> None:
-    """Raise ``ValueError`` for a name that no table has, or a dimension that its module does not take."""
+    """Raise ``ValueError`` for an unknown name or a dimension that its module does not support."""
     choices = {"z": PRIORS.keys(), "c": CODE_PRIORS.keys(), "family": FAMILIES.keys()}
     for key, names in choices.items():
         name = getattr(config, key)

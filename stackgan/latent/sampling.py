@@ -1,4 +1,4 @@
-"""Sampling in base space: the noise N(0, I) of each seed, checks of the arguments, and interpolation of two draws."""
+"""Sampling in base space: noise N(0, I) of each seed, checks of sampling options, interpolation of noise."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["base_noise", "check_sampling", "slerp"]
 def check_sampling(
     seeds: Sequence[int], truncation: float | None = 1.0, latent: str = "prior", batch_size: int = 1
 ) -> None:
-    """Raise ``ValueError`` for a seed, truncation, latent or batch size that no pipeline takes."""
+    """Raise ``ValueError`` for a seed, truncation, latent or batch size that is not valid."""
     if not seeds:
-        raise ValueError("there is no seed: pass at least one")
+        raise ValueError("no seeds given: pass at least one")
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed {seed} is out of range: seeds are whole numbers from 0 to {MAX_SEED}")
+            raise ValueError(f"seed {seed} is out of range: seeds are integers from 0 to {MAX_SEED}")
     if truncation is not None and not 0 <= truncation <= 2:
         raise ValueError(
-            f"truncation {truncation} is out of range: it goes from 0 (the mean) to 2, 1 is the model's own"
+            f"truncation {truncation} is out of range: it must be from 0 (the mean) to 2; 1 is the model's own"
         )
     if latent not in ("prior", "mean"):
-        raise ValueError(f"latent {latent!r} is unknown: it is prior or mean")
+        raise ValueError(f"latent {latent!r} is unknown: it must be prior or mean")
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} is too small: it must be 1 or more")
 
 
 def base_noise(seeds: Sequence[int], dims: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Base noise of z (B, Z) and of c (B, C), row i from a generator of its own seeded with seed i.
+    """Base noise of z (B, Z) and of c (B, C), row i from a separate generator seeded with seed i.
 
-    It is drawn on the CPU whatever the device, so that a seed is the same image everywhere.
+    It is always drawn on the CPU, so that a seed gives the same image on every device.
 
     Args:
         dims: Z and C.
@@ -46,9 +46,9 @@ def base_noise(seeds: Sequence[int], dims: tuple[int, int]) -> tuple[Tensor, Ten
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """From a (D,) to b (D,) along a great circle, the length going from |a| to |b| (Shoemake 1985).
+    """Spherical interpolation from a (D,) to b (D,), with length from |a| to |b| (Shoemake 1985).
 
-    A straight line between two normal draws would pass close to 0, where no draw ever lies.
+    Linear interpolation of two normal samples would pass close to 0, where such samples have negligible probability.
 
     >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5)
     tensor([0.7071, 0.7071])

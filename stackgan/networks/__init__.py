@@ -1,1 +1,1 @@
-"""The generator, its fast form, the discriminator, and the layers that they are made of."""
+"""Generator, its fast inference form, discriminator, and their layers."""

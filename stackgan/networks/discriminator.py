@@ -1,4 +1,4 @@
-"""The discriminator of one stage: images and condition -> conditional and unconditional logits."""
+"""Discriminator of one stage: images and condition -> conditional and unconditional logits."""
 
 from typing import cast
 
@@ -23,7 +23,7 @@ __all__ = ["Discriminator"]
 
 
 class LegacyTrunk(Blocks, nn.Sequential):
-    """(B, 3, size, size) -> (B, 8·width, 4, 4): stride-2 convolutions, then 3×3 that bring the channels back."""
+    """(B, 3, size, size) -> (B, 8·width, 4, 4): stride-2 convolutions, then 3×3 ones that reduce the channels."""
 
     def __init__(self, size: int, width: int) -> None:
         layers = [LeakyBlock(3, width, 4, norm=False)]
@@ -37,9 +37,9 @@ class LegacyTrunk(Blocks, nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """Several batches at once, each with statistics of its own.
+        """Trunk features of ``groups`` batches in one pass, each normalised by its own statistics.
 
-        As :class:`~stackgan.networks.fast_ops.BatchNormByGroup` has them.
+        See :class:`~stackgan.networks.fast_ops.BatchNormByGroup` for the order of samples.
         """
         for block in self:
             x = self.through(block, x, groups)
@@ -61,22 +61,22 @@ class ResidualTrunk(Blocks, nn.Sequential):
         super().__init__(*layers, nn.LeakyReLU(0.2))
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """``groups`` batches of one size, one after the other, are compared each within itself."""
+        """``groups`` concatenated batches of equal size; the minibatch standard deviation is taken within each."""
         for block in self:
             x = block(x, groups) if isinstance(block, MinibatchStd) else self.through(block, x)
         return x
 
 
 class Discriminator(nn.Module):
-    """D of one stage with joint conditional and unconditional heads (arXiv:1710.10916, eq. 8–9).
+    """Discriminator of one stage with joint conditional and unconditional heads (arXiv:1710.10916, eq. 8–9).
 
     Args:
         config: block family, width, which heads.
         size: image side, a power of two from 64.
         condition_dim: dimension of the condition (mu of CA_NET, or the embedding); 0 for unconditional training.
 
-    ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` read logits (B,) from it, so that an
-    image that is judged with two captions goes through the trunk once.
+    ``features`` is one pass of the trunk; ``conditional`` and ``unconditional`` compute logits (B,) from it, so that
+    an image that is scored with two captions passes the trunk once.
     """
 
     def __init__(self, config: DiscriminatorConfig, size: int, condition_dim: int) -> None:
@@ -94,7 +94,8 @@ class Discriminator(nn.Module):
                 self.joint: nn.Module = LeakyBlock(channels + condition_dim, channels, 3)
                 self.embed: nn.Module = nn.Identity()
             else:
-                # A 3×3 convolution over features and text planes, its two parts apart: the text's is one product.
+                # A 3×3 convolution over features and text planes, as two terms: that of the text is one matrix
+                # product.
                 self.embed = nn.Linear(condition_dim, channels)
                 self.joint = conv3x3(channels, channels, bias=True)
                 self.joint_text = nn.Linear(channels, channels * 9, bias=False)
@@ -105,18 +106,18 @@ class Discriminator(nn.Module):
             self.plain_logit = nn.Conv2d(channels, 1, 4, 4)
         (orthogonal_init if legacy else kaiming_init)(self)
         if not legacy:
-            if condition_dim:  # as one convolution over both
+            if condition_dim:  # one convolution over both
                 for part in (self.joint, self.joint_text):
                     nn.init.normal_(cast(Tensor, part.weight), 0.0, (2 / (1.04 * 18 * channels)) ** 0.5)
             for head in ("logit", "plain_logit"):
-                if hasattr(self, head):  # logits start small, so that hinge starts inside its margins
+                if hasattr(self, head):  # small initial logits, within the margins of the hinge loss
                     nn.init.normal_(getattr(self, head).weight, 0.0, 0.3 / (channels * 16) ** 0.5)
 
     def features(self, images: Tensor, groups: int = 1) -> Tensor:
         """(B, 3, size, size) -> (B, 8·width, 4, 4).
 
-        B may hold ``groups`` batches with statistics of their own: interleaved under BatchNorm (the result is then
-        contiguous), one after the other without.
+        B may hold ``groups`` batches with separate statistics: interleaved with BatchNorm (the result is then
+        contiguous), concatenated without.
         """
         if images.shape[1:] != (3, self.size, self.size):
             raise ValueError(
@@ -125,7 +126,7 @@ class Discriminator(nn.Module):
         return self.trunk(images, groups)
 
     def joint_maps(self, h: Tensor) -> Tensor | None:
-        """The features' part of the joint convolution, the same for any condition; None where it has no such part."""
+        """The term of the joint convolution that depends on the features alone; None without a joint convolution."""
         if self.config.block == "legacy":
             return None
         return self.joint(h)
@@ -133,7 +134,7 @@ class Discriminator(nn.Module):
     def conditional(self, h: Tensor, condition: Tensor, maps: Tensor | None = None) -> Tensor:
         """Logits (B,) of "this image is real and matches the condition" from features and (B, condition_dim).
 
-        ``maps`` of :meth:`joint_maps`, where they are at hand, save computing them again.
+        ``maps``: result of :meth:`joint_maps` if already computed.
         """
         t = self.embed(condition)
         maps = self.joint_maps(h) if maps is None else maps
@@ -145,7 +146,7 @@ class Discriminator(nn.Module):
         return self.logit(joint).flatten() + projection
 
     def match_vectors(self, h: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and captions in one space, (B, 8·width) each: XMC-GAN's contrast (arXiv:2101.04702, eq. 6)."""
+        """Image and caption vectors (B, 8·width) for a contrastive loss (XMC-GAN, arXiv:2101.04702, eq. 6)."""
         return self.picture_half(F.adaptive_avg_pool2d(h, 1).flatten(1)), self.text_half(condition)
 
     def unconditional(self, h: Tensor) -> Tensor:

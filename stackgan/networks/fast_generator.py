@@ -1,18 +1,19 @@
-"""The fast form of a trained generator: algebraically the same images for half the multiply-adds.
+"""Fast inference form of a trained generator: algebraically the same images with half the multiply-adds.
 
-Nothing is approximated in float32; what changes is the order of sums. The trained module stays the source of truth:
-its fast form is made from it at any time.
+In float32 nothing is approximated; only the order of sums changes. Checkpoints store the trained module, from which
+the fast form is derived.
 
 - Nearest upsampling and the 3×3 convolution behind it are one transposed convolution (kernel 4, stride 2, padding 1)
-  whose taps are sums of the 3×3's: 4/9 of the multiply-adds. Over small maps it is one matrix product before the
+  whose taps are sums of the 3×3 taps: 4/9 of the multiply-adds. On small maps it is one matrix product before the
   upsampling: 1/4 of them.
-- A 3×3 convolution over the constant planes of a code has only 3 × 3 different values, those of corners, edges and
-  the inside: a matrix product with the code instead of C further input planes.
-- BatchNorm in evaluation is a scale and a shift. They go into the convolution before it or, where a text-fused gain
-  stands between, into the linear map that reads the gain from the style; all of these maps are one matrix product.
-- Feature maps are channels-last throughout. On the CPU, oneDNN gets its weights in a layout of its own, once, and
-  applies sigmoid, tanh and sums while a convolution's result is still in cache, where this PyTorch has the operators.
-- Only the heads that are asked for are painted, and nothing behind the last of them.
+- A 3×3 convolution over the constant planes of a code has only 3 × 3 different values (corners, edges, interior): a
+  matrix product with the code replaces C further input planes.
+- BatchNorm in evaluation mode is a scale and a shift. They are folded into the preceding convolution or, with a
+  text-fused gain in between, into the linear map from the style to the gain; all of these maps are one matrix
+  product.
+- Feature maps are channels-last throughout. On the CPU, weights are packed once into oneDNN's layout, and sigmoid,
+  tanh and sums are fused into the convolutions, if this version of PyTorch has the operators.
+- Only the images of the requested stages are computed, and no layers after the last of them.
 """
 
 from __future__ import annotations
@@ -51,17 +52,17 @@ __all__ = ["FastGenerator"]
 
 
 class FastGenerator(nn.Module):
-    """G(z, c) in its fast form; what :class:`~stackgan.networks.generator.Generator` computes in eval mode.
+    """Fast form of G(z, c): computes what :class:`~stackgan.networks.generator.Generator` computes in eval mode.
 
     Args:
-        generator: a trained generator, left as it is. Later changes of its weights do not reach this form.
+        generator: a trained generator, not modified. Later changes of its weights do not affect this form.
         dtype: of weights and feature maps: ``torch.float32`` for the module's images up to rounding,
-            ``torch.bfloat16`` for faster ones that differ by about half a level of 255.
-        compiled: hand the whole to ``torch.compile``, weights frozen, for the first batch size that comes; others are
-            painted without. Seconds at the first call; on a processor about as fast as without, from then on.
+            ``torch.bfloat16`` for faster inference, with differences of about half of one of 255 levels.
+        compiled: use ``torch.compile`` with frozen weights for the first batch size; other batch sizes run without.
+            The first call takes seconds longer; on a CPU later calls are about as fast as without.
 
     Raises:
-        ValueError: ``compiled`` on a processor, and no C++ compiler here.
+        ValueError: ``compiled`` on a CPU without a C++ compiler.
 
     >>> from stackgan.config import GeneratorConfig
     >>> g = Generator(GeneratorConfig(width=4), stages=2, z_dim=5, code_dim=3).eval().double()
@@ -94,20 +95,20 @@ class FastGenerator(nn.Module):
                         part.split()
         self.eval().requires_grad_(False)
         self._compiled: Callable[..., list[Tensor]] | None = None
-        self._batch: int | None = None  # what was compiled
+        self._batch: int | None = None  # batch size of the compiled graph
         if compiled:
             if on_cpu:
-                need_compiler("a compiled generator was asked for", "generate without")
+                need_compiler("a compiled generator was requested", "generate without")
             options: dict[str, Any] = {} if on_cpu else {"triton.cudagraphs": True}
             self._compiled = torch.compile(self._eager, dynamic=False, options=options)
 
     def forward(self, z: Tensor, c: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
-        """z (B, Z), c (B, C) -> images (B, 3, s, s) in [−1, 1], float32, of ``stages`` (None: of all)."""
+        """z (B, Z), c (B, C) -> images (B, 3, s, s) in [−1, 1], float32, of ``stages`` (None: all)."""
         wanted = tuple(range(len(self.stages)) if stages is None else stages)
         self._batch = self._batch or len(z)
         if self._compiled is None or len(z) != self._batch:
             return self._eager(z, c, wanted)
-        with frozen_weights():  # read when a new shape is compiled; as an option it comes too late
+        with frozen_weights():  # read at each compilation, also of a later shape; an option would be read too late
             return self._compiled(z, c, wanted)
 
     def _eager(self, z: Tensor, c: Tensor, wanted: tuple[int, ...]) -> list[Tensor]:
@@ -124,7 +125,7 @@ class FastGenerator(nn.Module):
         return [images[stage] for stage in wanted]
 
 
-# --- the parts, each made from the module of the same name ----------------------------------------------------
+# --- parts, each derived from the module of the same name -----------------------------------------------------
 
 
 class _LegacyFirst(nn.Module):
@@ -160,9 +161,9 @@ class _LegacyNext(nn.Module):
 
 
 class _Gated(nn.Module):
-    """[nearest ×2 →] 3×3 convolution → BatchNorm → GLU, with ``code`` constant planes before the others."""
+    """[nearest ×2 →] 3×3 convolution → BatchNorm → GLU, with ``code`` constant planes as its first inputs."""
 
-    SPLITS = 128  # bytes of a pixel's values
+    SPLITS = 128  # bytes per pixel below which values and gates are two convolutions
 
     def __init__(self, block: GatedBlock, code: int = 0, side: int = 0) -> None:
         super().__init__()
@@ -172,18 +173,18 @@ class _Gated(nn.Module):
         self.borders = nn.ModuleList([CodeBorders(weight[:, :code])] if code else [])
 
     def split(self) -> None:
-        """Make values and gates two convolutions where one convolution's GLU would cost more.
+        """Use two convolutions for values and gates where the GLU of a single one would be slower.
 
-        PyTorch's CPU kernels take 2 × 64 bytes of neighbours at a time. In channels-last memory the neighbours of a
-        value are the other values of its pixel; where they are fewer, the sigmoid is computed one by one, which takes
-        as long as the convolution in float32, and eight times as long in bfloat16. oneDNN computes it, and the
-        product, while the result of a convolution of its own is in cache.
+        PyTorch's CPU kernels vectorise over 2 × 64 contiguous bytes. In channels-last memory these are the channels
+        of one pixel; with fewer channels the sigmoid is computed element by element, which takes as long as the
+        convolution in float32, and eight times as long in bfloat16. oneDNN fuses the sigmoid and the product into
+        separate convolutions.
         """
         both = self.convs[0]
         if isinstance(both, FastConv) and both.outputs // 2 * both.weight.element_size() < self.SPLITS:
-            self.convs = nn.ModuleList(both.halves())
+            self.convs = nn.ModuleList(both.split_outputs())
             self.borders = nn.ModuleList(
-                half for borders in self.borders for half in cast(CodeBorders, borders).halves()
+                part for borders in self.borders for part in cast(CodeBorders, borders).split_outputs()
             )
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
@@ -269,7 +270,7 @@ class _Block(nn.Module):
             return y + F.interpolate(x, scale_factor=2.0, mode="nearest")
         b, channels, height, width = y.shape
         whole = y.permute(0, 2, 3, 1).view(b, height // 2, 2, width // 2, 2, channels)
-        whole += x.permute(0, 2, 3, 1)[:, :, None, :, None]  # each pixel of x to its four of y
+        whole += x.permute(0, 2, 3, 1)[:, :, None, :, None]  # adds each pixel of x to its four pixels of y
         return y
 
 

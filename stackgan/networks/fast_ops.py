@@ -1,7 +1,8 @@
-"""Operations of training in fewer multiply-adds or fewer passes over the maps; each equals its plain form.
+"""Exact training operations with fewer multiply-adds or fewer passes over the feature maps.
 
-Exact up to the order of sums, and differentiable. Where they rest on operators that PyTorch does not document,
-:func:`native_operators_work` compares these with the public ones once; without them the plain form is taken.
+Each equals its plain form up to the order of sums, and is differentiable. Some use operators that PyTorch does not
+document: :func:`native_operators_work` compares these with the public ones once; if they are missing or differ, the
+plain form is used.
 """
 
 from functools import cache
@@ -29,12 +30,12 @@ __all__ = [
 # Side of a feature map from which nearest upsampling and the convolution behind it are faster as one transposed
 # convolution (measured forward and backward on a CPU, at the published widths); both are exact.
 FOLD_FROM = 32
-SLOPE = 0.2  # of a text-fused normalisation's LeakyReLU
+SLOPE = 0.2  # of the LeakyReLU in a text-fused normalisation
 
 
 @cache
 def native_operators_work() -> bool:
-    """Whether this PyTorch has the undocumented operators used here, and they compute what is expected."""
+    """Whether this version of PyTorch has the undocumented operators used here, with the expected results."""
     x = torch.linspace(-1, 1, 2 * 3 * 4 * 4).view(2, 3, 4, 4).sin()
     try:
         with torch.no_grad():
@@ -52,9 +53,9 @@ def native_operators_work() -> bool:
 def conv_with_code(conv: nn.Conv2d, code: Tensor, h: Tensor) -> Tensor:
     """``conv(torch.cat((spread(code, h), h), 1))`` without the planes: (B, C), (B, F, H, W) -> (B, O, H, W).
 
-    A 3×3 convolution with padding 1 over a constant plane has one value inside and others in the four corners and
-    along the four edges, where taps fall on the padding: at most 3 × 3 values a channel, linear in the code. They
-    are computed once and widened to (H, W); differentiable in everything, any number of times.
+    A 3×3 convolution with padding 1 over a constant plane has one value in the interior and others in the four
+    corners and along the four edges, where taps fall on the padding: at most 3 × 3 values per channel, linear in the
+    code. They are computed once and expanded to (H, W). Differentiable in all inputs, to any order.
 
     Args:
         conv: 3×3, stride 1, padding 1, with C + F inputs, the code's first.
@@ -65,7 +66,7 @@ def conv_with_code(conv: nn.Conv2d, code: Tensor, h: Tensor) -> Tensor:
 
 
 def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
-    """3×3 convolutions with padding 1 of a plane of ones, their taps given: (B, O, 3, 3) -> (B, O, H, W).
+    """3×3 convolutions with padding 1 of a plane of ones, given their taps: (B, O, 3, 3) -> (B, O, H, W).
 
     >>> planes_of_taps(torch.ones(1, 1, 3, 3), 2, 4)
     tensor([[[[4., 6., 6., 4.],
@@ -77,15 +78,15 @@ def planes_of_taps(taps: Tensor, height: int, width: int) -> Tensor:
 
 
 def taps_inside(side: int, like: Tensor) -> Tensor:
-    """Which of three taps fall inside a line of ``side``: (1 for side 1, 2 for side 2, else 3; 3) of 0 and 1."""
-    inside = like.new_ones(min(side, 3), 3)  # filled on the device: a copy from the host could not be recorded
+    """Mask of the three taps inside a line of ``side`` pixels: (min(side, 3), 3) of 0 and 1."""
+    inside = like.new_ones(min(side, 3), 3)  # filled on the device: CUDA graphs cannot capture a copy from the host
     inside[0, 0].zero_()
     inside[-1, 2].zero_()
     return inside
 
 
 def _widened(x: Tensor, dim: int, side: int) -> Tensor:
-    """First, middle and last of ``dim`` as ``side`` places, the middle one repeated."""
+    """Expand first, middle and last entry of ``dim`` to ``side`` entries by repeating the middle one."""
     if side <= 3:
         return x
     first, middle, last = x.split(1, dim)
@@ -95,10 +96,10 @@ def _widened(x: Tensor, dim: int, side: int) -> Tensor:
 
 
 def conv_upsampled(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``conv`` behind nearest upsampling by 2: (B, I, H, W) -> (B, O, 2H, 2W).
+    """``conv`` after nearest upsampling by 2: (B, I, H, W) -> (B, O, 2H, 2W).
 
-    The two are one transposed convolution (kernel 4, stride 2, padding 1) whose taps are sums of the 3×3's: 4/9 of
-    the multiply-adds, and no upsampled map to keep for the backward pass.
+    The two are one transposed convolution (kernel 4, stride 2, padding 1) whose taps are sums of the 3×3 taps: 4/9 of
+    the multiply-adds, and no upsampled map is stored for the backward pass.
 
     Args:
         conv: 3×3, stride 1, padding 1.
@@ -109,23 +110,23 @@ def conv_upsampled(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def taps_behind_upsampling(weight: Tensor) -> Tensor:
-    """Taps of a 3×3 convolution behind nearest upsampling, (O, I, 3, 3) -> of a transposed one's, (I, O, 4, 4).
+    """Taps of a 3×3 convolution after nearest upsampling, (O, I, 3, 3) -> of the transposed one, (I, O, 4, 4).
 
     Along one axis pixel 2i of the result is w₀ x(i−1) + (w₁ + w₂) x(i), pixel 2i+1 is (w₀ + w₁) x(i) + w₂ x(i+1);
     a transposed convolution of stride 2 and padding 1 has taps 3, 1 and 2, 0 at these places.
     """
-    sums = weight.new_zeros(4, 3)  # filled on the device: a copy from the host could not be recorded
+    sums = weight.new_zeros(4, 3)  # filled on the device: CUDA graphs cannot capture a copy from the host
     for tap, rows in enumerate((slice(2, 4), slice(1, 3), slice(0, 2))):
         sums[rows, tap].fill_(1)
     return torch.einsum("ki,ocij,lj->cokl", sums, weight, sums)
 
 
 def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``conv(x)``, (B, I, H, W) -> (B, O, h, w), as one matrix product where it has fewer places than outputs.
+    """``conv(x)``, (B, I, H, W) -> (B, O, h, w), as one matrix product if it has fewer positions than channels.
 
-    The deep layers of a discriminator are many weights over maps of 4×4: a convolution on a CPU spends more time in
-    bringing the weights into its own order, forth and back, than on the sums. A patch a row, (B · h · w, I · k²),
-    times the weights as they lie needs none of that.
+    The deep layers of a discriminator have many weights and maps of 4×4: a CPU convolution takes longer to reorder
+    the weights, in both directions, than to compute the sums. The product of the patches, (B · h · w, I · k²), with
+    the weights in their stored layout avoids the reordering.
     """
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
     height, width = ((side + 2 * padding - kernel) // stride + 1 for side in x.shape[2:])
@@ -138,11 +139,10 @@ def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class BatchNormByGroup(nn.BatchNorm2d):
-    """BatchNorm that can take several batches in one call and keeps their statistics apart.
+    """BatchNorm over several batches in one call with separate statistics for each.
 
-    forward(x (B · groups, C, H, W), groups), sample b of group g at b · groups + g, gives what ``groups`` calls on
-    (B, C, H, W) would, running statistics included: in NCHW, samples that lie side by side are a batch of
-    (groups · C) channels.
+    forward(x (B · groups, C, H, W), groups), sample b of group g at b · groups + g, equals ``groups`` calls on (B, C,
+    H, W), including the running statistics: in NCHW, adjacent samples are a batch with (groups · C) channels.
     """
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
@@ -158,7 +158,7 @@ class BatchNormByGroup(nn.BatchNorm2d):
             self.weight.repeat(groups),
             self.bias.repeat(groups),
             training=True,
-            momentum=1.0,  # leaves the batch's own statistics in the buffers
+            momentum=1.0,  # the buffers then hold the statistics of this batch
             eps=self.eps,
         )
         with torch.no_grad():
@@ -167,7 +167,7 @@ class BatchNormByGroup(nn.BatchNorm2d):
                     running.lerp_(of_group, momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked += groups
-        # as a tensor of its own: changing a view in place, as LeakyReLU does next, would copy whole maps backwards
+        # not a view: the next LeakyReLU changes it in place, and for a view its backward pass would copy whole maps
         return torch.ops.aten._unsafe_view(y, x.shape) if native_operators_work() else y.view(x.shape).clone()
 
 
@@ -180,7 +180,7 @@ def norm_gain_leaky(x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Te
     Args:
         x: (B, C, H, W).
         a, b: (B, C, 1, 1), gain and shift of each image.
-        norm: without affine parameters, with a momentum; its running statistics move on.
+        norm: without affine parameters, with a momentum; its running statistics are updated.
     """
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
@@ -190,12 +190,12 @@ def norm_gain_leaky(x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Te
 class _NormGainLeaky(torch.autograd.Function):
     """leaky(a · norm(x) + b) with batch statistics, a and b (B, C, 1, 1): two thirds of the passes over the maps.
 
-    With x̂ = norm(x), σ the deviations and g the gradient behind the LeakyReLU, sums over places, means over places
-    and batch (arXiv:1502.03167, section 3, with a gain for each image):
+    With x̂ = norm(x), σ the standard deviations and g the gradient at the input of the LeakyReLU, sums over
+    positions, means over positions and batch (arXiv:1502.03167, section 3, with a gain for each image):
 
         ∂b = Σ g        ∂a = Σ g x̂        ∂x = (a g − mean(a g) − x̂ mean(a g x̂)) / σ
 
-    and both means are sums over the batch of a ∂b and a ∂a, so that no map has to be read for them again.
+    and both means are sums over the batch of a ∂b and a ∂a, so that they need no further pass over the maps.
     """
 
     @staticmethod

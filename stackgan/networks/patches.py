@@ -1,4 +1,4 @@
-"""Random crops of the finest stage: their places, and the windows of the lower stage's maps that they depend on."""
+"""Random crops of the finest stage, and the windows of the lower stage's maps that they depend on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["PatchPlaces", "crop", "patch_margin"]
 def patch_margin(residuals: int, refine: int = 0) -> int:
     """Border in lower-stage pixels that a crop of a fused stage's image depends on.
 
-    A residual block's two 3×3 convolutions reach 2 pixels far. Behind the upsampling three more (of its block and of
-    the head) reach 3 of the finer pixels, and those of ``refine`` further blocks 2 each; bicubic enlargement reaches
-    2 of the coarser.
+    The two 3×3 convolutions of a residual block have a reach of 2 pixels. After the upsampling, three more (of its
+    block and of the head) have a reach of 3 finer pixels, and ``refine`` further blocks of 2 each; bicubic upsampling
+    has a reach of 2 coarser pixels.
     """
     return 2 * residuals + refine + 2
 
 
 def crop(maps: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """A square of each map, differentiably: (B, C, H, W) -> (B, C, side, side), in the memory order of ``maps``.
+    """Differentiable square crop of each map: (B, C, H, W) -> (B, C, side, side), in the memory format of ``maps``.
 
     Args:
         top, left: (B,) int64, the first row and column of each square.
@@ -43,10 +43,11 @@ def crop(maps: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PatchPlaces:
-    """Crops of ``side`` × ``side`` px of a batch's finest images, and the windows of the stage before that they need.
+    """Positions of crops of the finest images, ``side`` × ``side`` px, and of their windows in the stage before.
 
-    A window is the crop's half with a margin on every side, pushed inside the map where the crop lies at the border:
-    there the convolutions read the same zero padding as in the whole map, elsewhere the margin covers their reach.
+    A window is the crop at half resolution with a margin on every side, moved inside the map if the crop is at the
+    border: there the convolutions get the same zero padding as in the whole map, elsewhere the margin covers their
+    reach.
 
     Attributes:
         side: of the crops, in pixels of the finest stage.
@@ -64,7 +65,7 @@ class PatchPlaces:
 
     @classmethod
     def draw(cls, count: int, full: int, side: int, margin: int, device: torch.device) -> PatchPlaces:
-        """Uniform places for ``count`` crops of images of ``full`` px, from torch's global generator.
+        """Uniform random positions for ``count`` crops of images of ``full`` px, from torch's global generator.
 
         Args:
             side: of the crops, even and at most ``full``.
@@ -81,14 +82,14 @@ class PatchPlaces:
         return crop(maps, self.window_top, self.window_left, self.window)
 
     def from_window(self, images: Tensor) -> Tensor:
-        """The crops out of images computed from the windows: (B, 3, 2·window, 2·window) -> (B, 3, side, side)."""
+        """The crops of images generated from the windows: (B, 3, 2·window, 2·window) -> (B, 3, side, side)."""
         top, left = 2 * (self.top - self.window_top), 2 * (self.left - self.window_left)
         return crop(images, top, left, self.side)
 
     def from_whole(self, images: Tensor) -> Tensor:
-        """The same crops out of whole images: (B, 3, full, full) -> (B, 3, side, side)."""
+        """The same crops of whole images: (B, 3, full, full) -> (B, 3, side, side)."""
         return crop(images, 2 * self.top, 2 * self.left, self.side)
 
     def coarse(self, images: Tensor) -> Tensor:
-        """The same places in images of the stage before: (B, 3, full / 2, full / 2) -> (B, 3, side / 2, side / 2)."""
+        """The same crops of the stage before: (B, 3, full / 2, full / 2) -> (B, 3, side / 2, side / 2)."""
         return crop(images, self.top, self.left, self.side // 2)

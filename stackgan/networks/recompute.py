@@ -1,4 +1,4 @@
-"""Feature maps computed again in the backward pass instead of kept (gradient checkpointing, arXiv:1604.06174)."""
+"""Gradient checkpointing (arXiv:1604.06174): feature maps are recomputed in the backward pass, not stored."""
 
 from contextlib import nullcontext
 
@@ -10,10 +10,10 @@ __all__ = ["Blocks", "set_checkpointing"]
 
 
 class Blocks(nn.Module):
-    """Base of what runs through blocks; with ``checkpointing``, their inner feature maps are not kept.
+    """Base class of networks made of blocks; with ``checkpointing``, the blocks' inner feature maps are not stored.
 
-    They are computed again when the backward pass needs them (arXiv:1604.06174): same gradients, same running
-    statistics, less memory, one more forward pass.
+    They are recomputed in the backward pass (arXiv:1604.06174): same gradients, same running statistics, less memory,
+    one more forward pass.
     """
 
     checkpointing = False
@@ -26,22 +26,22 @@ class Blocks(nn.Module):
             block,
             *inputs,
             use_reentrant=False,
-            preserve_rng_state=False,  # no block draws
+            preserve_rng_state=False,  # no block uses random numbers
             context_fn=lambda: (nullcontext(), _BuffersKept(block)),
         )
 
 
 def set_checkpointing(module: nn.Module, on: bool) -> None:
-    """Switch every :class:`Blocks` in ``module``."""
+    """Set ``checkpointing`` of every :class:`Blocks` in ``module``."""
     for part in module.modules():
         if isinstance(part, Blocks):
             part.checkpointing = on
 
 
 class _BuffersKept:
-    """Restores the buffers of a module: a second forward pass must not update running statistics again.
+    """Context that restores a module's buffers, so that recomputation does not update running statistics again.
 
-    Entered once a backward pass, which is twice where gradients are differentiated again.
+    Entered once per backward pass, that is twice with second-order gradients.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates over a training."""
+"""Learning rate schedules."""
 
 import math
 
@@ -9,5 +9,5 @@ __all__ = ["warm_cosine"]
 
 
 def warm_cosine(optimizer: Optimizer, steps: int, warm: int) -> LambdaLR:
-    """Linear over the first ``warm`` steps, then along a half cosine to 0 at ``steps`` (arXiv:1608.03983, eq. 5)."""
+    """Linear warm-up over ``warm`` steps, then half a cosine to 0 at ``steps`` (arXiv:1608.03983, eq. 5)."""
     return LambdaLR(optimizer, lambda t: min((t + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(1.0, t / steps)))))

@@ -1,1 +1,1 @@
-"""What the process runs on: the memory allocator and the C++ compiler."""
+"""Runtime environment: memory allocator, C++ compiler, device."""

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: at batch 8 and more, a plain run spends up to half its time in page faults."""
+"""Allocator settings: at batch sizes from 8, up to half of the time is otherwise spent in page faults."""
 
 import ctypes
 import sys
@@ -9,9 +9,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_pages() -> bool:
-    """Tell glibc's malloc never to give pages back; for a process of our own (CLI, app), never at import.
+    """Set glibc's malloc not to return freed pages to the system; for the CLI and the app, never at import.
 
-    Returns whether it took effect; elsewhere than on glibc nothing happens.
+    Returns whether it took effect; without glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False

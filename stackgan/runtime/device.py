@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Choice of the device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 __all__ = ["chosen_device", "default_device"]
 
-ACCELERATORS = ("cuda", "mps", "xpu")  # device types besides cpu that networks run on
+ACCELERATORS = ("cuda", "mps", "xpu")  # supported device types besides cpu
 
 
 def default_device() -> torch.device:
@@ -18,7 +18,7 @@ def chosen_device(name: str | torch.device | None) -> torch.device:
     """The named device, or the default one for None.
 
     Raises:
-        ValueError: no device type that networks run on, or PyTorch finds no such device on this machine.
+        ValueError: the device type is not supported, or PyTorch finds no such device on this machine.
     """
     if name is None:
         return default_device()
@@ -27,17 +27,18 @@ def chosen_device(name: str | torch.device | None) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", *ACCELERATORS):
-        raise ValueError(f"device '{name}' is unknown: it is cpu, cuda or cuda:N, mps, or xpu")
+        raise ValueError(f"device '{name}' is unknown: it must be cpu, cuda or cuda:N, mps, or xpu")
     count = 1 if device.type == "cpu" else device_count(device.type)
     if (device.index or 0) >= count:
         raise ValueError(
-            f"device '{device}' is not here: PyTorch {torch.__version__} finds {count} {device.type} devices; use cpu"
+            f"device '{device}' is not available: PyTorch {torch.__version__} finds {count} {device.type} devices; "
+            "use cpu"
         )
     return device
 
 
 def device_count(kind: str) -> int:
-    """How many devices of an accelerator type PyTorch finds; 0 where this PyTorch was built without it."""
+    """Number of devices of an accelerator type; 0 if PyTorch was built without support for it."""
     backend = getattr(torch, kind, None)
     if kind == "mps":  # torch.mps.device_count exists in builds without it too
         return int(torch.backends.mps.is_available())

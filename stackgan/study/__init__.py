@@ -1,11 +1,11 @@
-"""Studies: the mathematics of the latent modules on small data, with numbers and figures.
+"""Studies of the latent modules on small data, with numbers and figures.
 
-    kl             divergences by hand: tooth counts, the variance term, forward against reverse, three coins
-    vae-digits     a variational autoencoder on handwritten digits, beside one without the KL
+    kl             KL divergences: tooth counts, the variance term, forward against reverse, three coins
+    vae-digits     a variational autoencoder on handwritten digits, with and without the KL term
     flow-digits    five flows and a Gaussian on dequantised digits, in nats and bits per dimension
-    flow-2d        five flows on five densities of the plane, and zuko's where it is installed
-    latents        every latent module of the model on painted birds, in one table (hours)
-    recipe         the modern recipe against the published one on your data, a departure a row (hours)
+    flow-2d        five flows on five two-dimensional densities, compared with zuko's if installed
+    latents        all latent modules of the model on painted birds, in one table (hours)
+    recipe         ablation of the modern recipe against the published one on your data (hours)
 
 They need ``pip install "stackgan[study]"``.
 """
@@ -27,14 +27,14 @@ STUDIES = {
 
 
 def study(name: str, out: Path, seed: int = 0, **options: Any) -> dict[str, Any]:
-    """Run one study: figures (PNG) and ``numbers.json`` into ``out``, a table on the screen; returns the numbers.
+    """Run one study: writes figures (PNG) and ``numbers.json`` to ``out``, prints a table, and returns the numbers.
 
     Args:
-        options: of ``latents`` and ``recipe``; see the ``run`` of :mod:`stackgan.study.latents` and
+        options: for ``latents`` and ``recipe``; see ``run`` in :mod:`stackgan.study.latents` and
             :mod:`stackgan.study.recipe`.
 
     Raises:
-        ValueError: no such study, or an optional package is missing.
+        ValueError: the study is unknown, or an optional package is missing.
     """
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}: choose from {', '.join(STUDIES)}")

@@ -1,4 +1,4 @@
-"""Shared by all studies: optional packages, the style of figures, atomic files, tables on the screen."""
+"""Functions shared by the studies: optional packages, style of figures, atomic files, printed tables."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DIGIT_COLOURS = (
 
 
 def colour_of(model: str) -> str:
-    """Colour of a model in every figure: of its name in :data:`COLOURS`, of a flow family by its row's place."""
+    """Colour of a model in all figures: by name from :data:`COLOURS`, for flow families by position in the table."""
     if model in FAMILIES:
         return FAMILY_COLOURS[list(FAMILIES).index(model) % len(FAMILY_COLOURS)]
     return COLOURS.get(model, COLOURS["other"])
@@ -67,7 +67,7 @@ def optional(module: str) -> Any:
     """Import a module of the ``study`` extra.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: the module is not installed.
     """
     try:
         return import_module(module)
@@ -79,10 +79,10 @@ def optional(module: str) -> Any:
 def new_figure(
     rows: int, columns: int, size: tuple[float, float], title: str = "", **options: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure of ``size`` inches and its axes (rows, columns), without pyplot's global state.
+    """Create a figure of ``size`` inches and its axes (rows, columns), without pyplot's global state.
 
     Args:
-        options: handed to ``Figure.subplots`` (``sharex``, ``width_ratios``, …).
+        options: passed to ``Figure.subplots`` (``sharex``, ``width_ratios``, …).
     """
     figure: Figure = optional("matplotlib.figure").Figure(figsize=size, dpi=110, layout="constrained")
     axes: NDArray[Any] = figure.subplots(rows, columns, squeeze=False, **options)
@@ -92,7 +92,7 @@ def new_figure(
 
 
 def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = "y") -> Axes:
-    """Title and labels in the studies' style; ``grid`` is ``x``, ``y``, ``both`` or empty for none."""
+    """Set title and labels in the studies' style; ``grid`` is ``x``, ``y``, ``both``, or empty for none."""
     axes.set_title(title, fontsize=10.5, color=INK)
     axes.set_xlabel(x, fontsize=9.5, color=INK)
     axes.set_ylabel(y, fontsize=9.5, color=INK)
@@ -106,7 +106,7 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", *, grid: str = 
 
 
 def blank(axes: Axes, title: str = "") -> Axes:
-    """A panel for an image: no ticks, no frame."""
+    """Axes for an image: without ticks and frame."""
     dress(axes, title, "", "", grid="")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -115,7 +115,7 @@ def blank(axes: Axes, title: str = "") -> Axes:
 
 
 def tiles(images: Tensor, columns: int) -> NDArray[np.float32]:
-    """Images (N, H, W) in [0, 1] -> one sheet with a margin of 1 pixel between them; N is a multiple of columns."""
+    """Images (N, H, W) in [0, 1] -> one sheet with margins of 1 pixel; N is a multiple of ``columns``."""
     count, height, width = images.shape
     padded = np.full((count, height + 1, width + 1), 0.12, np.float32)
     padded[:, :height, :width] = images.detach().clamp(0, 1).numpy()
@@ -124,7 +124,7 @@ def tiles(images: Tensor, columns: int) -> NDArray[np.float32]:
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Write a PNG, whole or not at all; its folder is made."""
+    """Write a PNG atomically; creates its folder."""
     content = io.BytesIO()
     figure.savefig(content, format="png", facecolor="white", metadata={"Software": None})
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def save_figure(figure: Figure, file: Path) -> None:
 
 
 def write_numbers(out: Path, numbers: Mapping[str, Any]) -> None:
-    """Write ``numbers.json`` into ``out``, whole or not at all.
+    """Write ``numbers.json`` to ``out`` atomically.
 
     Raises:
         ValueError: a number is infinite or not a number.
@@ -143,7 +143,7 @@ def write_numbers(out: Path, numbers: Mapping[str, Any]) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
-    """A table with right-aligned numbers.
+    """Print a table with right-aligned numbers.
 
     >>> print_table("lengths", ["what", "m"], [["rope", 2.5], ["ladder", 10.0]])
     lengths
@@ -162,7 +162,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str |
 
 
 class Clock:
-    """Seconds since it was made."""
+    """Measures the seconds since its creation."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Normalizing flows on five densities of the plane, beside zuko's of the same size where zuko is installed."""
+"""Normalizing flows on five two-dimensional densities, compared with zuko's of the same size if installed."""
 
 from __future__ import annotations
 
@@ -33,29 +33,30 @@ from stackgan.study.figures import (
 
 __all__ = ["FAMILIES", "SHAPES", "Shape", "draw_shape", "fit", "run"]
 
-# Families that maximum likelihood trains at one network pass a batch, with their titles.
+# Families whose density takes one network pass, for cheap maximum likelihood, with their titles.
 FAMILIES = {name: row.title for name, row in flows.FAMILIES.items() if row.one_pass_density}
-# zuko's class for a family of ours, and its options beside those of all.
+# zuko's class for each compared family, and its options besides the common ones.
 ZUKO: dict[str, tuple[str, dict[str, Any]]] = {
     "realnvp": ("RealNVP", {}),
     "maf": ("MAF", {}),
     "nsf": ("NSF", {"bins": SPLINE_BINS}),
 }
 UPDATES, BATCH, LEARNING_RATE = 2000, 256, 3e-3
-TRANSFORMS, HIDDEN = 6, 64  # of every flow, ours and zuko's: two hidden layers of this width
-# Trainings from other weights, of which the best on training points is kept, of ours and of zuko's alike. Affine maps
-# of the plane end in optima 0.1 to 0.2 nats apart, splines hardly differ.
+TRANSFORMS, HIDDEN = 6, 64  # of all flows, ours and zuko's: transforms, and width of the two hidden layers
+# Number of trainings from different initial weights, of which the best on training points is kept, for ours and
+# zuko's. In two dimensions, affine maps converge to local optima that differ by 0.1 to 0.2 nats, splines hardly
+# differ.
 RESTARTS = {name: 4 if name in ("realnvp", "maf") else 2 for name in FAMILIES}
 TRAINING, PICTURED = 50_000, 5_000
-HELD_OUT = 100_000  # the standard error of a difference of two flows is then 0.003 nats; with 5,000 it was 0.014
+HELD_OUT = 100_000  # standard error of a difference of two flows: 0.003 nats; 0.014 with 5,000 points
 
 
 def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]:
-    """Train every family on every density, measure on held-out points, draw densities and samples, print.
+    """Train every family on every density, evaluate on held-out points, plot densities and samples.
 
     Args:
         out: folder of the figures and ``numbers.json``.
-        seed: decides the points, the weights, the batches and the samples.
+        seed: of the points, the weights, the batches and the samples.
         steps: of each training; None for 2,000.
     """
     clock, steps = Clock(), UPDATES if steps is None else steps
@@ -96,10 +97,10 @@ _Found = tuple[dict[str, float], dict[str, float], dict[str, tuple[Tensor | None
 
 
 def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
-    """Results of every shape in turn; one process a core, since networks this small use no more than one."""
+    """Results of all shapes, with one process per core, as such small networks do not use more than one."""
     jobs = [(name, family, True) for name in SHAPES for family in FAMILIES]
     jobs += [(name, family, False) for name in SHAPES for family in ZUKO if with_zuko]
-    jobs.sort(key=lambda job: job[1] != "nsf")  # the slow ones first, so that no core waits for one at the end
+    jobs.sort(key=lambda job: job[1] != "nsf")  # slow ones first, for a balanced load
     arguments = [(*job, seed, steps) for job in jobs]
     workers = min(os.cpu_count() or 1, len(jobs))
     if workers == 1:
@@ -122,7 +123,7 @@ def _every_shape(seed: int, steps: int, with_zuko: bool) -> list[_Found]:
 
 
 def _one_flow(name: str, family: str, own: bool, seed: int, steps: int) -> tuple[float, tuple[Tensor, Tensor] | None]:
-    """Held-out nats, and images of ours: density (SIDE, SIDE) and points (DOTS, 2)."""
+    """Held-out nats, and for our flows plots: density (SIDE, SIDE) and points (DOTS, 2)."""
     shape = draw_shape(name, seed)
     model = _best(_ours if own else _theirs, family, shape, seed, steps)
     return _held_out(model, shape), _image(model, seed) if own else None
@@ -132,7 +133,7 @@ def _one_flow(name: str, family: str, own: bool, seed: int, steps: int) -> tuple
 
 
 def _moons(count: int, generator: Generator) -> Tensor:
-    """Two half circles that reach into each other, noise 0.1."""
+    """Two interleaved half circles, noise 0.1."""
     angle = math.pi * torch.rand(count, generator=generator)
     upper = torch.stack((angle.cos(), angle.sin()), 1)
     lower = torch.stack((1 - angle.cos(), 0.5 - angle.sin()), 1)
@@ -147,7 +148,7 @@ def _eight_gaussians(count: int, generator: Generator) -> Tensor:
 
 
 def _pinwheel(count: int, generator: Generator) -> Tensor:
-    """Five arms, thin and bent the more the farther out."""
+    """Five arms whose curvature increases with the radius."""
     arm = torch.randint(5, (count,), generator=generator)
     noise = torch.randn(count, 2, generator=generator)
     along, across = 1 + 0.3 * noise[:, 0], 0.1 * noise[:, 1]
@@ -164,7 +165,7 @@ def _spirals(count: int, generator: Generator) -> Tensor:
 
 
 def _rings(count: int, generator: Generator) -> Tensor:
-    """Three circles around one centre, noise 0.08."""
+    """Three concentric circles, noise 0.08."""
     radius = 0.5 + 0.75 * torch.randint(3, (count,), generator=generator)
     angle = 2 * math.pi * torch.rand(count, generator=generator)
     circle = radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
@@ -182,9 +183,9 @@ SHAPES: dict[str, Callable[[int, Generator], Tensor]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """Points (N, 2) of one density, mean 0 and standard deviation 1 in both directions on the training points.
+    """Points (N, 2) of one density, standardised in each coordinate by the training points.
 
-    ``held_out`` are those that flows are measured on; ``pictured`` are others, for the figures.
+    ``held_out`` are used for evaluation, ``pictured`` for the figures.
     """
 
     training: Tensor
@@ -193,7 +194,7 @@ class Shape:
 
 
 def draw_shape(name: str, seed: int, training: int = TRAINING, held_out: int = HELD_OUT) -> Shape:
-    """Draw and standardise; log-likelihoods of all models are those of the standardised points."""
+    """Sample and standardise points; all log-likelihoods are those of standardised points."""
     points = SHAPES[name](training + PICTURED, Generator().manual_seed(seed))
     others = SHAPES[name](held_out, Generator().manual_seed(seed + 2**32))
     mean, std = points[:training].mean(0), points[:training].std(0)
@@ -205,7 +206,7 @@ def draw_shape(name: str, seed: int, training: int = TRAINING, held_out: int = H
 
 
 class _Zuko(nn.Module):
-    """A flow of zuko, its log-density called as :func:`fit` does."""
+    """A flow of zuko with the interface that :func:`fit` uses."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
@@ -226,10 +227,10 @@ class _Own(nn.Module):
 
 
 def _ours(family: str, seed: int) -> _Own:
-    """Our flow, its last layers at PyTorch's random start instead of zero.
+    """Our flow with PyTorch's default initialisation of the last layers instead of zero.
 
-    Zero, the identity, is where a prior of a latent should start. For densities with the symmetries of these it is
-    close to a saddle of the likelihood, which additive couplings leave slowly or never.
+    Zero (the identity) is the right initialisation for a latent prior. For densities with the symmetries of these it
+    is close to a saddle point of the likelihood, which additive couplings leave slowly or never.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -241,7 +242,7 @@ def _ours(family: str, seed: int) -> _Own:
 
 
 def _theirs(family: str, seed: int) -> _Zuko:
-    """zuko's flow of that family: as many transforms, the same networks, the same number of bins."""
+    """zuko's flow of that family: same number of transforms, same networks, same number of bins."""
     theirs = optional("zuko.flows")
     name, own = ZUKO[family]
     options: dict[str, Any] = {"transforms": TRANSFORMS, "hidden_features": (HIDDEN, HIDDEN), "activation": nn.SiLU}
@@ -267,13 +268,13 @@ def fit(model: Any, shape: Shape, seed: int, updates: int) -> Any:
 
 
 def _best(make: Callable[[str, int], Any], family: str, shape: Shape, seed: int, updates: int) -> Any:
-    """The best, on training points, of some trainings: flows of the plane get caught in poor optima."""
+    """The best of several trainings on training points, as two-dimensional flows can reach poor local optima."""
     models = [fit(make(family, seed + restart), shape, seed, updates) for restart in range(RESTARTS[family])]
     return max(models, key=lambda model: _mean_log_prob(model, shape.training))
 
 
 def _held_out(model: Any, shape: Shape) -> float:
-    """Mean log-likelihood of the held-out points, nats a point."""
+    """Mean log-likelihood of the held-out points, in nats per point."""
     return _mean_log_prob(model, shape.held_out)
 
 
@@ -299,7 +300,7 @@ REACH, SIDE, DOTS = 2.6, 161, 3000
 
 @torch.no_grad()
 def _image(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
-    """Density (SIDE, SIDE) over the square of half side REACH, rows upwards, and points (DOTS, 2)."""
+    """Density (SIDE, SIDE) over [−REACH, REACH]², rows upwards, and points (DOTS, 2)."""
     line = torch.linspace(-REACH, REACH, SIDE)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(-1, 2)
     points = model.inner.given(count=DOTS).sample(Generator().manual_seed(seed))
@@ -307,7 +308,7 @@ def _image(model: _Own, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _draw_grid(file: Path, images: dict[str, Any], numbers: dict[str, Any], title: str, *, samples: bool) -> None:
-    """One row a density, one column a family; the data on the left."""
+    """A row per density and a column per family, with the data on the left."""
     figure, axes = new_figure(len(images), len(FAMILIES) + 1, (12, 10.2), title)
     frame = (-REACH, REACH, -REACH, REACH)
     for row, (name, found) in enumerate(images.items()):
@@ -330,7 +331,7 @@ def _draw_grid(file: Path, images: dict[str, Any], numbers: dict[str, Any], titl
 def _draw_comparison(file: Path, numbers: dict[str, Any]) -> None:
     """Ours minus zuko's, held-out nats, by density and family."""
     figure, axes = new_figure(1, 1, (8, 3.8))
-    panel = dress(axes[0, 0], "Same size, same batches: our flows minus zuko's, held-out points", "", "nats a point")
+    panel = dress(axes[0, 0], "Our flows minus zuko's of the same size, held-out points", "", "nats per point")
     for i, family in enumerate(ZUKO):
         values = [numbers["held_out_nats"][name][family] - numbers["zuko"][name][family] for name in SHAPES]
         places = [at + 0.26 * (i - 1) for at in range(len(SHAPES))]
@@ -338,14 +339,14 @@ def _draw_comparison(file: Path, numbers: dict[str, Any]) -> None:
     panel.axhline(0, color=INK, lw=1)
     panel.axhspan(-0.05, 0.05, color=GRID, zorder=0)
     panel.set_xticks(range(len(SHAPES)), list(SHAPES))
-    panel.set_ylim(-0.2, 0.4)  # a flow without bounds may lose any number of nats at a single far point
+    panel.set_ylim(-0.2, 0.4)  # without bounds, a single outlier can cost a flow any number of nats
     panel.legend(frameon=False, fontsize=9, ncols=3)
     save_figure(figure, file)
 
 
 def _report(numbers: dict[str, Any]) -> None:
     rows: list[list[str | float]] = [[name, *found.values()] for name, found in numbers["held_out_nats"].items()]
-    print_table("Held-out log-likelihood, nats a point", ["density", "Gaussian", *FAMILIES.values()], rows)
+    print_table("Held-out log-likelihood, nats per point", ["density", "Gaussian", *FAMILIES.values()], rows)
     if numbers["zuko"] is None:
         print("zuko is not installed: no comparison")
         return
@@ -353,5 +354,5 @@ def _report(numbers: dict[str, Any]) -> None:
     for name, theirs in numbers["zuko"].items():
         ours = numbers["held_out_nats"][name]
         rows.append([name, *(f"{ours[family]:.3f} / {theirs[family]:.3f}" for family in ZUKO)])
-    rows.append(["least difference", *(f"{value:+.3f}" for value in numbers["least_ours_minus_zuko"].values())])
+    rows.append(["smallest difference", *(f"{value:+.3f}" for value in numbers["least_ours_minus_zuko"].values())])
     print_table("Ours / zuko's", ["density", *(FAMILIES[family] for family in ZUKO)], rows)

@@ -1,11 +1,11 @@
-"""Normalizing flows on dequantised handwritten digits, against a full-covariance Gaussian.
+"""Normalizing flows on dequantised handwritten digits, compared with a full-covariance Gaussian.
 
 A digit k has 64 pixels of 17 levels. With u ~ U[0, 1)⁶⁴ and y = (k + u) / 17, a density p(y) bounds the probability
 of the stored digit (arXiv:1511.01844, section 3.1):
 
     log P(k) = log ∫ p_x(k + u) du ≥ E_u[log p_x(k + u)] = E_u[log p(y)] − 64 log 17
 
-so that flows, Gaussians and the ELBO of :mod:`stackgan.study.vae_digits` are comparable, in nats or bits a pixel.
+so that flows, Gaussians and the ELBO of :mod:`stackgan.study.vae_digits` are comparable, in nats or bits per pixel.
 """
 
 from __future__ import annotations
@@ -61,20 +61,20 @@ __all__ = [
 ]
 
 BATCH = 128
-DRAWS = 20  # of dequantisation noise, for every reported likelihood
+DRAWS = 20  # samples of dequantisation noise for every reported likelihood
 RIDGES = (0.0, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # added to every variance
 LOGIT_MARGIN = 0.01
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How one family is built and trained.
+    """Settings of one family.
 
     ``images``: multi-scale with convolutions instead of vectors. ``permuted_splines``: :func:`spline_flow` instead of
-    the family's own flow.
+    the family's flow.
     """
 
-    steps: int = 8  # couplings or autoregressive maps, of each level for images
+    steps: int = 8  # couplings or autoregressive maps; per level for images
     hidden: int = 128
     updates: int = 2500
     images: bool = False
@@ -88,17 +88,17 @@ _TUNED = {
     "maf": Setting(steps=6),
     "nsf": Setting(steps=6, hidden=96, updates=900, permuted_splines=True),
 }
-# Families that maximum likelihood trains at one network pass a batch.
+# Families whose density takes one network pass, for cheap maximum likelihood.
 SETTINGS = {name: _TUNED.get(name, Setting()) for name, row in FAMILIES.items() if row.one_pass_density}
 
 
 def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]:
-    """Train every family, measure on held-out digits, draw samples and print.
+    """Train every family, evaluate on held-out digits, plot samples.
 
     Args:
         out: folder of the figures and ``numbers.json``.
-        seed: decides the split, the weights, the dequantisation and every draw.
-        steps: of each training; None for the families' own.
+        seed: of the split, the weights, the dequantisation and all samples.
+        steps: of each training; None for the families' defaults.
     """
     clock = Clock()
     fit, validation, held_out = split(load_digits(), seed)
@@ -138,7 +138,7 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
     return numbers
 
 
-# --- accounting ---------------------------------------------------------------------------------------------
+# --- likelihoods --------------------------------------------------------------------------------------------
 
 
 def dequantise(levels: Tensor, count: int, generator: Generator | None = None) -> Tensor:
@@ -147,7 +147,7 @@ def dequantise(levels: Tensor, count: int, generator: Generator | None = None) -
 
 
 def discrete_bound(log_density: Tensor, dimensions: int, count: int) -> Tensor:
-    """log p(y) of y = (k + u) / count -> a lower bound, on average over u, of log P(k), in nats.
+    """log p(y) of y = (k + u) / count -> a bound in nats, whose mean over u is a lower bound of log P(k).
 
     >>> round(float(discrete_bound(torch.zeros(()), 64, 17)), 3)  # the uniform density: 17 levels, 64 pixels
     -181.326
@@ -166,7 +166,7 @@ def bits_per_dim(nats: float, dimensions: int) -> float:
 
 @torch.no_grad()
 def likelihood(density: Distribution, digits: Digits, seed: int, draws: int = DRAWS) -> Tensor:
-    """The bound (N,) on log P of each digit, the mean of ``draws`` dequantisations."""
+    """Lower bound (N,) of log P of each digit, averaged over ``draws`` dequantisations."""
     generator = Generator().manual_seed(seed)
     x = digits.flat
     total = torch.zeros(len(x))
@@ -185,11 +185,11 @@ def _measure(density: Distribution, digits: Digits, seed: int) -> dict[str, floa
     }
 
 
-# --- maps before the flows ----------------------------------------------------------------------------------
+# --- preprocessing maps -------------------------------------------------------------------------------------
 
 
 class Logit(Bijection):
-    """y in (0, 1) -> logit(α + (1 − 2α) y), element by element (arXiv:1605.08803, section 4.1)."""
+    """Elementwise y in (0, 1) -> logit(α + (1 − 2α) y) (arXiv:1605.08803, section 4.1)."""
 
     def __init__(self, margin: float = LOGIT_MARGIN) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class Logit(Bijection):
 
 
 class Standardise(Bijection):
-    """u = (x − mean) / std with fixed statistics (D,), those of the training digits."""
+    """u = (x − mean) / std with fixed statistics (D,) of the training digits."""
 
     mean: Tensor
     std: Tensor
@@ -244,7 +244,7 @@ class AsImage(Bijection):
 
 @dataclass(frozen=True)
 class Behind:
-    """The distribution of y where ``before``(y) has the distribution ``base``."""
+    """The distribution of y such that ``before``(y) has the distribution ``base``."""
 
     before: Bijection
     base: FullGaussian
@@ -265,9 +265,9 @@ class Behind:
 
 
 def fit_gaussian(before: Bijection, fit: Digits, validation: Digits, seed: int) -> tuple[Behind, float]:
-    """The full-covariance Gaussian of ``before``(dequantised digits); the ridge is chosen on the validation part.
+    """Full-covariance Gaussian of ``before``(dequantised digits), with a ridge selected on the validation part.
 
-    The final fit is on both parts, an advantage over the flows.
+    The final fit uses both parts, an advantage over the flows.
     """
     generator = Generator().manual_seed(seed)
 
@@ -284,7 +284,7 @@ def fit_gaussian(before: Bijection, fit: Digits, validation: Digits, seed: int) 
 
 
 def build(family: str, setting: Setting, fit: Digits, seed: int) -> Flow:
-    """A logit, standardisation by pixel, then the family's flow over vectors or 8 × 8 images."""
+    """Logit, standardisation of each pixel, and the family's flow over vectors or 8 × 8 images."""
     dimensions, (height, width) = fit.flat.shape[1], fit.images.shape[1:]
     y = Logit()(dequantise(fit.flat.repeat(DRAWS, 1), fit.levels, Generator().manual_seed(seed)))[0]
     maps: list[Bijection] = [Logit(), Standardise(y.mean(0), y.std(0))]
@@ -303,8 +303,8 @@ def build(family: str, setting: Setting, fit: Digits, seed: int) -> Flow:
 def spline_flow(dim: int, *, steps: int, hidden: int) -> Flow:
     """Spline couplings between permutations (arXiv:1906.04032), over vectors (B, dim).
 
-    ``flow("nsf", …)`` has invertible linear maps there instead: these start as rotations, which mix the pixels'
-    histograms (most of them peaked at 0) into something that splines, element by element, can no longer follow.
+    ``flow("nsf", …)`` has invertible linear maps instead of permutations. Their initial rotations mix the pixels'
+    distributions (most of them peaked at 0) into ones that elementwise splines fit worse.
     """
     maps: list[Bijection] = []
     for step in range(steps):
@@ -316,14 +316,14 @@ def spline_flow(dim: int, *, steps: int, hidden: int) -> Flow:
 def train(
     family: str, setting: Setting, fit: Digits, validation: Digits, *, seed: int, updates: int
 ) -> tuple[Flow, list[tuple[int, float]]]:
-    """Maximum likelihood with fresh dequantisation noise at every update.
+    """Maximum likelihood with new dequantisation noise in every update.
 
-    An average of the weights is measured on the validation part 30 times; the best of these is returned, with the
-    measurements (update, nats).
+    An EMA of the weights is evaluated on the validation part 30 times; returns the best one, and all results (update,
+    nats).
     """
     generator = Generator().manual_seed(seed)
     model = build(family, setting, fit, seed).train()
-    average = deepcopy(model)
+    ema = deepcopy(model)
     optimizer = torch.optim.AdamW(_groups(model, setting.weight_decay), setting.learning_rate, fused=True)
     schedule = warm_cosine(optimizer, updates, warm=max(1, min(100, updates // 10)))
     history: list[tuple[int, float]] = []
@@ -336,19 +336,19 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 50.0)
         optimizer.step()
         schedule.step()
-        update_ema(average, model, ema_decay(0.998, update, ramp=True))
+        update_ema(ema, model, ema_decay(0.998, update, ramp=True))
         if update % max(1, updates // 30) == 0 or update == updates:
-            average.eval()
-            value = float(likelihood(average.given(count=1), validation, seed, draws=5).mean())
+            ema.eval()
+            value = float(likelihood(ema.given(count=1), validation, seed, draws=5).mean())
             if not history or value > max(best for _, best in history):
-                kept = deepcopy(average.state_dict())
+                kept = deepcopy(ema.state_dict())
             history.append((update, value))
-    average.load_state_dict(kept)
-    return average.eval(), history
+    ema.load_state_dict(kept)
+    return ema.eval(), history
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for the weights of networks alone: scales, shifts and invertible matrices go free."""
+    """Parameter groups: weight decay only for network weights, not for scales, shifts and invertible matrices."""
     decayed = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     chosen = {id(weight) for weight in decayed}
     free = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
@@ -366,7 +366,7 @@ _NAMES = {
 
 @torch.no_grad()
 def _samples(density: Distribution, seed: int, count: int = 36) -> Tensor:
-    """Digits (36, 64) in [0, 1]; the noise inside a level is taken off."""
+    """Digits (36, 64) in [0, 1], rounded to levels."""
     noise = torch.randn(count, 64, generator=Generator().manual_seed(seed))
     return (density.sample(noise=noise) * 17 - 0.5).clamp(0, 16) / 16
 
@@ -390,7 +390,7 @@ def _draw_likelihoods(file: Path, models: dict[str, Any]) -> None:
 
 def _draw_samples(file: Path, sheets: dict[str, Tensor], models: dict[str, Any]) -> None:
     rows = math.ceil(len(sheets) / 4)
-    figure, axes = new_figure(rows, 4, (11.5, 3.3 * rows), "Digits drawn from each density")
+    figure, axes = new_figure(rows, 4, (11.5, 3.3 * rows), "Samples of each density")
     for panel in axes.flat[len(sheets) :]:
         panel.set_visible(False)
     for panel, (name, images) in zip(axes.flat, sheets.items(), strict=False):
@@ -404,5 +404,5 @@ def _report(models: dict[str, Any]) -> None:
         [_NAMES[name], found["nats"], found["standard_error"], found["bits_per_dim"], found["nats_over_gaussian"]]
         for name, found in models.items()
     ]
-    header = ["model", "nats", "± s.e.", "bits/dim", "over the Gaussian"]
+    header = ["model", "nats", "± s.e.", "bits/dim", "gain over Gaussian"]
     print_table("Held-out digits, bound on log P", header, rows)

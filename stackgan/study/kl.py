@@ -1,6 +1,6 @@
-"""Divergences by hand: tooth counts, the variance term, forward against reverse KL, the posterior of three coins.
+"""KL divergences in small examples: tooth counts, the variance term, forward and reverse KL, three coins.
 
-Everything is float64 and in nats.
+All computations are in float64 and in nats.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PEAKS = ((0.6, -2.5, 0.6), (0.4, 2.5, 0.8))  # weight, mean, standard deviation
 
 
 def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]:
-    """Compute, draw and print all four parts.
+    """Compute, plot and print all four parts.
 
     Args:
         out: folder of the figures and ``numbers.json``.
-        seed: decides the coin, its tosses and the random q.
+        seed: of the coin, its tosses and the random q.
         steps: of every gradient descent or ascent; None for 1,000.
     """
     steps = 1000 if steps is None else steps
@@ -56,11 +56,11 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, Any]
     return numbers
 
 
-# --- (a) how many teeth -------------------------------------------------------------------------------------
+# --- (a) tooth counts ---------------------------------------------------------------------------------------
 
 
 def tooth_counts() -> dict[str, Tensor]:
-    """Probabilities (11,) of 0 … 10 teeth: as counted, uniform, and Binomial(10, 0.544), which has the same mean."""
+    """Probabilities (11,) of 0 … 10 teeth: empirical, uniform, and Binomial(10, 0.544) with the same mean."""
     counted = torch.tensor(TEETH, dtype=torch.float64)
     chance = 0.544
     binomial = [math.comb(10, k) * chance**k * (1 - chance) ** (10 - k) for k in range(11)]
@@ -74,7 +74,7 @@ def tooth_counts() -> dict[str, Tensor]:
 def _teeth(out: Path) -> dict[str, float]:
     teeth = tooth_counts()
     divergence = {name: float(kl_discrete(teeth["counted"], teeth[name])) for name in ("uniform", "binomial")}
-    figure, axes = new_figure(1, 3, (11, 3.4), "How many teeth? Two models of one count", sharey=True)
+    figure, axes = new_figure(1, 3, (11, 3.4), "Number of teeth: data and two models", sharey=True)
     titles = {
         "counted": "counted: p",
         "uniform": f"uniform: KL(p ‖ q) = {divergence['uniform']:.5f} nats",
@@ -97,7 +97,7 @@ def _teeth(out: Path) -> dict[str, float]:
 
 
 def variance_term(std: Tensor) -> Tensor:
-    """KL(N(0, σ²) ‖ N(0, 1)) = −log σ + σ²/2 − ½, element by element (arXiv:1312.6114, appendix B)."""
+    """Elementwise KL(N(0, σ²) ‖ N(0, 1)) = −log σ + σ²/2 − ½ (arXiv:1312.6114, appendix B)."""
     return -std.log() + std.square() / 2 - 0.5
 
 
@@ -125,7 +125,7 @@ def _variance(out: Path) -> dict[str, float]:
     }
 
 
-# --- (c) forward against reverse ----------------------------------------------------------------------------
+# --- (c) forward and reverse KL -----------------------------------------------------------------------------
 
 
 def two_peaks(x: Tensor) -> Tensor:
@@ -141,18 +141,19 @@ def fit_gaussian(direction: str, mean: float, steps: int = 1000) -> tuple[float,
     """Fit N(m, s²) to :func:`two_peaks` by gradient descent (Adam) on one divergence, integrated on a grid.
 
     Args:
-        direction: ``forward``, KL(p ‖ q), which punishes q for missing mass of p; or ``reverse``, KL(q ‖ p), which
-            punishes q for mass where p has none (Murphy, Probabilistic Machine Learning, section 5.1.4).
-        mean: where m starts; s starts at 1.
+        direction: ``forward``, KL(p ‖ q), which penalises low q where p has mass (mass-covering); or ``reverse``,
+            KL(q ‖ p), which penalises mass of q where p is low (mode-seeking) (Murphy, Probabilistic Machine
+            Learning, section 5.1.4).
+        mean: initial m; s is initially 1.
 
     Returns:
-        m, s, and the divergence reached in nats.
+        m, s, and the final divergence in nats.
 
     Raises:
-        ValueError: another direction.
+        ValueError: the direction is unknown.
     """
     if direction not in ("forward", "reverse"):
-        raise ValueError(f"direction is {direction!r}: forward or reverse")
+        raise ValueError(f"direction is {direction!r}: it must be forward or reverse")
     x = torch.linspace(-12, 12, 1201, dtype=torch.float64)
     width, log_p = float(x[1] - x[0]), two_peaks(x)
     free = torch.tensor([mean, 0.0], dtype=torch.float64, requires_grad=True)  # m, log s
@@ -183,8 +184,11 @@ def _forward_reverse(out: Path, steps: int) -> dict[str, Any]:
     std = math.sqrt(sum(w * (s**2 + m**2) for w, m, s in PEAKS) - mean**2)
     x = torch.linspace(-7, 7, 701, dtype=torch.float64)
     density = two_peaks(x).exp()
-    figure, axes = new_figure(1, 2, (10, 3.6), "One Gaussian for two peaks", sharey=True)
-    drawn = (("forward", "forward, KL(p ‖ q): covers", "q"), ("reverse", "reverse, KL(q ‖ p): seeks a peak", "other"))
+    figure, axes = new_figure(1, 2, (10, 3.6), "A Gaussian fitted to two peaks", sharey=True)
+    drawn = (
+        ("forward", "forward, KL(p ‖ q): mass-covering", "q"),
+        ("reverse", "reverse, KL(q ‖ p): mode-seeking", "other"),
+    )
     for panel, (name, title, colour) in zip(axes[0], drawn, strict=True):
         m, s, value = fits[name]
         dress(panel, f"{title} ({value:.3f} nats)", "x", "density" if name == "forward" else "")
@@ -193,7 +197,7 @@ def _forward_reverse(out: Path, steps: int) -> dict[str, Any]:
         panel.plot(x, _normal(x, m, s), color=COLOURS[colour], lw=2.2, label=f"q = N({m:.2f}, {s:.2f}²)")
         if name == "reverse":
             m, s, value = fits["reverse_other_start"]
-            label = f"from the right: N({m:.2f}, {s:.2f}²), {value:.3f}"
+            label = f"initialised at the right: N({m:.2f}, {s:.2f}²), {value:.3f}"
             panel.plot(x, _normal(x, m, s), color=COLOURS[colour], lw=1.4, ls="--", label=label)
         panel.legend(frameon=False, fontsize=8.5, loc="upper right")
         panel.set_ylim(0, 0.95)
@@ -212,7 +216,7 @@ def _normal(x: Tensor, mean: float, std: float) -> Tensor:
 
 
 def coin_log_joint(heads: int, tosses: int) -> Tensor:
-    """log p(tosses, coin), (3,): a uniform prior over ``COINS``, and the probability of this sequence of tosses.
+    """log p(tosses, coin), (3,), with a uniform prior over ``COINS`` and the probability of the sequence of tosses.
 
     >>> [round(float(p), 4) for p in coin_log_joint(1, 2).softmax(0)]
     [0.3789, 0.3368, 0.2842]
@@ -236,11 +240,11 @@ def identity_error(log_q: Tensor, log_joint: Tensor) -> Tensor:
 
 
 def fit_posterior(log_joint: Tensor, steps: int = 1000, rate: float = 0.1) -> tuple[Tensor, list[float]]:
-    """q = softmax(logits) by natural-gradient ascent on the ELBO alone, from a uniform start.
+    """Fit q = softmax(logits) by natural-gradient ascent on the ELBO, initialised uniformly.
 
-    In the logits the natural gradient is the gradient by q, log p(x, k) − log q(k), up to a constant that softmax
-    takes off (Hoffman et al., Stochastic Variational Inference, arXiv:1206.7051, section 2.3). The plain gradient is
-    q times that, and vanishes where the posterior of a coin is near 0.
+    The natural gradient in the logits is the gradient with respect to q, log p(x, k) − log q(k), up to a constant
+    that softmax removes (Hoffman et al., Stochastic Variational Inference, arXiv:1206.7051, section 2.3). The plain
+    gradient is q times that, and vanishes if a coin has nearly no posterior probability.
 
     Returns:
         q (3,), and the ELBO before every step.
@@ -287,10 +291,10 @@ def _draw_coins(file: Path, heads: Tensor, result: dict[str, Any], path: list[fl
     few = result[f"after_{FEW_TOSSES}_tosses"]
     names = ("½", "⅓", "¼")
     colours = (COLOURS["p"], COLOURS["q"], COLOURS["other"])
-    figure, axes = new_figure(1, 3, (12.5, 3.6), "Which of three coins was tossed?")
+    figure, axes = new_figure(1, 3, (12.5, 3.6), "Posterior over three coins")
     _draw_posterior(axes[0, 0], heads, names, colours)
 
-    panel = dress(axes[0, 1], f"Climbing the ELBO, {FEW_TOSSES} tosses", "step", "nats")
+    panel = dress(axes[0, 1], f"ELBO during the fit, {FEW_TOSSES} tosses", "step", "nats")
     shown = path[:80]
     panel.axhline(few["log_evidence"], color=INK, lw=1.2, label="log p(x)")
     panel.plot(shown, color=COLOURS["q"], lw=2, label="ELBO(q)")
@@ -298,7 +302,7 @@ def _draw_coins(file: Path, heads: Tensor, result: dict[str, Any], path: list[fl
     panel.fill_between(range(len(shown)), shown, few["log_evidence"], **gap)
     panel.legend(frameon=False, fontsize=9, loc="lower right")
 
-    panel = dress(axes[0, 2], f"Fitted q = posterior, {FEW_TOSSES} tosses", "chance of heads", "probability")
+    panel = dress(axes[0, 2], f"Fitted q = posterior, {FEW_TOSSES} tosses", "probability of heads", "probability")
     left, right = [-0.2, 0.8, 1.8], [0.2, 1.2, 2.2]
     panel.bar(left, few["posterior"], 0.38, color=COLOURS["p"], label="exact posterior")
     panel.bar(right, few["fitted_q"], 0.38, color=COLOURS["q"], label="fitted q")
@@ -309,11 +313,11 @@ def _draw_coins(file: Path, heads: Tensor, result: dict[str, Any], path: list[fl
 
 
 def _draw_posterior(panel: Axes, heads: Tensor, names: tuple[str, ...], colours: tuple[str, ...]) -> None:
-    """The posterior of each coin against the number of tosses seen."""
+    """Plot the posterior of each coin against the number of tosses."""
     tosses = torch.arange(1, len(heads) + 1)
     chance = torch.tensor(COINS, dtype=torch.float64)
     log_joint = heads[:, None] * chance.log() + (tosses - heads)[:, None] * torch.log1p(-chance)
-    dress(panel, "Posterior as tosses come in", "tosses", "probability")
+    dress(panel, "Posterior after a number of tosses", "tosses", "probability")
     for i, name in enumerate(names):
         panel.plot(tosses, log_joint.softmax(1)[:, i], color=colours[i], lw=1.8, label=f"heads with {name}")
     panel.set_xscale("log")

@@ -1,9 +1,10 @@
-"""Every latent module on painted birds: equal budgets, several seeds, one table.
+"""Comparison of the latent modules on painted birds: equal budgets, several seeds, one table.
 
-For each seed a model with every prior but the flow sees the same number of images; every flow family is then fitted
-to the styles of the first of them that has a posterior (``vae``). All are given the same held-out captions.
+For each seed, a model with each prior except the flow is trained on the same number of images; every flow family is
+then fitted to the styles of the first of them that has a posterior (``vae``). All are evaluated on the same held-out
+captions.
 
-Hours on two CPU cores. What is finished is kept in the folder, so that a run that was stopped goes on.
+Takes hours on two CPU cores. Results are stored in the folder, so that an interrupted study is resumed.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ from stackgan.training.fit_prior import fit_prior
 
 __all__ = ["run"]
 
-MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained; flows are fitted afterwards
-WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # to its styles
-STEPS = 1500  # of fitting a flow
-# Where a density costs one network pass a dimension: a shallower flow, fewer steps.
+MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained models
+WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # flows are fitted to its styles
+STEPS = 1500  # for fitting a flow
+# If a density takes one network pass per dimension: a shallower flow, fewer steps.
 SLOW_OVERRIDES, SLOW_STEPS = ("latent.steps=2",), 300
-BIRDS = (16_000, 2_000)  # painted for training and testing where no data are given
+BIRDS = (16_000, 2_000)  # training and test images to draw if no data are given
 DIVERSITY_CAPTIONS = 40
-PHOTOS_LEAST = 1000  # real images that distances are taken to, where there are as many
-ROUNDS = 5  # of measuring seconds, the modules in turn
+PHOTOS_LEAST = 1000  # real images for distances, if available
+ROUNDS = 5  # of timing the modules in turn
 
 
 def run(
@@ -61,21 +62,21 @@ def run(
     families: tuple[str, ...] = tuple(FAMILIES),
     steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Train, fit, measure; writes ``numbers.json``, ``latents.png`` and the models into ``out``.
+    """Train, fit and evaluate; writes ``numbers.json``, ``latents.png`` and the models to ``out``.
 
     Args:
-        seed: the first of ``seeds`` that follow each other.
-        data: a prepared folder of painted birds; generated where none is given.
-        features: folder of a feature network; without one there are no distances.
-        images: images that every model sees in training.
-        count: captions that images are generated for, for each figure.
+        seed: the first of ``seeds`` consecutive seeds.
+        data: a prepared folder of painted birds; drawn if not given.
+        features: folder of a feature network; without it, distances are not computed.
+        images: number of training images of every model.
+        count: number of captions for each evaluation.
         overrides: further config keys of the runs.
 
     Raises:
-        ValueError: data of another kind, fewer than 2 seeds.
+        ValueError: data of another kind, or fewer than 2 seeds.
     """
     if seeds < 2:
-        raise ValueError(f"seeds is {seeds}: a spread needs 2 or more")
+        raise ValueError(f"seeds is {seeds}: a standard deviation needs 2 or more")
     folder = data if data is not None else _paint(out / "painted")
     prepared = PreparedFolder.open(folder)
     if prepared.kind != KIND:
@@ -128,7 +129,7 @@ def run(
 
 def _paint(folder: Path) -> Path:
     if not (folder / "dataset.json").is_file():
-        print(f"painting {sum(BIRDS)} birds into {folder}")
+        print(f"drawing {sum(BIRDS)} birds into {folder}")
         prepare_painted(folder, count=BIRDS[0], test_count=BIRDS[1], seed=0)
     return folder
 
@@ -139,7 +140,7 @@ def _checkpoint(out: Path, module: str, seed: int) -> Path:
 
 
 def _train(out: Path, data: Path, model: str, seed: int, first: int, images: int, overrides: tuple[str, ...]) -> None:
-    """Train one model unless it is finished; all share the caption encoder of the first."""
+    """Train one model unless it is complete; all share the caption encoder of the first."""
     folder = out / f"{model}-{seed}"
     if trained(folder, "images") >= images:
         return
@@ -162,7 +163,7 @@ def _fit(out: Path, data: Path, family: str, seed: int, steps: int) -> None:
 
 
 def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str, float]:
-    """Median seconds to 64 images of one caption; the modules alternate, so that other load affects all alike."""
+    """Median seconds for 64 images of one caption; modules alternate, so that a varying load affects all."""
     pipes = {m: StackGANPipeline.from_pretrained(_checkpoint(out, m, seed)) for m in modules}
     times: dict[str, list[float]] = {module: [] for module in modules}
     with torch.inference_mode():
@@ -170,14 +171,14 @@ def _seconds(out: Path, modules: list[str], seed: int, caption: str) -> dict[str
             for module, pipe in pipes.items():
                 e = pipe.encode([caption]).expand(64, -1)
                 began = time.perf_counter()
-                pipe.generate(e, range(64))[-1].cpu()  # waits for a GPU
-                if turn:  # the first is for warming up
+                pipe.generate(e, range(64))[-1].cpu()  # synchronises with a GPU
+                if turn:  # the first round is a warm-up
                     times[module].append(time.perf_counter() - began)
     return {module: float(np.median(found)) for module, found in times.items()}
 
 
 def _summary(found: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over the seeds of every figure."""
+    """Mean and standard deviation of every metric over the seeds."""
     summary = {}
     for name in found[0]:
         values = np.array([figures[name] for figures in found])
@@ -203,7 +204,7 @@ def _report(numbers: dict[str, Any]) -> None:
 
 
 def _draw(file: Path, numbers: dict[str, Any]) -> None:
-    """Kernel distance of every module: a dot a seed, a bar for the mean."""
+    """Plot the kernel distance of every module: a dot per seed, a bar for the mean."""
     figure, axes = new_figure(1, 1, (8, 3.6))
     title = f"Painted birds, {numbers['images']:,} images seen: distance of generated to held-out birds"
     panel = dress(axes[0, 0], title, "", f"kernel distance, {numbers['features']}")

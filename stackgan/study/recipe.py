@@ -1,10 +1,12 @@
-"""Ablation of the recipe against the published one: equal minutes from scratch, one departure removed in each row.
+"""Ablation study: the modern recipe, variants with one change reverted or added, and the published recipe.
 
-Every row is trained on the same data with the same caption encoder for the same minutes, and measured by the kernel
-distance of what it generates for the test captions to the test photos; the better of the average and the live
-generator counts. ``legacy`` is StackGAN-v2's losses, blocks and optimiser at 64 px, as wide as the other.
+All rows are trained from scratch on the same data with the same caption encoder for the same minutes, and evaluated
+by the kernel distance between images generated for the test captions and the test photos, of the EMA or the live
+generator, whichever is better. ``legacy`` is StackGAN-v2's losses, blocks and optimiser at 64 px, with the same
+width.
 
-What is finished is kept in the folder, so that a run that was stopped goes on. Nothing else should run beside it.
+Results are stored in the folder, so that an interrupted study is resumed. As training time is fixed, no other load
+should run on the machine.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ from stackgan.study.runs import cached_figures, keep_figures, train_quietly, tra
 
 __all__ = ["ROWS", "run"]
 
-# 64 px alone, with the other recipe's width and batch size: only the rest is compared.
+# 64 px, with the width and batch size of the other recipe: the comparison is about everything else.
 LEGACY_64 = ["tree.stages=1", "generator.width=32", "discriminator.width=32", "optim.batch_size=16"]
 
 CONSTANT = ["optim.decay_images=0", "optim.decay_from=1"]
 
-# Each row by name: a preset, and the keys that differ from it.
+# Rows by name: a preset, and overrides.
 ROWS: dict[str, tuple[str, list[str]]] = {
     "legacy": ("legacy", LEGACY_64),
     "legacy in bf16": ("legacy", [*LEGACY_64, "optim.precision=bf16"]),
@@ -79,25 +81,25 @@ def run(
     count: int = 1000,
     overrides: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Train, measure; writes ``numbers.json``, ``recipe.png`` and the runs into ``out``.
+    """Train and evaluate; writes ``numbers.json``, ``recipe.png`` and the runs to ``out``.
 
     Args:
-        seed: the first of ``seeds`` that follow each other.
+        seed: the first of ``seeds`` consecutive seeds.
         data: a prepared folder at 64 px with a test split.
         features: folder of a feature network.
-        minutes: of training, for every row alike.
-        rows: names out of :data:`ROWS`; each is trained with every seed.
-        count: test captions that images are generated for; as many as there are.
+        minutes: of training, for every row.
+        rows: names in :data:`ROWS`; each is trained with every seed.
+        count: number of test captions for each evaluation, limited by the data.
         overrides: further config keys of all runs.
 
     Raises:
-        ValueError: no data or feature network, no test split, an unknown row.
+        ValueError: data, feature network or test split are missing, or a row is unknown.
     """
     if data is None or features is None:
         raise ValueError("the study recipe needs --data, a prepared folder at 64 px, and --features")
     prepared = PreparedFolder.open(data)
     if "test" not in prepared.splits:
-        raise ValueError(f"{data}: has no test split to measure on")
+        raise ValueError(f"{data}: has no test split to evaluate on")
     for row in rows:
         if row not in ROWS:
             raise ValueError(f"unknown row {row!r}: choose from {', '.join(ROWS)}")
@@ -132,7 +134,7 @@ def _config(row: str, seed: int, minutes: float, overrides: tuple[str, ...]) -> 
 
 
 def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
-    """Train one row unless it is finished; all share the first row's caption encoder."""
+    """Train one row unless it is complete; all share the first row's caption encoder."""
     if trained(folder, "seconds") >= int(60 * config.train.minutes):
         return
     shared = out / "text"
@@ -142,7 +144,7 @@ def _train(out: Path, data: Path, folder: Path, config: Config) -> None:
 
 
 def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: int) -> dict[str, float]:
-    """Kernel distances of the average and of the live generator, the better of the two, and the images seen."""
+    """Kernel distances of the EMA and the live generator, the lower of the two, and the number of training images."""
     pipe = StackGANPipeline.from_pretrained(folder / "checkpoint")
     cache = folder / "figures.json"
     kept = cached_figures(cache, pipe.fingerprint)
@@ -167,14 +169,14 @@ def _report(found: dict[str, list[dict[str, float]]], minutes: float) -> None:
     for row, each in found.items():
         if each:
             distances = ", ".join(f"{figures['distance']:.3f}" for figures in each)
-            better = ", ".join("average" if f["average"] <= f["live"] else "live" for f in each)
+            better = ", ".join("EMA" if f["average"] <= f["live"] else "live" for f in each)
             rows.append([row, distances, better, ", ".join(f"{figures['images']:.0f}" for figures in each)])
     title = f"{minutes:g} minutes each; kernel distance of the better generator, seed by seed"
     print_table(title, ["recipe", "kernel distance", "better generator", "images seen"], rows)
 
 
 def _draw(file: Path, numbers: dict[str, Any]) -> None:
-    """A bar a row, a dot a seed."""
+    """Plot a bar per row and a dot per seed."""
     figure, axes = new_figure(1, 1, (8, 0.5 + 0.4 * len(numbers["rows"])))
     title = f"{numbers['minutes']:g} minutes from scratch: distance to {numbers['test_photos']:,} test photos"
     panel = dress(axes[0, 0], title, f"kernel distance, {numbers['features']}", "", grid="x")

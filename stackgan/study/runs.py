@@ -1,4 +1,4 @@
-"""Shared by studies of whole trainings: each run is trained once, each figure measured once."""
+"""Functions shared by studies with training runs: trained runs and evaluations are cached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["cached_figures", "keep_figures", "train_quietly", "trained"]
 
 
 def trained(folder: Path, what: str) -> int:
-    """``steps``, ``images`` or ``seconds`` of training of a run's checkpoint; −1 where there is none."""
+    """Training ``steps``, ``images`` or ``seconds`` of a run's checkpoint as an integer, −1 without a checkpoint."""
     checkpoint = folder / "checkpoint"
     if not (checkpoint / "config.json").is_file():
         return -1
@@ -25,22 +25,22 @@ def trained(folder: Path, what: str) -> int:
 
 
 def train_quietly(data: Path, folder: Path, config: Config, text: Path) -> None:
-    """Train, or go on training; a new run takes the caption encoder at ``text``, where there is one.
+    """Start or resume a training run; a new run uses the caption encoder at ``text`` if it exists.
 
     Raises:
-        KeyboardInterrupt: the run was interrupted (and saved).
+        KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     print(f"training {folder.name}")
     if text.is_dir() and not (folder / "text").exists():
         copy_folder(text, folder / "text")
-    with contextlib.redirect_stdout(io.StringIO()):  # the configuration; the bar is on stderr
+    with contextlib.redirect_stdout(io.StringIO()):  # hides the configuration; the progress bar is on stderr
         code = train(data, folder, config)
     if code:
         raise KeyboardInterrupt
 
 
 def cached_figures(file: Path, fingerprint: str) -> dict[str, float] | None:
-    """Figures kept in ``file`` for a checkpoint of this fingerprint."""
+    """Metrics stored in ``file`` for a checkpoint with this fingerprint, or None."""
     if not file.is_file():
         return None
     found = json.loads(file.read_text("utf-8"))

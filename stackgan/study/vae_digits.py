@@ -1,7 +1,7 @@
-"""A variational autoencoder on real handwritten digits, and the same network without the KL.
+"""Variational autoencoder on handwritten digits, with and without the KL term.
 
-The decoder gives every pixel a discretised logistic over its levels (arXiv:1701.05517, section 2.1), so the ELBO
-bounds the log-probability of the digit as it is stored, and compares with the bound in
+The decoder's distribution of every pixel is a discretised logistic over its levels (arXiv:1701.05517, section 2.1),
+so that the ELBO bounds the log-probability of the stored digit and is comparable with the bound in
 :mod:`stackgan.study.flow_digits`.
 """
 
@@ -48,15 +48,15 @@ __all__ = [
 
 STEPS, BATCH = 1500, 128
 LATENT, HIDDEN = 16, 256
-LEAST_SCALE = 0.05  # of the logistic, in levels: smaller ones put all mass on one level anyway
+LEAST_SCALE = 0.05  # minimum scale of the logistic, in levels: at this scale nearly all mass is on one level
 
 
 def run(out: Path, *, seed: int = 0, steps: int | None = None, mnist: Path | None = None) -> dict[str, Any]:
-    """Train the four models (2-D and 16-D latent, with and without KL), measure, draw and print.
+    """Train four models (2-D and 16-D latent, with and without KL), evaluate and plot.
 
     Args:
         out: folder of the figures and ``numbers.json``.
-        seed: decides the split, the weights and every draw.
+        seed: of the split, the weights and all samples.
         steps: of each training; None for 1,500.
         mnist: folder with ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte`` (or ``.gz``) to use instead of
             scikit-learn's 8 × 8 digits.
@@ -94,7 +94,7 @@ def run(out: Path, *, seed: int = 0, steps: int | None = None, mnist: Path | Non
 
 @dataclass(frozen=True)
 class Digits:
-    """Images as stored: ``images`` (N, H, W) of integers 0 … levels − 1, ``labels`` (N,) of 0 … 9."""
+    """Stored digits: ``images`` (N, H, W) of integers 0 … levels − 1, ``labels`` (N,) of 0 … 9."""
 
     images: Tensor
     labels: Tensor
@@ -114,7 +114,7 @@ def load_digits(mnist: Path | None = None) -> Digits:
 
     Raises:
         ValueError: scikit-learn is not installed, or a file is not in the idx format.
-        FileNotFoundError: the MNIST files are not there.
+        FileNotFoundError: the MNIST files are missing.
     """
     if mnist is not None:
         images = torch.from_numpy(_read_idx(mnist, "train-images-idx3-ubyte", 3)).long()
@@ -124,22 +124,22 @@ def load_digits(mnist: Path | None = None) -> Digits:
 
 
 def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """An idx file of unsigned bytes, as Yann LeCun's page describes it: magic 0, 0, 8, dimensions; sizes; bytes."""
+    """Read an idx file of unsigned bytes (MNIST's format): magic 0, 0, 8, dimensions; sizes; bytes."""
     file = folder / name
     if file.is_file():
         content = file.read_bytes()
     elif file.with_name(f"{name}.gz").is_file():
         content = gzip.decompress(file.with_name(f"{name}.gz").read_bytes())
     else:
-        raise FileNotFoundError(f"{file}: no such file, nor {name}.gz: put MNIST's idx files there")
+        raise FileNotFoundError(f"{file}: no such file, nor {name}.gz: copy MNIST's idx files there")
     shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int)
     if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) != 4 + 4 * dimensions + shape.prod():
-        raise ValueError(f"{file}: not an idx file of {dimensions} dimensions, or cut short: fetch it again")
+        raise ValueError(f"{file}: not an idx file of {dimensions} dimensions, or truncated: download it again")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
 
 
 def split(digits: Digits, seed: int) -> tuple[Digits, Digits, Digits]:
-    """70 % to fit, 10 % to decide when to stop (together the training split), 20 % held out; disjoint, seeded."""
+    """Seeded split: 70 % for fitting, 10 % for validation (together the training split), 20 % held out."""
     count = len(digits.images)
     order = torch.randperm(count, generator=Generator().manual_seed(seed))
     held_out, validation = round(0.2 * count), round(0.1 * count)
@@ -151,13 +151,13 @@ def split(digits: Digits, seed: int) -> tuple[Digits, Digits, Digits]:
 
 
 def discretised_logistic(levels: Tensor, mean: Tensor, scale: Tensor, count: int) -> Tensor:
-    """log P(k) of a logistic whose mass between k − ½ and k + ½ belongs to level k, its tails to the end levels.
+    """Discretised logistic: log P(k) of the mass between k − ½ and k + ½, with the tails at the end levels.
 
     P(k) = σ(b) − σ(a), a = (k − ½ − mean) / scale, b = (k + ½ − mean) / scale (arXiv:1701.05517, eq. 2), computed as
     log σ(b) + log σ(−a) + log(1 − exp(a − b)).
 
     Args:
-        levels, mean, scale: any one shape; levels 0 … count − 1, scale > 0, in levels.
+        levels, mean, scale: of equal shape; levels 0 … count − 1, scale > 0, in levels.
 
     >>> k = torch.arange(17.0)
     >>> round(float(discretised_logistic(k, torch.full_like(k, 3.3), torch.full_like(k, 2.0), 17).exp().sum()), 5)
@@ -170,13 +170,13 @@ def discretised_logistic(levels: Tensor, mean: Tensor, scale: Tensor, count: int
 
 
 class Autoencoder(nn.Module):
-    """Digits (N, pixels) -> q(z | x) -> p(x | z), both perceptrons with two hidden layers.
+    """Autoencoder of digits (N, pixels): q(z | x) and p(x | z) are perceptrons with two hidden layers.
 
     Args:
         pixels: H·W.
-        levels: how many values a pixel has.
+        levels: number of values of a pixel.
         latent: D of z.
-        variational: sample z and pay its KL to N(0, I); else z is q's mean and costs nothing.
+        variational: sample z and include the KL to N(0, I); otherwise z is q's mean, without KL.
     """
 
     def __init__(self, pixels: int, levels: int, latent: int, variational: bool, hidden: int = HIDDEN) -> None:
@@ -219,7 +219,7 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def train(fit: Digits, validation: Digits, latent: int, variational: bool, *, seed: int, steps: int) -> Autoencoder:
-    """Maximise the objective with AdamW; keep the weights that do best on the validation digits."""
+    """Maximise the objective with AdamW; returns the weights with the best validation objective."""
     x, unseen = fit.flat, validation.flat
     generator = Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -244,7 +244,7 @@ def train(fit: Digits, validation: Digits, latent: int, variational: bool, *, se
 
 @torch.no_grad()
 def _validate(model: Autoencoder, x: Tensor, seed: int, draws: int = 4) -> float:
-    """The mean objective over digits, the same noise every time."""
+    """Mean objective over digits, with the same noise in every call."""
     generator = Generator().manual_seed(seed + 1)
     return sum(float(model.objective(x, generator).mean()) for _ in range(draws)) / draws
 
@@ -254,7 +254,7 @@ def _validate(model: Autoencoder, x: Tensor, seed: int, draws: int = 4) -> float
 
 @torch.no_grad()
 def measure(model: Autoencoder, held_out: Digits, seed: int, draws: int = 200) -> dict[str, float]:
-    """On held-out digits: the mean distance of reconstructions in levels; for a VAE also the ELBO and its parts.
+    """Evaluate on held-out digits: mean reconstruction error in levels; for a VAE also the ELBO and its terms.
 
     ``log_likelihood`` is the importance-weighted bound of ``draws`` samples (arXiv:1509.00519, eq. 8), in nats.
     """
@@ -287,9 +287,9 @@ def measure(model: Autoencoder, held_out: Digits, seed: int, draws: int = 200) -
 
 @torch.no_grad()
 def prior_samples(vae: Autoencoder, ae: Autoencoder, fit: Digits, count: int, seed: int) -> dict[str, Tensor]:
-    """Images (count, pixels) in [0, 1] from the same noise: VAE, AE, AE from a Gaussian fitted to its codes.
+    """Samples (count, pixels) in [0, 1] from the same noise: VAE, AE, AE with a Gaussian fitted to its codes.
 
-    ``real`` are as many digits of the training split: what a perfect model would reach.
+    ``real`` are as many digits of the training split, as a reference for a perfect model.
     """
     noise = torch.randn(count, LATENT, generator=Generator().manual_seed(seed))
     codes = FullGaussian.fit(ae.posterior(fit.flat).mode, ridge=1e-4)
@@ -303,14 +303,15 @@ def prior_samples(vae: Autoencoder, ae: Autoencoder, fit: Digits, count: int, se
 
 
 def nearest_distance(samples: Tensor, real: Tensor) -> float:
-    """The mean Euclidean distance from each sample (N, D) to the nearest real one (M, D)."""
+    """Mean Euclidean distance from each sample (N, D) to the nearest real one (M, D)."""
     return float(torch.cdist(samples, real).min(1).values.mean())
 
 
 def kernel_distance(samples: Tensor, real: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy (Gretton et al., JMLR 2012, eq. 3) of samples (N, D), (M, D).
 
-    The kernel is Gaussian, as wide as the median distance between real ones. Around 0 for equal distributions.
+    The kernel is Gaussian with the median distance between real samples as bandwidth. About 0 for equal
+    distributions.
     """
     width = torch.pdist(real).median()
 
@@ -325,7 +326,7 @@ def kernel_distance(samples: Tensor, real: Tensor) -> float:
 
 
 def _compare_samples(samples: dict[str, Tensor], held_out: Digits) -> dict[str, dict[str, float]]:
-    """Distances of each kind of sample to the held-out digits, of the first thousand where there are more."""
+    """Distances of each kind of sample to the held-out digits, of which at most 1,000 are used."""
     real = held_out.flat[:1000] / (held_out.levels - 1)
     return {
         name: {
@@ -390,7 +391,7 @@ def _draw_samples(file: Path, samples: dict[str, Tensor], held_out: Digits, dist
 
 @torch.no_grad()
 def _draw_maps(file: Path, vae: Autoencoder, ae: Autoencoder, held_out: Digits, side: int = 15) -> None:
-    """The held-out digits' codes in the plane, and what the decoder generates over it."""
+    """Plot the held-out digits' codes in the latent plane, and decoded images over the plane."""
     figure, axes = new_figure(1, 3, (14.5, 4.9), "Two-dimensional latents of held-out digits")
     for panel, (name, model) in zip(axes[0], {"VAE": vae, "without KL": ae}.items(), strict=False):
         codes = model.posterior(held_out.flat).mode
@@ -406,7 +407,7 @@ def _draw_maps(file: Path, vae: Autoencoder, ae: Autoencoder, held_out: Digits, 
     quantiles = torch.special.ndtri(torch.linspace(0.02, 0.98, side))
     z = torch.stack(torch.meshgrid(quantiles, -quantiles, indexing="xy"), -1).view(-1, 2)
     sheet = tiles(vae.image(z).view(-1, *held_out.images.shape[1:]), side)
-    panel = blank(axes[0, 2], "VAE: the decoder over the plane, quantiles of N(0, I)")
+    panel = blank(axes[0, 2], "VAE: decoded quantiles of N(0, I) in the plane")
     panel.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
     panel.set_xlabel("z₁", fontsize=9.5, color=COLOURS["data"])
     panel.set_ylabel("z₂", fontsize=9.5, color=COLOURS["data"])

@@ -1,1 +1,1 @@
-"""Text encoders: captions in, embeddings (B, T) out."""
+"""Text encoders: captions -> embeddings (B, T)."""

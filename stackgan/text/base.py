@@ -1,4 +1,4 @@
-"""The interface of text encoders, and what all of them share: mean pooling, batches of like length, files."""
+"""Interface of text encoders, and shared functions: mean pooling, batches of similar length, files."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
     "write_tensors",
 ]
 
-_CHUNK = 64  # captions a forward pass
+_CHUNK = 64  # captions per forward pass
 
 
 @dataclass(frozen=True)
 class CaptionWarning:
-    """What to know of a caption, by its ``index``: truncated, an unknown word, or out of the training domain."""
+    """Warning about the caption with number ``index``: truncated, an unknown word, or out of the training domain."""
 
     index: int
     kind: Literal["truncated", "unknown", "out-of-domain"]
@@ -40,12 +40,12 @@ class CaptionWarning:
 
 
 class TextEncoder(ABC):
-    """Captions to embeddings; frozen, in evaluation mode.
+    """Encodes captions as embeddings; frozen, in evaluation mode.
 
     Attributes:
         dim: T, the length of an embedding.
-        identity: made of the content (family, pooling, hash of weights and tokenizer), so that equal identities
-            mean equal embeddings up to rounding; may be part of a file name.
+        identity: derived from family, pooling, and a hash of weights and tokenizer, so that equal identities mean
+            equal embeddings up to rounding; valid in a file name.
     """
 
     dim: int
@@ -56,15 +56,15 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings of the captions, (B, T) float32; up to rounding, a row depends on its caption alone."""
+        """Embeddings of the captions, (B, T) float32; up to rounding, a row depends only on its own caption."""
 
     @abstractmethod
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
-        """Captions that are truncated and words that are unknown, in the order of the captions."""
+        """Warnings about truncated captions and unknown words, in the order of the captions."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write a folder that :func:`load_text_encoder` reads back to the same embeddings and identity."""
+        """Write a folder from which :func:`load_text_encoder` restores the same embeddings and identity."""
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Unit vectors (B, T) of images (B, 3, h, w) in [−1, 1], comparable with rows of :meth:`encode`.
@@ -86,7 +86,7 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Indices of the rows in chunks of like length, so that little is computed for padding."""
+    """Indices of the rows in chunks of similar length, to reduce padding."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     for start in range(0, len(order), _CHUNK):
         yield order[start : start + _CHUNK]
@@ -104,7 +104,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: no such file; it belongs to a text encoder's folder") from None
+        raise FileNotFoundError(f"{file}: no such file; it is part of a text encoder's folder") from None
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error})") from None
     if not isinstance(values, dict):
@@ -119,7 +119,7 @@ def write_json(file: Path, values: Mapping[str, Any]) -> None:
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save
 
-    # Written here and not by the library, which makes files that only their owner may read.
+    # Not written by the library, whose files are readable by their owner only.
     file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"}))
 
 

@@ -1,4 +1,4 @@
-"""The compact encoder: trained with a run by image–caption contrast, shipped inside its checkpoint."""
+"""Compact text encoder: trained with a run by contrastive learning on images and captions, part of its checkpoint."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ __all__ = [
     "compact_config",
 ]
 
-COMPACT = "stackgan_compact"  # the section of config.json by which a compact encoder's folder is recognised
-_FORMAT = 1  # of a folder that CompactEncoder.save writes
+COMPACT = "stackgan_compact"  # section of config.json that identifies a compact encoder's folder
+_FORMAT = 1  # format version of the folder that CompactEncoder.save writes
 _TABLE = "embeddings.word_embeddings.weight"
-_FIRST_POSITION = 2  # MPNet counts positions from 2, its padding token and one more
-_FARTHEST = 128  # tokens: distances from here on share a bucket
-_PLACES, _FEATURES = 16, 32  # of the image tower: attended colours, further features
+_FIRST_POSITION = 2  # MPNet numbers positions from padding index + 1 = 2
+_FARTHEST = 128  # tokens: larger distances share a bucket
+_PLACES, _FEATURES = 16, 32  # of the image tower: attention maps, further features
 _IMAGE_WIDTH = 32  # channels after the image tower's first convolution
 
 
@@ -59,8 +59,8 @@ class CaptionTransformer(nn.Module):
     """MPNet's encoder (arXiv:2004.09297) in plain torch, parameters named as in transformers.
 
     Attention scores have a learned bias by distance (arXiv:1910.10683), initialised so that heads attend to the token
-    before, the token after, and three on either side: colours are associated with parts from the first step.
-    ``MPNetModel.from_pretrained`` reads the same folder to the same token states (a test compares the two). It is not
+    before, the token after, and three on either side: a colour is associated with its part from the first step.
+    ``MPNetModel.from_pretrained`` gives the same token states from the same folder (checked by a test). It is not
     used here because importing transformers takes longer than generating an image.
 
     Args:
@@ -114,7 +114,7 @@ class CaptionTransformer(nn.Module):
             attention["attn"][name](states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for name in ("q", "k", "v")
         )  # (B, heads, L, H / heads) each
-        # Written out: torch's fused kernel is several times slower at a caption's length on a CPU.
+        # Not torch's fused kernel, which is several times slower on a CPU at the length of captions.
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias  # (B, heads, L, L)
         mixed = scores.softmax(-1).to(value.dtype) @ value
         mixed = attention["attn"]["o"](mixed.transpose(1, 2).flatten(-2))  # (B, L, H)
@@ -144,13 +144,13 @@ def _block(width: int, inner: int, epsilon: float) -> nn.ModuleDict:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):  # wider than BERT's 0.02, which delays this association by many steps
+    if isinstance(module, nn.Linear):  # larger than BERT's 0.02, which trains more slowly
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 
 def _distances(length: int, buckets: int) -> Tensor:
-    """T5's bucket of the distance from each token to each, (L, L): exact when near, logarithmic when far."""
+    """T5's buckets of the distances between tokens, (L, L): exact for short, logarithmic for long distances."""
     offset = torch.arange(length)[None] - torch.arange(length)[:, None]  # row: query token, column: key token
     half = buckets // 2
     exact = half // 2
@@ -160,7 +160,7 @@ def _distances(length: int, buckets: int) -> Tensor:
 
 
 def _initial_bias(buckets: int, heads: int) -> Tensor:
-    """Bias (buckets, heads) to start from: heads attend to one token back, one on, three around, all, in turn."""
+    """Initial bias (buckets, heads): heads attend in turn to the token before, the one after, three around, all."""
     half = buckets // 2
     bias = torch.zeros(buckets, heads)
     for head in range(heads):
@@ -170,13 +170,13 @@ def _initial_bias(buckets: int, heads: int) -> Tensor:
 
 
 class ImageTower(nn.Module):
-    """The image tower of the dual encoder: attention maps by convolutions, over the pixels' raw colours.
+    """Image tower of the dual encoder: convolutional attention maps over the pixels' colours.
 
-        a = softmax over places of convolutions(x)      (B, K, places)      K attention maps
+        a = softmax over positions of convolutions(x)   (B, K, positions)   K attention maps
         v = W · [a · x, pooled features]                 normalised, (B, T)
 
-    A vector that is linear in colours puts pink between red and white whatever part is pink, so that embeddings
-    extrapolate to a part in a colour that no photo had.
+    As v is linear in colours, pink is between red and white for every part, so that embeddings extrapolate to
+    combinations of part and colour without training photos.
 
     Args:
         dim: T.
@@ -216,21 +216,21 @@ class ImageTower(nn.Module):
 
 
 class CompactEncoder(TextEncoder):
-    """The small caption encoder that ships in a checkpoint: WordPiece, a few layers, mean, projection.
+    """Small caption encoder stored in checkpoints: WordPiece, a few transformer layers, mean pooling, projection.
 
         e = W · mean over tokens of network(caption) + b        standardised over the training captions
 
-    Words of no training caption become ``[UNK]`` unless trained pieces make them up, and are reported by
-    :meth:`warnings`. An encoder distilled from a teacher (:mod:`stackgan.text.distillation`) has words of the teacher
-    in its vocabulary as well.
+    Words without occurrence in training captions are split into trained pieces or become ``[UNK]``, and are reported
+    by :meth:`warnings`. The vocabulary of an encoder distilled from a teacher (:mod:`stackgan.text.distillation`)
+    also contains words of the teacher.
 
     Args:
-        network: the token states.
+        network: computes the token states.
         projection: (H -> T), its outputs standardised.
-        tokenizer: WordPiece whose vocabulary holds only pieces that occur in the training captions.
-        words: known words: those of the training captions, and of the teacher's vocabulary as far as it was taken.
+        tokenizer: WordPiece with only pieces that occur in the training captions.
+        words: known words: those of the training captions and those taken from the teacher's vocabulary.
         config: content of config.json.
-        image_tower: the other tower, if it is in memory; else read from ``folder`` at first use.
+        image_tower: the image tower if in memory; otherwise it is read from ``folder`` at first use.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class CompactEncoder(TextEncoder):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether it was distilled from a sentence encoder, so that it has words that no caption holds."""
+        """Whether it was distilled from a sentence encoder, so that it has words without occurrence in captions."""
         return "teacher" in self.config[COMPACT]
 
     @cached_property
@@ -292,7 +292,7 @@ class CompactEncoder(TextEncoder):
             for word in dict.fromkeys(split_words(self.tokenizer, caption)):
                 if word not in self._known and any(map(str.isalnum, word)):
                     near = difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)
-                    unseen = ": no training caption has it" + ", nor its English" * self.has_teacher
+                    unseen = ": no training caption has it" + ", nor does the English vocabulary" * self.has_teacher
                     hint = f': did you mean "{near[0]}"?' if near else unseen
                     found.append(CaptionWarning(index, "unknown", f'unknown word "{word}"{hint}'))
         return found
@@ -301,7 +301,7 @@ class CompactEncoder(TextEncoder):
         with atomic_folder(Path(folder), merge=True) as target:
             write_json(target / "config.json", self.config)
             state = self._state()
-            if self.has_teacher:  # the table is most of the file, and was rounded after training
+            if self.has_teacher:  # the table is most of the file, and was already rounded after training
                 state[_TABLE] = state[_TABLE].half()
             write_tensors(target / "model.safetensors", state)
             half = {name: tensor.half() for name, tensor in self.image_tower.state_dict().items()}
@@ -314,7 +314,7 @@ class CompactEncoder(TextEncoder):
 
     @classmethod
     def load(cls, folder: Path) -> CompactEncoder:
-        """Read a folder that :meth:`save` wrote; raises ``ValueError`` naming the file that does not fit."""
+        """Read a folder that :meth:`save` wrote; raises ``ValueError`` naming an invalid file."""
         from tokenizers import Tokenizer
 
         config = read_json(folder / "config.json")
@@ -341,7 +341,7 @@ class CompactEncoder(TextEncoder):
 
     @property
     def image_tower(self) -> ImageTower:
-        """The image tower, read at first use."""
+        """The image tower, loaded at first use."""
         if self._image_tower is None:
             if self._folder is None or not (self._folder / "image.safetensors").is_file():
                 raise FileNotFoundError(
@@ -354,10 +354,10 @@ class CompactEncoder(TextEncoder):
         return self._image_tower
 
     def encode_images(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
-        """Unit vectors (B, T) of images; their cosine with rows of :meth:`encode` is the agreement of image and text.
+        """Unit vectors (B, T) of images; their cosine with rows of :meth:`encode` measures image–text agreement.
 
         Args:
-            images: (B, h, w, 3) uint8, or (B, 3, h, w) float in [-1, 1], through which gradients flow.
+            images: (B, h, w, 3) uint8, or (B, 3, h, w) float in [-1, 1], which is differentiable.
         """
         values = torch.as_tensor(np.array(images)) if isinstance(images, np.ndarray) else images
         if values.dtype == torch.uint8:
@@ -382,7 +382,7 @@ class CompactEncoder(TextEncoder):
 
 
 def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, teacher: str = "") -> dict[str, Any]:
-    """Content of a compact encoder's config.json: the keys of an ``MPNetConfig``, and a section of our own.
+    """Content of a compact encoder's config.json: the keys of an ``MPNetConfig``, and our own section.
 
     Args:
         teacher: identity of the sentence encoder that it is distilled from, if any.
@@ -411,6 +411,6 @@ def compact_config(settings: CompactConfig, vocabulary: int, dropout: float, tea
         },
     }
     if teacher:
-        config["dtype"] = "float32"  # its table is kept in half precision, the rest is not
+        config["dtype"] = "float32"  # only the embedding table is stored in half precision
         config[COMPACT]["teacher"] = teacher
     return config

@@ -1,22 +1,21 @@
-"""The compact caption encoder, trained on a prepared split by image–caption contrast.
+"""Contrastive training of the compact caption encoder on the images and captions of a prepared split.
 
-A dual encoder: the caption tower and the image tower learn together, so that a caption's embedding is nearest to
-its own photo among the batch's, and a photo's to its caption (CLIP, arXiv:2103.00020, figure 3):
+A dual encoder: the caption tower and the image tower are trained jointly to classify the photo of a caption among the
+batch's photos, and vice versa (CLIP, arXiv:2103.00020, figure 3):
 
     L = ½ · CE(s · ê v̂ᵀ) + ½ · CE(s · v̂ êᵀ)         ê, v̂ unit vectors (B, T), s the learned inverse temperature
 
 and the same between two captions of one photo. Photos that a caption may describe as well (same species, same words)
-are no negatives.
+are not used as negatives.
 
-Which photos meet in a batch decides what is learned. Among random ones a caption finds its photo by its set of words
-alone, and the encoder never learns which colour belongs to which part. Batches are therefore made of groups of photos
-whose captions use the same words (hard negatives as in VSE++, arXiv:1707.05612, chosen by words), and every photo and
-caption has its own caption with two words swapped as one more negative (NegCLIP, arXiv:2210.01936): only their order
-distinguishes the two.
+In random batches the set of words is enough to identify a caption's photo, and the encoder does not learn which
+colour belongs to which part. Batches are therefore made of groups of photos whose captions use the same words (hard
+negatives as in VSE++, arXiv:1707.05612, selected by words), and every photo and caption has the caption with two
+words swapped as a further negative (NegCLIP, arXiv:2210.01936): the two differ only in word order.
 
-With a teacher (``compact.teacher``, :mod:`stackgan.text.distillation`) the encoder learns ordinary English as well:
-captions with synonyms (:mod:`stackgan.captions.synonyms`) are drawn to their plain wording and to nothing else, by
-the same contrast between captions, and embeddings of sentences to the teacher's.
+With a teacher (``compact.teacher``, :mod:`stackgan.text.distillation`) the encoder also learns general English: by
+the same loss between captions with synonyms (:mod:`stackgan.captions.synonyms`) and their plain wording, and by
+regression of the teacher's sentence embeddings.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ if TYPE_CHECKING:
 
 __all__ = ["contrastive_loss", "train_compact_encoder"]
 
-DROPOUT = 0.0  # without it held-out combinations bind sooner: 0.76 against 0.65 after 500 steps (one seed)
-WORD_DROPOUT = 0.1  # tokens read as [UNK] in training: no word may be indispensable, and [UNK] carries no meaning
-GROUP = 8  # photos whose captions use the same words
-NEAR = 24  # photos that are close enough to be drawn into a group
+DROPOUT = 0.0  # accuracy on held-out combinations after 500 steps: 0.76 without dropout, 0.65 with (one seed)
+WORD_DROPOUT = 0.1  # share of tokens replaced by [UNK] in training, so that [UNK] becomes neutral
+GROUP = 8  # photos per group with captions of the same words
+NEAR = 24  # nearest photos that a group is drawn from
 MAX_SCALE = 100.0  # CLIP's bound on the inverse temperature
-REWORDED_EVERY = 3  # one of so many captions of a batch is reworded, with a teacher
-LENGTH_PARTS = 2  # that captions are encoded in, by length, with a teacher
-WARM_UP = 0.05  # of the steps
+AUGMENTED_EVERY = 3  # with a teacher, one in three captions of a batch is used with a synonym
+LENGTH_PARTS = 2  # with a teacher, captions are encoded in two parts by length
+WARM_UP = 0.05  # share of the steps
 
 
 def train_compact_encoder(
@@ -65,14 +64,14 @@ def train_compact_encoder(
     progress: bool,
     device: torch.device | str = "cpu",
 ) -> CompactEncoder:
-    """Tokenizer and both towers, trained on the split's captions and photos; returned on the CPU.
+    """Train a tokenizer and both towers on the split's captions and photos; returned on the CPU.
 
     Args:
-        split: photos and captions to learn from; photos without captions are left out.
+        split: training photos and captions; photos without captions are left out.
         settings: sizes and length of training.
         seed: of initialisation, batches and crops: the same seed gives the same encoder up to rounding.
-        progress: show a bar with the loss and the share of captions that find their photo in the batch.
-        device: where to train.
+        progress: show a bar with the loss and the retrieval accuracy within the batch.
+        device: to train on.
 
     Raises:
         ValueError: fewer than two photos have captions.
@@ -80,7 +79,7 @@ def train_compact_encoder(
     counts = np.diff(split.offsets)
     with_captions = np.flatnonzero(counts)
     if len(with_captions) < 2:
-        raise ValueError(f"{split.path}: {len(with_captions)} photos have captions, contrast needs 2 or more")
+        raise ValueError(f"{split.path}: {len(with_captions)} photos have captions, training needs 2 or more")
     tokenizer = train_tokenizer(split.captions, settings.vocabulary)
     targets = None
     if settings.teacher:
@@ -110,15 +109,15 @@ def train_compact_encoder(
 def contrastive_loss(
     text: Tensor, other: Tensor, scale: Tensor, same: Tensor, swapped: Tensor, has: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Symmetric InfoNCE, and the share of captions that find their own photo.
+    """Symmetric InfoNCE, and the retrieval accuracy from captions to photos.
 
     Args:
         text: (B, T) of captions; row i belongs to row i of ``other``.
         other: (B, T) of their photos, or of second captions.
         scale: the inverse temperature.
-        same: (B, B) bool: pairs that are no negatives of each other (the diagonal is ignored).
-        swapped: (B, T) of the captions with two words swapped: one more negative of each row of ``other``.
-        has: (B,) bool: which rows of ``swapped`` count.
+        same: (B, B) bool: pairs that are not negatives of each other (the diagonal is ignored).
+        swapped: (B, T) of the captions with two words swapped: a further negative of each row of ``other``.
+        has: (B,) bool: rows of ``swapped`` that are valid.
     """
     text, other = F.normalize(text.float(), dim=1), F.normalize(other.float(), dim=1)
     own = torch.eye(len(text), dtype=torch.bool, device=text.device)
@@ -131,30 +130,30 @@ def contrastive_loss(
 
 
 class _DualEncoder(nn.Module):
-    """Everything that is trained: caption network, projection, image tower, temperature."""
+    """The trained modules: caption network, projection, image tower, temperature."""
 
     def __init__(self, config: dict[str, Any], dim: int, image_size: int) -> None:
         super().__init__()
         self.text = CaptionTransformer(config)
         self.projection = nn.Linear(int(config["hidden_size"]), dim)
-        # Embeddings leave with zero mean and unit variance; the statistics are folded into the projection at the end.
+        # Embeddings are standardised; after training the statistics are folded into the projection.
         self.norm = nn.BatchNorm1d(dim, affine=False)
         self.image = ImageTower(dim, image_size)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def add_teacher(self, targets: TeacherTargets) -> None:
-        """Token embeddings as a map of the teacher's features, and a head that predicts the teacher's embeddings."""
+        """Make token embeddings a map of the teacher's features; add a head for the teacher's embeddings."""
         self.text.embeddings["word_embeddings"] = EnglishTable(targets.features, self.projection.in_features)
         self.answer: nn.Module = nn.Linear(self.projection.out_features, targets.wanted.shape[1])
 
     @torch.no_grad()
     def fold_table(self) -> None:
-        """Replace the map of the teacher's features by the plain table of token embeddings that it gives."""
+        """Replace the map of the teacher's features by the table of token embeddings that it computes."""
         table = self.text.embeddings["word_embeddings"].table().half().float()
         self.text.embeddings["word_embeddings"] = nn.Embedding.from_pretrained(table)
 
     def read(self, ids: Tensor, mask: Tensor, parts: int) -> Tensor:
-        """Vectors (B, T) of token ids (B, L), not yet standardised; in ``parts`` of like length: little padding."""
+        """Vectors (B, T) of token ids (B, L), not standardised; in ``parts`` of similar length to reduce padding."""
         order = mask.sum(1).argsort() if parts > 1 else torch.arange(len(ids), device=ids.device)
         vectors = []
         for rows in order.chunk(parts):
@@ -166,12 +165,12 @@ class _DualEncoder(nn.Module):
         return torch.cat(vectors)[order.argsort()]
 
     def pooled(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Token states (B, L, H) to vectors (B, T): mean over the tokens, projected; not yet standardised."""
+        """Token states (B, L, H) -> vectors (B, T): mean over the tokens and projection, not standardised."""
         return self.projection(mean_state(states.float(), mask))
 
 
 class _Batches:
-    """Draws photos, one caption each, crops and flips; everything from one generator."""
+    """Random batches of photos, one caption each, crops and flips, from one generator."""
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class _Batches:
         self.ids = token_ids(tokenizer, texts, settings.max_tokens).numpy()
         row_of = {caption: row for row, caption in enumerate(distinct)}
         self.caption_row = np.array([row_of[caption] for caption in split.captions])
-        self.captions = len(distinct)  # rows of ids; each one's swapped version comes as many rows later
+        self.captions = len(distinct)  # rows of ids; the swapped form of row i is row i + captions
         self.has_swapped = np.array([caption is not None for caption in swapped])
         self.species = split.species_numbers()
         vectors = tf_idf([split.records[row].captions for row in rows])
@@ -207,12 +206,16 @@ class _Batches:
         return np.sort(self.rows[filled])
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Images (B, 3, s, s) uint8; token ids (3B, L) of two captions each and of the first with words swapped;
-        their mask; which pairs are no negatives of each other (B, B); which swapped rows count (B,)."""
+        """A random batch.
+
+        Returns:
+            Images (B, 3, s, s) uint8; token ids (3B, L) of two captions each and of the first with words swapped;
+            their mask; which pairs are not negatives of each other (B, B); which swapped rows are valid (B,).
+        """
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
-        self.drawn = one  # rows of the first captions among the distinct ones, to reword some of them
+        self.drawn = one  # rows of the first captions among the distinct ones, to replace words of some by synonyms
         ids = self.ids[np.concatenate([one, two, one + self.captions])]
         ids = ids[:, : int((ids != PAD_ID).sum(1).max())]
         mask = ids != PAD_ID
@@ -288,13 +291,13 @@ def _train(
 def _distillation_terms(
     towers: _DualEncoder, targets: TeacherTargets, settings: CompactConfig, same: Tensor, drawn: NDArray[np.int64]
 ) -> Tensor:
-    """Loss of rewordings and of the teacher's embeddings, for a batch whose first captions are ``drawn``."""
-    some = targets.rng.permutation(len(drawn))[: max(2, len(drawn) // REWORDED_EVERY)]
+    """Losses of captions with synonyms and of the teacher's embeddings for a batch with first captions ``drawn``."""
+    some = targets.rng.permutation(len(drawn))[: max(2, len(drawn) // AUGMENTED_EVERY)]
     ids, has, wanted = (tensor.to(same.device) for tensor in targets.draw(drawn[some]))
     vectors = towers.norm(towers.read(ids, ids != PAD_ID, LENGTH_PARTS))
-    reworded, plain, other, answers = vectors.chunk(4)
+    synonyms, plain, other, answers = vectors.chunk(4)
     same = same[some][:, some]
-    paraphrase = contrastive_loss(plain, reworded, towers.log_scale.exp(), same, other, has)[0]
+    paraphrase = contrastive_loss(plain, synonyms, towers.log_scale.exp(), same, other, has)[0]
     return settings.paraphrase * paraphrase + settings.distil * distillation_loss(towers.answer(answers), wanted)
 
 
@@ -314,6 +317,6 @@ def _standardise(towers: _DualEncoder, ids: NDArray[np.int64]) -> None:
 
 @torch.no_grad()
 def _round_to_half(module: nn.Module) -> None:
-    """Round to values of half precision, which the file holds, so that saved and loaded towers agree exactly."""
+    """Round to half precision, as stored in the file, so that saved and loaded towers agree exactly."""
     for parameter in module.parameters():
         parameter.copy_(parameter.half().float())

@@ -1,20 +1,21 @@
-"""Distillation of a sentence encoder into the compact encoder: ordinary English, which captions cover in part only.
+"""Distillation of a sentence encoder into the compact encoder, for general English beyond the captions' vocabulary.
 
 Three things are taken from the teacher (a transformers sentence encoder, frozen):
 
-- words: the useful part of its vocabulary becomes the student's;
+- words: a part of its vocabulary is added to the student's;
 - features of words: the student's token embeddings are a learned linear map of the teacher's features of each token,
 
       table[t] = A · f[t] + b        f[t]: the teacher's token embedding and its embedding of the word in a phrase
 
-  one map for all, so that words that no caption holds move along with those that captions hold. After training the
-  map is folded into a plain table;
+  one map for all words, so that training on words of captions changes the other words too. After training the map is
+  folded into a plain table;
 - sentences: the student's embeddings predict the teacher's (distillation, arXiv:1503.02531; of sentence embeddings,
   arXiv:2004.09813), of captions and of sentences of random words:
 
       L = 1 - cos(W · e, P · (teacher(text) - m))        m, P: mean and principal axes of the teacher's captions
 
-  The axes are those along which captions differ: what no caption mentions, a garden or this morning, is left out.
+  The axes are those along which captions differ, so that meanings without occurrence in captions (a garden, this
+  morning) are left out.
 """
 
 from __future__ import annotations
@@ -45,26 +46,26 @@ if TYPE_CHECKING:
 __all__ = ["EnglishTable", "Teacher", "TeacherTargets", "distillation_loss", "practice_sentences"]
 
 AXES = 64  # principal axes of the teacher's embeddings of captions that are distilled
-FEATURES = 256  # of a token
-PHRASE = "a {} bird"  # in which the teacher embeds each word
-SEEN = 150  # uses in captions after which a word is learned from images alone
-MOVED = 0.7  # s: how far the features of a defined word move towards its meaning
-COMMON = 4000  # the teacher's most frequent words, which need no definition
-KERNEL_POWER = 6  # of the cosine: the higher, the fewer neighbours count
+FEATURES = 256  # per token
+PHRASE = "a {} bird"  # context in which the teacher embeds each word
+SEEN = 150  # number of uses in captions from which a word is learned from images alone
+MOVED = 0.7  # s: step of the features of a defined word towards its meaning
+COMMON = 4000  # number of the teacher's most frequent words, which need no definition
+KERNEL_POWER = 6  # exponent of the cosine: the higher, the fewer neighbours have weight
 TEMPER = 0.3  # τ: weight of neighbours that need no definition
-FEWEST_USES = 2  # of a word in captions that becomes a token of its own
+FEWEST_USES = 2  # minimum uses in captions of a word with its own token
 CHUNK = 1024  # texts between two steps of a progress bar
-SPECIALS = len(SPECIAL)  # the first tokens, which are none of the teacher's
-SENTENCES = 12000  # whose embeddings by the teacher are predicted
-WRAPPED = 0.5  # share of the reworded captions that are part of a longer sentence
+SPECIALS = len(SPECIAL)  # the first tokens, which are not the teacher's
+SENTENCES = 12000  # number of sentences whose teacher embeddings are predicted
+WRAPPED = 0.5  # share of the captions with synonyms that are put into a longer sentence
 
 
 class Teacher:
     """A transformers sentence encoder, read from a folder or by its hub name.
 
     Raises:
-        ValueError: a text encoder that has no token embeddings to learn words from.
-        FileNotFoundError: no such model.
+        ValueError: the text encoder has no token embeddings.
+        FileNotFoundError: the model does not exist.
     """
 
     def __init__(self, name_or_folder: str, device: torch.device | str = "cpu", progress: bool = False) -> None:
@@ -79,7 +80,7 @@ class Teacher:
         """Embeddings (N, D) float32 of the texts, in bfloat16 arithmetic."""
         from tqdm import tqdm
 
-        order = np.argsort([len(text) for text in texts], kind="stable")  # alike in length, little padding
+        order = np.argsort([len(text) for text in texts], kind="stable")  # by length, to reduce padding
         out = torch.empty(len(texts), self.encoder.dim)
         with tqdm(total=len(texts), desc=f"teacher embeds {what}", disable=not self.progress) as bar:
             for start in range(0, len(texts), CHUNK):
@@ -91,7 +92,7 @@ class Teacher:
         return out
 
     def words(self) -> list[str]:
-        """Whole lower-case words of the teacher's vocabulary, in its order (for most the most frequent first)."""
+        """Whole lower-case words of the teacher's vocabulary, in its order (usually the most frequent first)."""
         vocabulary = self.encoder.tokenizer.get_vocab()
         stripped = (token.removeprefix("Ġ").removeprefix("▁").removesuffix("</w>") for token in sorted(
             vocabulary, key=lambda token: vocabulary[token]
@@ -99,7 +100,7 @@ class Teacher:
         return list(dict.fromkeys(word for word in stripped if re.fullmatch(r"[a-z]{2,}", word)))
 
     def pieces(self, word: str) -> list[str]:
-        """The tokens that the teacher splits a word into."""
+        """The teacher's tokens of a word."""
         return self.encoder.tokenizer.tokenize(word)
 
     @torch.no_grad()
@@ -113,13 +114,13 @@ class Teacher:
 
 
 def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], tokenizer: Tokenizer) -> Tensor:
-    """f: features (N, FEATURES or fewer) of tokens by the teacher, moved towards what they mean in captions.
+    """f: the teacher's features (N, FEATURES or fewer) of tokens, moved towards their meaning in captions.
 
-    Sentence encoders embed words of one kind close together, but hardly encode which colour a word such as ebony
-    names. Words that the tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m,
-    except those that captions use often. Words without a definition are moved to the meanings of their neighbours
-    that have one, the less, the more of their neighbours need none (Nadaraya–Watson regression, the kernel a power
-    of the teacher's cosine):
+    Sentence encoders embed words of one kind close together, but hardly encode that ebony is black. Words that the
+    tables of :mod:`stackgan.captions.lexicon` define are therefore moved to their meaning m, except those that are
+    frequent in captions. Words without a definition are moved to the meanings of their neighbours with a definition,
+    by less the more of their neighbours need none (Nadaraya–Watson regression, with a power of the teacher's cosine
+    as kernel):
 
         f[t] ← (1 - s c) f[t] + s c Σ_i k(t, i) m[i] / Σ_i k(t, i)        k = max(0, cos)⁶, i defined, j others
         c = Σ_i k(t, i) / (Σ_i k(t, i) + τ Σ_j k(t, j))
@@ -142,7 +143,7 @@ def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], t
     others, unit = torch.tensor(sorted(plain), dtype=torch.long), F.normalize(own, dim=1)
     near = (unit[rest] @ unit[explained].T).clamp_min(0) ** KERNEL_POWER  # (R, E)
     away = (unit[rest] @ unit[others].T).clamp_min(0) ** KERNEL_POWER  # (R, O)
-    away[rest[:, None] == others[None]] = 0  # a word is no neighbour of itself
+    away[rest[:, None] == others[None]] = 0  # a word is not its own neighbour
     total = near.sum(1, keepdim=True).clamp_min(1e-9)
     share = MOVED * total / (total + TEMPER * away.sum(1, keepdim=True))
     moved[rest] = (1 - share) * own[rest] + share * (near / total) @ meaning
@@ -150,7 +151,7 @@ def describe(teacher: Teacher, tokens: Sequence[str], captions: Sequence[str], t
 
 
 def _meanings(own: Tensor, row: Mapping[str, int], words: Sequence[str]) -> dict[int, Tensor]:
-    """By row, the weighted mean of the features (N, F) of the words that define it; the last one counts double."""
+    """Weighted means of the features (N, F) of the words that define each row; the last word has double weight."""
     means = {}
     for word in words:
         parts = [row[part] for part in MEANINGS[word].split() if part in row]
@@ -173,12 +174,14 @@ def _teacher_features(teacher: Teacher, tokens: Sequence[str]) -> Tensor:
 
 
 def english_vocabulary(teacher: Teacher, captions: Sequence[str], tokenizer: Tokenizer, size: int) -> list[str]:
-    """The student's vocabulary: words of the captions and of the synonym lexicon, then words of the teacher, half of
-    them its first (in most vocabularies the most frequent), half those nearest to words of captions.
+    """The student's vocabulary: words of the captions, of the synonym lexicon, and of the teacher.
+
+    Of the teacher's words, half are its first (in most vocabularies the most frequent), half those closest to words
+    of captions.
 
     Args:
         tokenizer: splits captions into words.
-        size: of the vocabulary; words of captions and of the lexicon are in it whatever the size.
+        size: of the vocabulary; words of captions and of the lexicon are always included.
     """
     uses = Counter(word for caption in captions for word in split_words(tokenizer, caption))
     own = [word for word in sorted(uses, key=lambda word: (-uses[word], word)) if uses[word] >= FEWEST_USES]
@@ -235,10 +238,10 @@ class EnglishTable(nn.Module):
 
 
 def practice_sentences(captions: Sequence[str], words: Sequence[str], count: int, seed: int) -> list[str]:
-    """Sentences to distil: captions, reworded captions, captions with some words replaced by random ones.
+    """Sentences to distil: captions, captions with synonyms, captions with some words replaced by random ones.
 
     Args:
-        words: the vocabulary; none that is held out is used.
+        words: the vocabulary; held-out words are not used.
     """
     draws = np.random.default_rng([seed, 0xD1])
     words = [word for word in words if word.isalpha() and word not in HELD_OUT]
@@ -271,7 +274,7 @@ def distillation_loss(given: Tensor, wanted: Tensor) -> Tensor:
 
 
 class TeacherTargets:
-    """What the compact encoder learns from a teacher beside the contrast with photos.
+    """Training targets of the compact encoder from a teacher, in addition to the contrastive loss with photos.
 
     Attributes:
         teacher: identity of the sentence encoder.
@@ -310,21 +313,21 @@ class TeacherTargets:
         self.rng = np.random.default_rng([seed, 0xE6])
 
     def draw(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Targets for P captions, by their row among the distinct ones.
+        """Targets for P captions, given by their rows among the distinct captions.
 
         Returns:
-            Token ids (4P, L) of the captions reworded, of the same in plain words, of captions of another meaning,
+            Token ids (4P, L) of captions with synonyms, of those with the meanings, of captions of another meaning,
             and of P practice sentences; which rows have another meaning (P,); the teacher's embeddings of the
             sentences (P, K).
         """
-        reworded, plain, other = [], [], []
+        synonyms, plain, other = [], [], []
         for caption in (self.captions[row] for row in rows):
             one, two, three = self.synonyms.draw(caption, self.rng) or (caption, caption, None)
-            reworded.append(in_a_sentence(one, self.rng) if self.rng.random() < WRAPPED else one)
+            synonyms.append(in_a_sentence(one, self.rng) if self.rng.random() < WRAPPED else one)
             plain.append(two)
             other.append(three)
         chosen = self.rng.integers(len(self.sentences), size=len(rows))
-        texts = [*reworded, *plain, *(text or "" for text in other), *(self.sentences[i] for i in chosen)]
+        texts = [*synonyms, *plain, *(text or "" for text in other), *(self.sentences[i] for i in chosen)]
         ids = token_ids(self.tokenizer, texts, self.longest)
         has = torch.tensor([text is not None for text in other])
         return ids, has, self.wanted[torch.from_numpy(chosen)]

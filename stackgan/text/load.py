@@ -1,7 +1,7 @@
-"""Text encoders by name, and the embeddings of captions: (B, T) float32, the same for a caption in any batch.
+"""Table of text encoders, and cached caption embeddings, (N, T) float32.
 
-``ENCODERS`` is the table of config key ``text.encoder``. To add an encoder, write a class with the interface of
-:class:`~stackgan.text.base.TextEncoder` in a file of its own, and a row.
+``ENCODERS`` is the table for config key ``text.encoder``. To add an encoder, write a class with the interface of
+:class:`~stackgan.text.base.TextEncoder` in a separate file, and a row.
 
 ``caption_embeddings`` computes a split's embeddings once and stores them there under the encoder's identity.
 """
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def _train_compact(argument: str, split: PreparedSplit, config: Config) -> TextEncoder:
-    from stackgan.text.contrastive import train_compact_encoder  # here, so that generating imports no training code
+    from stackgan.text.contrastive import train_compact_encoder  # not needed to generate images
 
     return train_compact_encoder(split, config.compact, seed=config.train.seed, progress=True)
 
@@ -57,15 +57,15 @@ def _read_pretrained(argument: str, split: PreparedSplit, config: Config) -> Tex
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """How text encoders of one kind are made and read.
+    """A row of :data:`ENCODERS`: how encoders of one kind are created and loaded.
 
     Attributes:
-        create: (what follows the colon in text.encoder, training split, configuration) -> the encoder of a new run;
-            None trains without text.
-        load: (folder, pooling) -> the encoder that its ``save`` wrote there. None for kinds that are not saved beside
-            a run, since they have no weights.
-        section: key of the saved folder's config.json by which the kind is recognised.
-        image_tower: the encoder embeds images too, which loss.contrast needs.
+        create: (argument after the colon in text.encoder, training split, configuration) -> the encoder of a new run;
+            None for training without text.
+        load: (folder, pooling) -> the encoder that its ``save`` wrote there. None for kinds without weights, which
+            are not saved.
+        section: key of the saved folder's config.json that identifies the kind.
+        image_tower: whether the encoder embeds images too, as needed for loss.contrast.
     """
 
     create: Callable[[str, PreparedSplit, Config], TextEncoder | None]
@@ -84,7 +84,7 @@ ENCODERS: dict[str, EncoderKind] = {
 
 
 def encoder_kind(setting: str) -> tuple[EncoderKind, str]:
-    """The row of a value of text.encoder, and its argument: what follows the colon, or a model's name or folder.
+    """Row and argument for a value of text.encoder: the part after the colon, or a model's name or folder.
 
     >>> encoder_kind("precomputed:char-cnn-rnn")[1], encoder_kind("owner/model")[1], encoder_kind("compact")[1]
     ('char-cnn-rnn', 'owner/model', '')
@@ -110,7 +110,7 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto") -> TextEncoder
             (the model's own head; for CLIP the projection into its joint space).
 
     Raises:
-        FileNotFoundError: no such folder, and no such model at the hub or in its local cache.
+        FileNotFoundError: no folder, and no model of that name at the hub or in its local cache.
         ValueError: an unknown pooling, or a model that cannot be read as a text encoder.
     """
     if pooling not in POOLINGS:
@@ -120,13 +120,13 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto") -> TextEncoder
         return PrecomputedEmbeddings(name)
     if name_or_folder in ("", *ENCODERS):
         raise ValueError(
-            f"text encoder {name_or_folder!r} names no model: give a folder or a hub name "
-            "(a trained compact encoder lies in its checkpoint's folder text)"
+            f"text encoder {name_or_folder!r} is not a model: give a folder or a hub name "
+            "(a trained compact encoder is in its checkpoint's folder text)"
         )
     folder = find_folder(name_or_folder)
     config: dict[str, Any] = read_json(folder / "config.json")
     load = next((row.load for row in ENCODERS.values() if row.section in config), ENCODERS[ANY_OTHER].load)
-    assert load is not None  # of a kind that has a section
+    assert load is not None  # kinds with a section have it
     return load(folder, pooling)
 
 
@@ -134,7 +134,7 @@ def stored_embeddings(split: PreparedSplit, setting: str) -> NDArray[np.float32]
     """All embeddings (captions, T) of the split for text.encoder=precomputed:NAME.
 
     Raises:
-        FileNotFoundError: the split holds none of that name.
+        FileNotFoundError: the split has no embeddings of that name.
     """
     return split.embeddings(encoder_kind(setting)[1])
 
@@ -147,16 +147,16 @@ def caption_embeddings(
     progress: bool = True,
     batch: int = 512,
 ) -> NDArray[np.float32]:
-    """Embeddings of all captions of a split, (captions, T): read from its cache, or computed and stored there.
+    """Embeddings of all captions of a split, (captions, T), read from its cache or computed and stored there.
 
     Equal captions are encoded once. The cache is keyed by the encoder's identity.
 
     Args:
-        texts: a name, and a text in place of each caption; they are part of the cache's key.
+        texts: a name, and texts that replace the captions; both are part of the cache's key.
 
     Raises:
-        FileNotFoundError: precomputed embeddings that the split does not hold.
-        ValueError: stored embeddings whose length is not the encoder's.
+        FileNotFoundError: precomputed embeddings are missing in the split.
+        ValueError: stored embeddings have another dimension than the encoder's.
     """
     what, captions = texts or ("", split.captions)
     name = encoder.identity
@@ -169,12 +169,12 @@ def caption_embeddings(
         if stored.shape[1] != encoder.dim:
             raise ValueError(
                 f"{split.path}: embeddings {name!r} are {stored.shape[1]} long, the encoder's are "
-                f"{encoder.dim}: delete that file, it is made again"
+                f"{encoder.dim}: delete that file, it will be computed again"
             )
         return stored
     from tqdm import tqdm
 
-    distinct = sorted(dict.fromkeys(captions), key=len)  # like lengths together: little padding
+    distinct = sorted(dict.fromkeys(captions), key=len)  # similar lengths together, to reduce padding
     row_of = {caption: row for row, caption in enumerate(distinct)}
     rows = np.empty((len(distinct), encoder.dim), np.float32)
     title = " ".join(["embedding", *what.split(), split.name, "captions"])
@@ -186,8 +186,8 @@ def caption_embeddings(
     array = rows[[row_of[caption] for caption in captions]]
     try:
         split.store_embeddings(name, array)
-    except OSError as error:  # such as a prepared folder that another user owns
+    except OSError as error:  # e.g. a prepared folder owned by another user
         warnings.warn(
-            f"{split.path}: cannot keep the embeddings there ({error}); computed anew next time", stacklevel=2
+            f"{split.path}: embeddings cannot be stored there ({error}); they will be computed again", stacklevel=2
         )
     return array

@@ -1,4 +1,4 @@
-"""Embeddings that came with the data set: captions are not encoded."""
+"""Precomputed embeddings of a data set; captions cannot be encoded."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ __all__ = ["PrecomputedEmbeddings"]
 
 
 class PrecomputedEmbeddings(TextEncoder):
-    """Embeddings that came with the data set, stored in the prepared folder under a name.
+    """Precomputed embeddings of the data set, stored in the prepared folder under a name.
 
     ``dim`` is 0 until :func:`stackgan.text.load.caption_embeddings` has read a split.
     """
 
     def __init__(self, name: str) -> None:
         if not name:
-            raise ValueError(
-                "text encoder 'precomputed:' needs a name: precomputed:NAME, as the prepared folder has it"
-            )
+            raise ValueError("text encoder 'precomputed:' needs a name: precomputed:NAME, as in the prepared folder")
         self.name = name
         self.dim = 0
 
@@ -33,7 +31,7 @@ class PrecomputedEmbeddings(TextEncoder):
     def encode(self, captions: Sequence[str]) -> Tensor:
         raise ValueError(
             f"this model was trained on precomputed embeddings ({self.name}) and has no text encoder: "
-            "give embeddings= in place of captions"
+            "pass embeddings= instead of captions"
         )
 
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:

@@ -1,4 +1,4 @@
-"""Any transformers text encoder, by hub name or folder, its token states pooled to one vector."""
+"""Transformers text encoders by hub name or folder, with token states pooled to one vector."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
 
-# The pooling each family was trained with; families not named here are pooled by mean.
+# The pooling that each family was trained with; other families use the mean.
 _POOLING_BY_FAMILY = {
     "clip": "eos",
     "clip_text_model": "eos",
@@ -51,7 +51,7 @@ _POOLING_BY_FAMILY = {
     "qwen2": "last",
     "qwen3": "last",
 }
-# Positions are counted from pad_token_id + 1 in these, so that fewer are left for tokens.
+# These number positions from pad_token_id + 1, which leaves fewer for tokens.
 _SHIFTED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "longformer")
 _TOKENIZER_FILES = (
     "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
@@ -59,17 +59,17 @@ _TOKENIZER_FILES = (
 
 
 class TransformersEncoder(TextEncoder):
-    """Any transformers text encoder in a local folder, its token states pooled to one vector.
+    """Transformers text encoder in a local folder, with token states pooled to one vector.
 
-    A sentence-transformers folder is read with its own pooling, dense layers and normalisation unless a
-    pooling is named; an encoder–decoder gives its encoder; a CLIP checkpoint gives its text tower.
+    A sentence-transformers folder is used with its own pooling, dense layers and normalisation unless a pooling is
+    given; of an encoder–decoder the encoder is used, of a CLIP checkpoint the text tower.
 
     Args:
         folder: config.json, safetensors weights, tokenizer files.
         pooling: see :func:`load_text_encoder`.
 
     Raises:
-        ValueError: weights that are missing or pickled, or a model that gives no token states.
+        ValueError: weights are missing or pickled, or the model has no token states.
     """
 
     def __init__(self, folder: Path, pooling: str = "auto") -> None:
@@ -123,7 +123,7 @@ class TransformersEncoder(TextEncoder):
             if out is None:
                 out = torch.empty(len(rows), vectors.shape[1], device=self.device)
             out[chunk] = vectors
-        assert out is not None  # there was at least one caption
+        assert out is not None  # as there is at least one caption
         return out
 
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
@@ -131,7 +131,7 @@ class TransformersEncoder(TextEncoder):
         unknown = self.tokenizer.unk_token_id
         special = self.tokenizer.num_special_tokens_to_add()
         for index, caption in enumerate(captions):
-            # A length that no caption reaches: without one, transformers warns about long captions.
+            # Larger than any caption: without a maximum length, transformers warns about long captions.
             tokens = self.tokenizer(
                 caption,
                 add_special_tokens=False,
@@ -180,7 +180,7 @@ class TransformersEncoder(TextEncoder):
         return next(self.model.parameters()).device
 
     def _pool(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """One vector a caption, (B, H), of token ids (B, L)."""
+        """One vector per caption, (B, H), for token ids (B, L)."""
         output = self.model(input_ids=ids, attention_mask=mask.long())
         if self.pooling == "pooler":
             pooled = getattr(output, "text_embeds", None)
@@ -190,7 +190,7 @@ class TransformersEncoder(TextEncoder):
             return pooled
         states = getattr(output, "last_hidden_state", None)
         if states is None:
-            raise ValueError(f"{self.folder}: {self.family} gives no token states: it is no text encoder")
+            raise ValueError(f"{self.folder}: {self.family} gives no token states: it is not a text encoder")
         if self.pooling == "mean":
             return mean_state(states, mask)
         last = mask.sum(1) - 1
@@ -202,9 +202,9 @@ class TransformersEncoder(TextEncoder):
             position = torch.where(ends.any(1), ends.int().argmax(1), last)
         return states[torch.arange(len(ids), device=ids.device), position]
 
-    def _longest(self, asked: int | None) -> int:
+    def _longest(self, requested: int | None) -> int:
         config = self.model.config
-        limits = [limit for limit in (asked, getattr(self.tokenizer, "model_max_length", None)) if limit]
+        limits = [limit for limit in (requested, getattr(self.tokenizer, "model_max_length", None)) if limit]
         positions = getattr(config, "max_position_embeddings", None)
         if positions:
             limits.append(positions - (config.pad_token_id + 1 if self.family in _SHIFTED_POSITIONS else 0))
@@ -237,7 +237,7 @@ def _sentence_plan(folder: Path) -> _Plan:
             normalise = True
         else:
             raise ValueError(
-                f"{folder / 'modules.json'}: module {kind} is not supported: set text.pooling to go without"
+                f"{folder / 'modules.json'}: module {kind} is not supported: set text.pooling to ignore the modules"
             )
     length = None
     for name in ("sentence_bert_config.json", "sentence_transformers_config.json"):
@@ -259,7 +259,7 @@ def _sentence_pooling(file: Path) -> str:
 
 
 class _Dense(nn.Module):
-    """A dense layer of a sentence-transformers folder, (B, H) -> (B, H')."""
+    """Dense layer of a sentence-transformers folder, (B, H) -> (B, H')."""
 
     activations: ClassVar = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
 
@@ -292,13 +292,13 @@ class _Dense(nn.Module):
 
 
 def _load_model(folder: Path, family: str, pooling: str) -> Any:
-    """The text encoder of the model in a folder, float32, frozen; every weight comes from the file."""
+    """The text encoder of the model in a folder, float32 and frozen; every weight must be in the file."""
     import transformers
 
     if not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"{folder}: holds no *.safetensors weights (pickled .bin weights are not read): "
-            "convert it once with save_pretrained, or take a model that has them"
+            "convert it once with save_pretrained, or use a model that has them"
         )
     kind: Any = transformers.AutoModel
     if family in ("clip", "clip_text_model"):
@@ -352,11 +352,11 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 
 def find_folder(name: str) -> Path:
-    """The folder of a text encoder: a local one, or a hub model's, fetched unless it is in the local cache."""
+    """The folder of a text encoder: a local one, or that of a hub model, downloaded unless in the local cache."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path}: holds no config.json, so it is no text encoder's folder")
+            raise FileNotFoundError(f"{path}: holds no config.json, so it is not a text encoder's folder")
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or path.exists():
         raise FileNotFoundError(f"{path}: no such folder; give a model's folder or a hub name such as owner/model")
@@ -368,17 +368,17 @@ def find_folder(name: str) -> Path:
             allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
             ignore_patterns=["onnx/*", "openvino/*"],
         )
-    except Exception as error:  # no network, no such model or no valid name
+    except Exception as error:  # no network, no such model, or an invalid name
         raise FileNotFoundError(
-            f"text encoder {name!r}: no such folder here, and it could not be fetched ({_first_line(error)}); "
-            f"give a local folder, or fetch it once where there is a network: hf download {name}"
+            f"text encoder {name!r}: no such folder, and it could not be downloaded ({_first_line(error)}); "
+            f"give a local folder, or download it once with network access: hf download {name}"
         ) from None
     return Path(found)
 
 
 @contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No bars and no reports of unused weights: a CLIP's image tower is left out on purpose."""
+    """Silence progress bars and reports of unused weights: a CLIP's image tower is left out on purpose."""
     from transformers.utils import logging as reports
 
     level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""The compact encoder's tokenizer: lower-casing WordPiece, trained on captions; truncation and padding of tokens."""
+"""Tokenizer of the compact encoder: lower-casing WordPiece trained on captions; truncation and padding of tokens."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ UNKNOWN_ID, PAD_ID = SPECIAL.index(UNK), SPECIAL.index(PAD)  # 0 and 1; MPNet pa
 def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     """Lower-casing WordPiece trained on the captions; deterministic.
 
-    Pieces that no caption uses are removed again: their embeddings would stay untrained. A word that only they could
-    make up is then unknown, and reported as such.
+    Pieces that no caption uses are removed, as their embeddings would stay untrained. A word that needs such a piece
+    is unknown, and reported as such.
     """
     from tokenizers.models import WordPiece
     from tokenizers.trainers import WordPieceTrainer
@@ -54,7 +54,7 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
 
 
 def tokenizer_of(pieces: Sequence[str]) -> Tokenizer:
-    """Lower-casing WordPiece of these pieces, after the special ones."""
+    """Lower-casing WordPiece with the special tokens and then these pieces."""
     from tokenizers.models import WordPiece
     from tokenizers.processors import TemplateProcessing
 
@@ -79,7 +79,7 @@ def _lower_casing(model: Any) -> Tokenizer:
 
 
 def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
-    """The words of a caption before they are split into pieces: lower case, punctuation apart."""
+    """The words of a caption before they are split into pieces: lower case, punctuation separated."""
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(caption))]
 
 
@@ -87,7 +87,7 @@ def split_words(tokenizer: Tokenizer, caption: str) -> list[str]:
 
 
 def truncate(ids: Sequence[int], longest: int) -> Sequence[int]:
-    """At most ``longest`` token ids: the first of them and the last, which is [SEP].
+    """At most ``longest`` token ids: the first ones, and the last, which is [SEP].
 
     >>> truncate([2, 7, 8, 9, 3], 4)
     [2, 7, 8, 3]
@@ -96,7 +96,7 @@ def truncate(ids: Sequence[int], longest: int) -> Sequence[int]:
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad: int = PAD_ID) -> tuple[Tensor, Tensor]:
-    """Token ids (B, L), padded on the right, and the mask (B, L) that is true where there is a token.
+    """Token ids (B, L), padded on the right, and a mask (B, L) that is true for tokens.
 
     >>> pad_tokens([[2, 3], [2, 7, 3]])[0].tolist()
     [[2, 3, 1], [2, 7, 3]]
@@ -112,7 +112,7 @@ def token_ids(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Tenso
 
 
 def word_at(caption: str, position: int) -> str:
-    """The word of a caption that a character position lies in; the next one for a space; empty after the last."""
+    """The word of a caption at a character position; the next word for a space; empty after the last word."""
     for match in re.finditer(r"\S+", caption):
         if match.end() > position:
             return match.group()
@@ -123,7 +123,7 @@ def truncation_warning(index: int, caption: str, starts: Sequence[int], kept: in
     """The warning for a caption of which only the first ``kept`` tokens are used.
 
     Args:
-        starts: first character of each token, special ones aside.
+        starts: position of the first character of each token, except special ones.
     """
     number = sum(match.start() <= starts[kept] for match in re.finditer(r"\S+", caption))
     word = word_at(caption, starts[kept])

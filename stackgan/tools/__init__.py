@@ -1,1 +1,1 @@
-"""Checkpoints converted, averaged, published; the state of the machine."""
+"""Tools: import, averaging and publication of checkpoints, and checks of the machine."""

@@ -20,32 +20,33 @@ from stackgan.training.batchnorm import recalibrate_batchnorm
 
 __all__ = ["average"]
 
-CAPTIONS = 4000  # of the train split, that BatchNorm's statistics are measured with
-IMAGES = 2048  # the same, where the run did not say (optim.standing)
+CAPTIONS = 4000  # of the train split, for BatchNorm recalibration
+IMAGES = 2048  # for BatchNorm recalibration if optim.standing is 0
 
 
 @torch.no_grad()
 def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
     """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
 
-    A GAN's generator oscillates around the equilibrium; the mean of its weights is nearer to it
-    (arXiv:1806.04498; for classifiers arXiv:1803.05407). BatchNorm's statistics are measured again.
+    The weights of GANs cycle around an equilibrium in training, and their mean is closer to it (arXiv:1806.04498; for
+    classifiers arXiv:1803.05407). BatchNorm's statistics are recalibrated.
 
     Args:
         checkpoints: two or more of one run, such as RUN/best and RUN/checkpoint.
-        data: the prepared folder they were trained on, or one like it.
+        data: the prepared folder they were trained on, or one with similar images and captions.
 
     Raises:
-        ValueError: fewer than two, of different networks or caption encoders, or with fitted priors; no train
-            split. FileNotFoundError: one is not there.
+        ValueError: fewer than two checkpoints, different networks or caption encoders, fitted priors, or no train
+            split.
+        FileNotFoundError: a checkpoint does not exist.
     """
     if len(checkpoints) < 2:
-        raise ValueError("one checkpoint has no average: name two or more, such as RUN/best and RUN/checkpoint")
+        raise ValueError("averaging needs two or more checkpoints, such as RUN/best and RUN/checkpoint")
     split = PreparedFolder.open(data).train
     pipes = [StackGANPipeline.from_pretrained(folder, device=device) for folder in checkpoints]
     for folder, pipe in zip(checkpoints, pipes, strict=True):
         if pipe.facts.fitted_prior is not None:
-            raise ValueError(f"{folder}: its priors fit its own codes: average first, then use fit-prior")
+            raise ValueError(f"{folder}: its priors were fitted to its own codes: average first, then use fit-prior")
         if _networks(pipe) != _networks(pipes[0]):
             raise ValueError(
                 f"{folder}: another network or caption encoder than {checkpoints[0]}; "
@@ -88,5 +89,6 @@ def _card(model: StackGAN, averaged: Sequence[TrainingFacts]) -> str:
     seen = ", ".join(unknown if trained.images is None else str(trained.images) for trained in averaged)
     return f"""# {model.config.preset} checkpoint
 
-The mean of {len(averaged)} averages of one run, after {seen} images, written by `stackgan average`.
+The mean of the EMA weights of {len(averaged)} checkpoints of one run, after {seen} images, written by
+`stackgan average`.
 """

@@ -1,7 +1,7 @@
 """Import of the published StackGAN-v2 weights (``netG_<count>.pth``, ``netD0.pth`` …) as a checkpoint.
 
-Every name maps or the import stops, every shape is checked, everything is filled; sizes come from the shapes.
-Files are read as tensors only: a pickle that holds anything else is refused and nothing in it is run.
+Every name must be known, every shape must match, and every weight of the model must be set; sizes are derived from
+the shapes. Files are read as tensors only: a pickle with other objects is rejected, and no code in it is executed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from stackgan.model import StackGAN, build_discriminators
 __all__ = ["convert", "read_weights"]
 
 TEXT = "precomputed:char-cnn-rnn"
-PREFIX = "module."  # of every published name: the networks were saved inside DataParallel
+PREFIX = "module."  # of every published name, as the networks were saved inside DataParallel
 MAX_STAGES = 5
 
 CONV = ("weight",)
 AFFINE = ("weight", "bias")
 NORM = ("weight", "bias", "running_mean", "running_var")
-COUNTER = "num_batches_tracked"  # of BatchNorm: younger than the published files, taken where it is there
+COUNTER = "num_batches_tracked"  # of BatchNorm, optional: it was introduced after the published files
 
 Modules = Mapping[str, tuple[str, tuple[str, ...]]]  # published module -> ours, and the tensors in it
 
@@ -42,19 +42,22 @@ Modules = Mapping[str, tuple[str, tuple[str, ...]]]  # published module -> ours,
 def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     """Write the published generator, and discriminators if given, as a checkpoint with the preset ``legacy``.
 
-    It has no text encoder: it takes embeddings of the kind it was trained on (char-CNN-RNN).
+    The checkpoint has no text encoder: it takes embeddings of the kind it was trained on (char-CNN-RNN).
 
     Args:
-        netg: ``netG_<count>.pth``, or a ZIP around it.
-        netd: none, or one file a stage in any order, kept beside the model as ``discriminators.safetensors``.
-        out: folder to make.
+        netg: ``netG_<count>.pth``, or a ZIP that contains it.
+        netd: none, or one file per stage in any order, stored beside the model as ``discriminators.safetensors``.
+        out: folder to create.
 
     Raises:
-        FileNotFoundError: a file is missing. FileExistsError: ``out`` is there and not empty.
-        ValueError: no such checkpoint, or a name, shape or value that does not fit; the line names the key.
+        FileNotFoundError: a file is missing.
+        FileExistsError: ``out`` exists and is not empty.
+        ValueError: not such a checkpoint, or an unexpected name, shape or value; the message names the key.
     """
     if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(f"{out}: is there and not empty, so it is left alone; name another folder with --out")
+        raise FileExistsError(
+            f"{out}: exists and is not empty, so it is not replaced; name another folder with --out"
+        )
     theirs = read_weights(netg, "netG")
     modules, config = _generator(netg, theirs)
     discriminators = None
@@ -68,7 +71,7 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
 
 
-# --- names: every module of the published networks, and where it goes ---------------------------------------
+# --- names: modules of the published networks, and their names here -----------------------------------------
 
 
 def _generator_modules(stages: int, residuals: int) -> Modules:
@@ -92,7 +95,7 @@ def _generator_modules(stages: int, residuals: int) -> Modules:
 
 
 def _discriminator_modules(stage: int) -> Modules:
-    """Of the discriminator for 64 << stage px: down by 16, down to 4 × 4, channels back to 8 · width."""
+    """Modules of the discriminator for 64 << stage px: down by 16, down to 4 × 4, reduction to 8 · width channels."""
     modules: dict[str, tuple[str, tuple[str, ...]]] = {"img_code_s16.0": ("trunk.0.0", CONV)}
     for block in range(1, 4):
         modules |= _pair("img_code_s16", 3 * block - 1, f"trunk.{block}", ".0", ".1")
@@ -104,13 +107,14 @@ def _discriminator_modules(stage: int) -> Modules:
 
 
 def _pair(their: str, place: int, our: str, conv: str, norm: str) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """A convolution at ``place`` of a published Sequential and the BatchNorm after it."""
+    """A convolution at index ``place`` of a published Sequential and the BatchNorm after it."""
     return {f"{their}.{place}": (our + conv, CONV), f"{their}.{place + 1}": (our + norm, NORM)}
 
 
 @lru_cache(maxsize=8)
 def _shapes(config: Config, stage: int | None = None) -> dict[str, torch.Size]:
-    """Names and shapes of our generator with CA_NET, or of the discriminator of a stage; takes no memory."""
+    """Names and shapes of our generator with CA_NET, or of the discriminator of a stage; without allocating
+    memory."""
     with torch.device("meta"):
         network = StackGAN(config) if stage is None else build_discriminators(config)[stage]
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
@@ -130,7 +134,7 @@ def _map(
             weights[f"{our}.{COUNTER}"] = counter.long().reshape(())
     unfilled = sorted(wanted.keys() - weights.keys())
     if unfilled:  # the table above does not match the model
-        raise ValueError(f"{file}: nothing was found for {unfilled[0]} of this program's model")
+        raise ValueError(f"{file}: there is no tensor for {unfilled[0]} of this program's model")
     return weights
 
 
@@ -138,10 +142,10 @@ def _fitting(file: Path, key: str, theirs: Mapping[str, Tensor], shape: torch.Si
     tensor = theirs[key]
     if tensor.shape != shape:
         raise ValueError(
-            f"{file}: {key} has shape {tuple(tensor.shape)}, beside the others it should be {tuple(shape)}"
+            f"{file}: {key} has shape {tuple(tensor.shape)}, by the other shapes it should be {tuple(shape)}"
         )
     if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-        raise ValueError(f"{file}: {key} does not hold finite real numbers; fetch the file again")
+        raise ValueError(f"{file}: {key} does not hold finite real numbers; download the file again")
     return tensor.detach().to(torch.float32, copy=True)
 
 
@@ -155,14 +159,14 @@ def _check_names(file: Path, theirs: Mapping[str, Tensor], modules: Modules, net
     )
     complaints = [
         f"{keys[0]} {what}" + (f" (and {len(keys) - 1} more)" if len(keys) > 1 else "")
-        for keys, what in ((unknown, f"is no name of {network}"), (missing, "is missing"))
+        for keys, what in ((unknown, f"is not a name of {network}"), (missing, "is missing"))
         if keys
     ]
     if complaints:
         raise ValueError(f"{file}: {'; '.join(complaints)}: not the published network, or a damaged copy")
 
 
-# --- sizes: read from names and shapes ----------------------------------------------------------------------
+# --- sizes: derived from names and shapes -------------------------------------------------------------------
 
 
 def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Config]:
@@ -179,7 +183,7 @@ def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Confi
         )
     _check_names(file, theirs, modules, "StackGAN-v2's generator")
 
-    # Several tensors imply the same size; the majority decides, so that the error names the tensor that differs.
+    # Several tensors determine the same size; the majority is used, so that an error names the one that differs.
     shapes = {key.removeprefix(PREFIX): tensor.shape for key, tensor in theirs.items()}
     width = _majority(
         [
@@ -197,7 +201,9 @@ def _generator(file: Path, theirs: Mapping[str, Tensor]) -> tuple[Modules, Confi
     legacy = PRESETS["legacy"]
     for key, size in (("ca_net.fc.weight", min(text, code)), ("h_net1.fc.0.weight", latent)):
         if size < 1:
-            raise ValueError(f"{file}: {PREFIX}{key} has shape {tuple(shapes[key])}, which fits no StackGAN-v2")
+            raise ValueError(
+                f"{file}: {PREFIX}{key} has shape {tuple(shapes[key])}, which is not possible in StackGAN-v2"
+            )
     try:
         return modules, replace(
             legacy,
@@ -246,7 +252,7 @@ def _discriminators(files: Sequence[Path], config: Config) -> tuple[Config, dict
 
 
 def _run_length(theirs: Iterable[str], patterns: Sequence[str], first: int, limit: int) -> int:
-    """How many numbers from ``first`` on occur in names; one lone tensor is a slip, not a module."""
+    """Number of consecutive numbers from ``first`` on in names; a single tensor is an error, not a module."""
     names = list(theirs)
     number = first
     while number < first + limit and sum(_count(names, pattern.format(number)) for pattern in patterns) >= 2:
@@ -270,16 +276,19 @@ def _majority(votes: Iterable[int]) -> int:
 
 
 def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
-    """The tensors in a ``.pth`` file of any age, or in a ZIP around one; nothing else is unpickled.
+    """The tensors in a ``.pth`` file of any version, or in a ZIP that contains one; nothing else is unpickled.
 
     Args:
-        kind: how the wanted file's name begins, where a ZIP holds several.
+        kind: prefix of the file's name, for a ZIP with several files.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: something else, damaged, or with more in it than tensors.
+        FileNotFoundError: the file does not exist.
+        ValueError: another format, a damaged file, or one with other objects than tensors.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; the published one is netG_<count>.pth or the ZIP around it")
+        raise FileNotFoundError(
+            f"{file}: no such file; the published one is netG_<count>.pth or the ZIP that contains it"
+        )
     content: Path | BytesIO = file
     with file.open("rb") as stream:
         head = stream.read(512)
@@ -291,14 +300,14 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file surfaces as any of a dozen kinds
+    except Exception as error:  # damaged files raise many types
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found:
             raise ValueError(
                 f"{file}: holds the Python object {found[1]} and not only tensors, so it was not loaded "
-                "(nothing in it was run); a published checkpoint holds none"
+                "(no code in it was executed); a published checkpoint holds none"
             ) from None
-        raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; fetch it again") from None
+        raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; download it again") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # as training scripts save it
         state = state["state_dict"]
     if not isinstance(state, dict) or not state:
@@ -310,7 +319,7 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
 
 
 def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names that begin with :data:`PREFIX` once, where all of them lack it or have wrappers' prefixes instead."""
+    """Normalise names to begin with :data:`PREFIX`, if all of them lack it or have prefixes of other wrappers."""
     names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in state}
     wrappers = {key[: len(key) - len(name)] for key, name in names.items()}
     if len(wrappers) > 1:  # of several networks, or damaged: reported by name
@@ -319,7 +328,7 @@ def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _unzipped(file: Path, kind: str) -> Path | BytesIO:
-    """The file itself where PyTorch wrote it (its files are ZIPs since 1.6), else the wanted file in it."""
+    """The file itself if PyTorch wrote it (its files are ZIPs since 1.6), otherwise the requested file in it."""
     try:
         with zipfile.ZipFile(file) as archive:
             paths = {name: PurePosixPath(name) for name in archive.namelist()}
@@ -336,7 +345,7 @@ def _unzipped(file: Path, kind: str) -> Path | BytesIO:
                 )
             return BytesIO(archive.read(found[0]))
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise ValueError(f"{file}: a ZIP that cannot be read ({error}); fetch it again") from None
+        raise ValueError(f"{file}: a ZIP that cannot be read ({error}); download it again") from None
 
 
 def _sha256(file: Path) -> str:
@@ -356,9 +365,9 @@ Weights in the published format of StackGAN-v2 (arXiv:1710.10916), written by `s
 | images | {sizes} px |
 | text | embeddings (char-CNN-RNN when published), {config.text.dim} dimensions; no text encoder |
 | code, latent | {config.text.code_dim}, {config.latent.dim} |
-| generator | width {config.generator.width}, {config.generator.residuals} residual blocks a stage |
+| generator | width {config.generator.width}, {config.generator.residuals} residual blocks per stage |
 
-It reads no captions. Give it embeddings of the kind it was trained on:
+It has no text encoder. Pass embeddings of the kind it was trained on:
 
 ```python
 from stackgan import StackGANPipeline
@@ -371,7 +380,7 @@ out = pipe(embeddings=e, seeds=[0, 1])  # e: (2, {config.text.dim})
 |---|---|
 {files}
 
-The BatchNorm statistics in published generators belong to the live weights, the other tensors to their
-average; both are taken as they are. The licence and the limits of use are those of the weights and of their
+The BatchNorm statistics in published generators are those of the live weights, the other tensors are their
+EMA; both are copied unchanged. The licence and the limits of use are those of the weights and of their
 training data.
 """

@@ -1,4 +1,4 @@
-"""What this machine supports and what is missing: one line for each finding, with what to do about it."""
+"""Check the installation: one line for each supported or missing feature, with advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stackgan.version import __version__
 
 __all__ = ["Finding", "doctor", "examine"]
 
-# Optional packages, what they are for, and the extra that installs them.
+# Optional packages, their purpose, and the extra that installs them.
 OPTIONAL = {
     "gradio": ("the web demo", "stackgan"),
     "transformers": ("pretrained text encoders", "stackgan"),
@@ -26,13 +26,13 @@ OPTIONAL = {
     "matplotlib": ("the studies' figures", "stackgan[study]"),
     "zuko": ("flow-2d's comparison", "stackgan[study]"),
     "efficientnet_lite_pytorch": ("training with discriminator.features", "stackgan[features]"),
-    "imageio": ("walks as MP4", "stackgan[video]"),
+    "imageio": ("interpolations as MP4", "stackgan[video]"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``good`` is None for what is optional; ``advice`` is what to do where it is not good."""
+    """Result of a check: ``good`` is None for an optional feature; ``advice`` is shown unless ``good``."""
 
     name: str
     found: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def doctor(checkpoint: Path) -> int:
-    """Print what :func:`examine` finds; returns 0, or 1 where something needed is missing."""
+    """Print the findings of :func:`examine`; returns 0, or 1 if something required is missing."""
     findings = examine(checkpoint)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
@@ -53,7 +53,7 @@ def doctor(checkpoint: Path) -> int:
 
 
 def examine(checkpoint: Path) -> list[Finding]:
-    """Everything that decides whether and how fast the program runs, required parts first."""
+    """Check everything that determines whether and how fast the program runs, required parts first."""
     return [
         *_versions(),
         *_processor(),
@@ -77,24 +77,24 @@ def _processor() -> list[Finding]:
     packs = [name for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)) if onednn_works(dtype)]
     capability = torch.backends.cpu.get_cpu_capability()
     amx = _has_flag("amx_bf16")
-    quick = "AMX: several times as fast as fp32" if amx else "AVX-512" if _has_flag("avx512_bf16") else None
+    quick = "AMX: several times faster than fp32" if amx else "AVX-512" if _has_flag("avx512_bf16") else None
     return [
         Finding("processor", f"{os.cpu_count()} cores, {capability}; PyTorch uses {torch.get_num_threads()} threads"),
         Finding(
             "allocator",
-            "freed pages are kept (command line and app; 1.5 to 2 times as fast at batch 8 and more)"
+            "freed pages are kept (command line and app; 1.5 to 2 times faster at batch sizes from 8)"
             if kept
-            else "freed pages go back to the system: glibc's malloc is not in use here",
+            else "freed pages are returned to the system: glibc's malloc is not in use",
             kept or None,
         ),
         Finding(
             "oneDNN",
             f"convolutions with packed weights in {' and '.join(packs)}"
             if packs
-            else "not for us: plain convolutions",
+            else "not available: plain convolutions",
             bool(packs) or None,
         ),
-        Finding("bf16", quick or "no hardware support found: --precision fp32 is the faster one", None),
+        Finding("bf16", quick or "no hardware support found: --precision fp32 is faster", None),
     ]
 
 
@@ -105,7 +105,7 @@ def _has_flag(flag: str) -> bool:
 
 def _cuda() -> list[Finding]:
     if not torch.cuda.is_available():
-        return [Finding("GPU", "none that PyTorch sees: everything runs on the processor")]
+        return [Finding("GPU", "none found by PyTorch: everything runs on the CPU")]
     found = []
     for i in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(i)
@@ -119,14 +119,14 @@ def _checkpoint(folder: Path) -> Finding:
     try:
         checkpoint = load_checkpoint(folder)
     except (OSError, ValueError) as error:
-        return Finding("checkpoint", str(error), False, "run in the repository's folder, or name one: --checkpoint")
+        return Finding("checkpoint", str(error), False, "run in the repository's folder, or pass --checkpoint")
     sizes = ", ".join(map(str, checkpoint.config.tree.sizes))
     return Finding("checkpoint", f"{folder}: {checkpoint.config.preset}, {sizes} px", True)
 
 
 def _compiler() -> Finding:
     found = cpp_compiler()
-    shown = found or "none: optim.compile and compiled generators do without"
+    shown = found or "none: optim.compile and compiled generators are not available"
     return Finding("C++ compiler", shown, bool(found) or None)
 
 
@@ -137,4 +137,4 @@ def _package(module: str, purpose: str, extra: str) -> Finding:
     try:
         return Finding(name, f"{version(module.replace('_', '-'))}, for {purpose}", True)
     except PackageNotFoundError:
-        return Finding(name, f"there, for {purpose}", True)
+        return Finding(name, f"installed, for {purpose}", True)

@@ -1,4 +1,4 @@
-"""A finished checkpoint for distribution: half precision, a recommended truncation, optional discriminators."""
+"""Publication of a checkpoint: half precision, a recommended truncation, optional discriminators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WRITTEN = (
     DISCRIMINATORS,
     CAPTION_STATISTICS,
     "text",
-)  # replaced, whatever is there
+)  # replaced if they exist
 
 
 def publish(
@@ -44,8 +44,8 @@ def publish(
 ) -> int:
     """Write ``checkpoint`` to ``out`` for distribution; returns the size of ``out`` in bytes.
 
-    Other files in ``out``, such as a model card and its images, are kept; without a card there, the checkpoint's own
-    is copied.
+    Other files in ``out``, such as a model card and its images, are kept; if there is no card, the checkpoint's is
+    copied.
 
     Args:
         half: store weights as float16, which changes images by less than one level of 255 on average.
@@ -56,8 +56,10 @@ def publish(
             statistics that the checkpoint has.
 
     Raises:
-        FileNotFoundError: no such checkpoint, captions, or run. FileExistsError: ``out`` is no checkpoint.
-        ValueError: a file cannot be read, a truncation out of [0, 2], a run that has no discriminators or others.
+        FileNotFoundError: checkpoint, captions or run do not exist.
+        FileExistsError: ``out`` is not a checkpoint.
+        ValueError: a file cannot be read, the truncation is outside [0, 2], or the run has no matching
+            discriminators.
     """
     source = load_checkpoint(checkpoint)
     check_sampling([0], truncation)
@@ -67,14 +69,14 @@ def publish(
     if captions is not None:
         facts = replace(facts, examples=tuple(line.caption for line in read_captions(captions)))
         if not facts.examples:
-            raise ValueError(f"{captions}: holds no caption: write one a line")
+            raise ValueError(f"{captions}: holds no captions: write one per line")
     found = stored_discriminators(checkpoint)
     if discriminators is not None:
         run = open_initialisation_source(discriminators)
         if run.discriminators is None:
             raise ValueError(f"{discriminators}: holds no discriminators; name the run folder, with its state.pt")
         if (run.config.tree, run.config.discriminator) != (source.config.tree, source.config.discriminator):
-            raise ValueError(f"{discriminators}: its discriminators are not of the kind that {checkpoint} names")
+            raise ValueError(f"{discriminators}: its discriminators do not match the configuration of {checkpoint}")
         found = dict(run.discriminators)
     statistics = source.statistics if data is None else measure_captions(PreparedFolder.open(data).train.captions)
     encoder = None

@@ -1,1 +1,1 @@
-"""The training loop, one step of it, and what belongs to a run."""
+"""Training: the loop, one step, losses, EMA, diagnostics, and the state and outputs of a run."""

@@ -1,4 +1,4 @@
-"""BatchNorm recalibration: statistics of the EMA generator, measured with its own weights."""
+"""BatchNorm recalibration: running statistics of the EMA generator, estimated with the EMA weights."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +17,16 @@ __all__ = ["recalibrate_batchnorm"]
 def recalibrate_batchnorm(
     model: StackGAN, embeddings: NDArray[np.float32] | None, count: int, batch_size: int
 ) -> None:
-    """Replace the generator's running means and variances by those of ``count`` images of its own.
+    """Re-estimate the running means and variances of the generator's BatchNorm layers on ``count`` generated images.
 
-    The EMA of G has weights that no batch ever went through, and running statistics of the live one's last few
-    batches. BigGAN's standing statistics (arXiv:1809.11096) and SWA's last pass (arXiv:1803.05407) put that right.
-    Means over whole batches, each normalised by itself as in training; always the same draws, and torch's global
-    generator stays as it is. Stages that were frozen in training (optim.lower_rate=0) keep the statistics they have.
+    The BatchNorm buffers of the EMA are copies of the live generator's, which were estimated with other weights. As
+    in BigGAN's standing statistics (arXiv:1809.11096) and the last pass of SWA (arXiv:1803.05407), they are replaced
+    here by averages over batches, each normalised by its own statistics as in training. The random draws are the same
+    in every call, and torch's global generator is left unchanged. Stages that were frozen in training
+    (optim.lower_rate=0) keep their statistics.
 
     Args:
-        embeddings: of captions, raw (N, T), drawn from evenly; None for an unconditional model.
+        embeddings: of captions, not normalised, (N, T), sampled uniformly; None for an unconditional model.
         count: images, rounded up to whole batches.
         batch_size: 2 or more.
     """
@@ -48,7 +49,7 @@ def recalibrate_batchnorm(
 
 @contextmanager
 def _measuring(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Reset the statistics of BatchNorm layers and accumulate their plain mean over the next batches."""
+    """Reset the statistics of BatchNorm layers; within the context they are cumulative means over the batches."""
     parts = (part for module in modules for part in module.modules())
     layers = [part for part in parts if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
     before = [(layer.momentum, layer.training) for layer in layers]

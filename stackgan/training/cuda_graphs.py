@@ -1,7 +1,7 @@
-"""Training steps recorded as CUDA graphs: the same kernels, launched in one call.
+"""Training steps captured as CUDA graphs: the same kernels, launched by one call.
 
-A step of small networks is a thousand kernels of a few microseconds each; launched one by one from Python, they wait
-for the processor. Recorded once and replayed, a step is one launch
+A step of small networks consists of about a thousand kernels of a few microseconds each; launched one by one from
+Python, the launches take longer than the kernels. A captured step is replayed by one launch
 (https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs, "whole-network capture").
 """
 
@@ -19,29 +19,29 @@ from torch.optim import Optimizer
 
 from stackgan.data.sampler import Batch
 
-__all__ = ["RecordedSteps"]
+__all__ = ["CapturedSteps"]
 
-WARM_UP = 2  # steps of a kind before it is recorded: libraries choose their kernels, optimisers make their state
+WARM_UP = 2  # eager steps of a kind before its capture: libraries choose kernels, optimisers create their state
 
 
 @dataclass
-class _Recording:
+class _CapturedStep:
     graph: torch.cuda.CUDAGraph
     scalars: dict[str, Tensor]
 
 
-class RecordedSteps:
-    """Runs steps on a GPU: the first ones of every kind eagerly, later ones by replaying a CUDA graph.
+class CapturedSteps:
+    """Runs steps on a GPU: the first ones of each kind eagerly, later ones by replaying a captured graph.
 
-    Every recording reads its batch from the same tensors, draws from the device's generator where it stands, and
-    writes its scalars to the same tensors again and again.
+    Each graph reads its batch from the same static tensors, draws from the device's generator at its current state,
+    and writes its scalars to the same tensors in every replay.
     """
 
     def __init__(self) -> None:
         self.made: Counter[Hashable] = Counter()
         self.batch: Batch | None = None
-        self.recordings: dict[Hashable, _Recording] = {}
-        self.pool: Any = None  # of memory, shared by all recordings, which never run at once
+        self.captured: dict[Hashable, _CapturedStep] = {}
+        self.pool: Any = None  # memory pool shared by all graphs, which never run concurrently
 
     def __call__(
         self,
@@ -51,11 +51,11 @@ class RecordedSteps:
         optimizers: Mapping[str, Optimizer],
         device: torch.device,
     ) -> dict[str, Tensor]:
-        """One step; its scalars, valid until the next one.
+        """Run one step and return its scalars, which are valid until the next step.
 
         Args:
-            step: reads its batch, changes networks and optimisers in place, and never waits for the device.
-            kind: steps of one kind launch the same kernels.
+            step: reads its batch, changes networks and optimisers in place, and never synchronises with the device.
+            kind: key of the graph; steps of one kind launch the same kernels.
             optimizers: with ``capturable=True`` and learning rates in tensors.
         """
         held = self._hold(batch, device)
@@ -63,14 +63,14 @@ class RecordedSteps:
         if self.made[kind] <= WARM_UP:
             with _side_stream(device):
                 return step(held)
-        if kind not in self.recordings:
-            self.recordings[kind] = self._record(step, held, optimizers, device)
-        recording = self.recordings[kind]
-        recording.graph.replay()
-        return recording.scalars
+        if kind not in self.captured:
+            self.captured[kind] = self._capture(step, held, optimizers, device)
+        captured = self.captured[kind]
+        captured.graph.replay()
+        return captured.scalars
 
     def _hold(self, batch: Batch, device: torch.device) -> Batch:
-        """The batch in tensors that stay where they are."""
+        """Copy the batch to static tensors, whose addresses a graph may keep."""
         given = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
         if self.batch is None:
             self.batch = replace(batch, **{name: tensor.to(device, copy=True) for name, tensor in given.items()})
@@ -78,14 +78,14 @@ class RecordedSteps:
             getattr(self.batch, name).copy_(tensor, non_blocking=True)
         return self.batch
 
-    def _record(
+    def _capture(
         self,
         step: Callable[[Batch], dict[str, Tensor]],
         batch: Batch,
         optimizers: Mapping[str, Optimizer],
         device: torch.device,
-    ) -> _Recording:
-        """Record a step without making it. Other threads may go on sending data meanwhile."""
+    ) -> _CapturedStep:
+        """Capture a step without executing it. Other threads may copy data to the device during the capture."""
         torch.cuda.synchronize(device)
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -93,12 +93,12 @@ class RecordedSteps:
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             scalars = step(batch)
         self.pool = graph.pool()
-        return _Recording(graph, scalars)
+        return _CapturedStep(graph, scalars)
 
 
 @contextmanager
 def _side_stream(device: torch.device) -> Iterator[None]:
-    """A stream of its own, as what is to be recorded later has to run before."""
+    """A side stream: PyTorch requires the warm-up before a capture to run on one."""
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""DiffAugment (arXiv:2006.10738): the same differentiable distortions on real, wrong and fake images."""
+"""DiffAugment (arXiv:2006.10738): the same differentiable augmentations on real, wrong and fake images."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ __all__ = ["diff_augment"]
 
 
 def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor:
-    """Brightness b, saturation s and contrast k in one pass: three passes over the pixels would cost three times.
+    """Brightness b, saturation s and contrast k in one pass over the pixels instead of three.
 
-    x + b, then s x + (1 − s) grey(x), then k x + (1 − k) middle, where middle is the image's mean, add up to
+    x + b, then s x + (1 − s) grey(x), then k x + (1 − k) middle, where middle is the image's mean, combine to
     k s x + k (1 − s) grey(x) + (1 − k) middle(x) + b.
     """
 
@@ -26,11 +26,11 @@ def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor
     k = drawn("contrast", 0.75, 1.25, 1.0)
     grey = images.mean(1, keepdim=True)
     middle = grey.mean((2, 3), keepdim=True)
-    return images * (k * s) + (k * (1 - s) * grey + ((1 - k) * middle + b))  # in the memory order of images
+    return images * (k * s) + (k * (1 - s) * grey + ((1 - k) * middle + b))  # keeps the memory format of images
 
 
 def _translation(images: Tensor) -> Tensor:
-    """Shift by up to an eighth of the side, zeros (mid-grey) coming in."""
+    """Shift by up to an eighth of the side, padded with zeros (mid-grey)."""
     count, _, height, width = images.shape
     reach = height // 8
     padded = F.pad(images, (reach,) * 4)
@@ -42,7 +42,7 @@ def _translation(images: Tensor) -> Tensor:
 
 
 def _cutout(images: Tensor) -> Tensor:
-    """A square of half the side, anywhere, set to zero (mid-grey)."""
+    """Set a square of half the side, at a random position, to zero (mid-grey)."""
     count, _, height, width = images.shape
     side = height // 2
     centre = torch.rand(2, count, 1, device=images.device)
@@ -56,14 +56,14 @@ _PLACES = {"translation": _translation, "cutout": _cutout}
 
 
 def diff_augment(images: Tensor, names: Sequence[str], probability: float = 1.0) -> Tensor:
-    """``images`` (B, 3, H, W) in [−1, 1] distorted, each by draws of its own, differentiably.
+    """Apply differentiable augmentations to ``images`` (B, 3, H, W) in [−1, 1], with separate draws for each image.
 
     Args:
-        names: of brightness (± 0.25), saturation (0.5–1.5), contrast (0.75–1.25), translation (± side / 8),
+        names: any of brightness (± 0.25), saturation (0.5–1.5), contrast (0.75–1.25), translation (± side / 8),
             cutout (half the side); applied in this order.
-        probability: the share of images that each distortion is applied to.
+        probability: of applying each augmentation to an image.
 
-    Draws from torch's global generator: training's own state, saved and restored with the run.
+    Draws from torch's global generator, whose state is saved and restored with the run.
     """
     if {"brightness", "saturation", "contrast"} & set(names):
         images = _colours(images, names, probability)

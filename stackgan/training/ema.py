@@ -1,4 +1,4 @@
-"""EMA of G (exponential moving average): a second module that follows the live one by name."""
+"""Exponential moving average (EMA) of G's weights, kept in a second module with the same parameter names."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ __all__ = ["ema_decay", "update_ema"]
 
 
 def ema_decay(decay: float, step: int, ramp: bool) -> float:
-    """The decay at ``step`` (from 0): min(decay, (1 + t) / (10 + t)) with the ramp, so the start is forgotten.
+    """The decay at ``step`` (from 0): min(decay, (1 + t) / (10 + t)) with the ramp for the start.
 
     >>> ema_decay(0.999, 0, ramp=True), ema_decay(0.999, 10**6, ramp=True)
     (0.1, 0.999)
@@ -17,7 +17,7 @@ def ema_decay(decay: float, step: int, ramp: bool) -> float:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, live: nn.Module, decay: float) -> None:
-    """ema ← decay · ema + (1 − decay) · live for parameters; buffers are copied. The live module stays.
+    """ema ← decay · ema + (1 − decay) · live for parameters; buffers are copied. ``live`` is not changed.
 
     Raises:
         ValueError: the modules' parameter names differ.

@@ -1,4 +1,4 @@
-"""The discriminator on frozen features (discriminator.features): its step, and its part of G's loss."""
+"""Discriminator on frozen features (discriminator.features): its training step and its term of G's loss."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["adversarial_on_features", "step_on_features"]
 
 
 def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
-    """One step of the heads on the images that the finest stage's discriminator judges; nothing without heads.
+    """One step of the heads on the images of the finest stage's discriminator; does nothing without heads.
 
-    Without wrong photos, real ones are judged with wrong captions too, as there.
+    Without wrong photos, real images are also scored with wrong captions, as in that discriminator.
     """
     if run.frozen is None or run.heads is None:
         return
@@ -26,13 +26,13 @@ def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
             maps = _maps(run, torch.cat([images.to(groups[0].dtype) for images in groups]))
         features = heads.features(maps)
         real, fake = [h[:count] for h in features], [h[-count:] for h in features]
-        of_real = heads.judge(real, view.condition)
-        of_fake = heads.judge(fake, view.condition)
+        of_real = heads.score(real, view.condition)
+        of_fake = heads.score(fake, view.condition)
         of_wrong = of_real
         if view.wrong is not None:
-            of_wrong = heads.judge([h[count : 2 * count] for h in features], view.condition)
+            of_wrong = heads.score([h[count : 2 * count] for h in features], view.condition)
         elif view.wrong_condition is not None:
-            of_wrong = heads.judge(real, view.wrong_condition)
+            of_wrong = heads.score(real, view.wrong_condition)
     kind, losses = run.config.loss.adversarial, []
     for triple in zip(of_real, of_wrong, of_fake, strict=True):
         conditional = triple if view.condition is not None else None
@@ -46,25 +46,25 @@ def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
 
 
 def adversarial_on_features(run: Run, view: View, cuts: Cuts, scalars: dict[str, Tensor]) -> None:
-    """The heads' part of G's loss, as gradients at the images; nothing without heads."""
+    """The heads' term of G's loss, back-propagated to the images; does nothing without heads."""
     if run.frozen is None or run.heads is None:
         return
     kind, losses = run.config.loss.adversarial, []
     run.heads.requires_grad_(False)
     shown = cuts.leaf(augment(run, view.fake))
     with autocast(run):
-        judged = run.heads.judge(run.heads.features(_maps(run, shown)), view.condition)
-        of_real: list[Tensor | None] = [None] * len(judged)
+        of_fake = run.heads.score(run.heads.features(_maps(run, shown)), view.condition)
+        of_real: list[Tensor | None] = [None] * len(of_fake)
         if kind == "relativistic":
             with torch.no_grad():
                 real = run.heads.features(_maps(run, augment(run, view.real)))
-                of_real = [*run.heads.judge(real, view.condition)]
-    for logits, reference in zip(judged, of_real, strict=True):
+                of_real = [*run.heads.score(real, view.condition)]
+    for logits, reference in zip(of_fake, of_real, strict=True):
         losses.append(generator_loss(kind, logits, None, (reference, None)))
     loss = torch.stack(losses).mean()
     note(scalars, "g/features", loss, 1)
     (run.config.discriminator.features_weight * loss).backward()
-    for parameter in run.heads.learning():
+    for parameter in run.heads.trained_parameters():
         parameter.requires_grad_(True)
 
 

@@ -1,11 +1,11 @@
-"""Fit flow priors to a finished checkpoint: p(z) to its posterior's styles, p(c) to its captions' codes.
+"""Fit flow priors to a trained checkpoint: p(z) to samples of its posterior, p(c) to the codes of its captions.
 
-G, CA_NET and q(z | x, c) are not touched; both flows are fitted by maximum likelihood,
+G, CA_NET and q(z | x, c) are not changed; both flows are fitted by maximum likelihood,
 
     max E_{x, c} E_{z ~ q(z | x, c)} [log p(z)]        max E_e E_{c ~ q(c | e)} [log p(c)]
 
-which is what is left of the ELBO (arXiv:1312.6114, eq. 3) once q is fixed; with latent.context=caption the first is
-p(z | c). Minutes on a CPU.
+which are the terms of the ELBO (arXiv:1312.6114, eq. 3) that depend on the priors when q is fixed; with
+latent.context=caption the first is p(z | c). Takes minutes on a CPU.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ __all__ = ["fit_prior"]
 
 BATCH = 256
 LEARNING_RATE = 1e-3
-AVERAGE = 0.998  # of the flows' weights
-CODES_SEEN = 50_000  # captions that p(c) is fitted to, at most
-VIEWS = 2  # of every image: flipped and cropped anew
-HELD_BACK = 0.05  # of the images, to tell how well a flow fits what it has not seen
+EMA_DECAY = 0.998  # of the flows' weights
+MAX_CODES = 50_000  # captions that p(c) is fitted to, at most
+VIEWS = 2  # of each image, with different flips and crops
+HELD_OUT = 0.05  # share of the rows that the flow is not fitted to, for its held-out log-likelihood
 
 
 @dataclass(frozen=True)
 class _Styles:
-    """Posteriors (N, Z) of images and the codes (N, C) they were read with."""
+    """Posteriors q(z | x, c) (N, Z) of images, and the conditioning codes (N, C) they were computed with."""
 
     q: DiagonalGaussian
     c: Tensor
@@ -70,12 +70,12 @@ def fit_prior(
 
     Args:
         checkpoint: latent.z vae or flow for p(z).
-        data: the prepared folder it was trained on, or one like it.
+        data: the prepared folder it was trained on, or one with similar images and captions.
         overrides: ``latent.family=nsf`` and the like; other sections may not be changed.
         steps: of Adam, each with 256 styles or codes.
 
     Raises:
-        ValueError: nothing to fit, or an override of something that is finished.
+        ValueError: nothing to fit, or an override of a key that cannot change after training.
     """
     if steps < 1:
         raise ValueError(f"--steps {steps}: it must be 1 or more")
@@ -95,7 +95,7 @@ def fit_prior(
         report["z"] = _fit(_flow_of(fitted.prior), styles.q, context, steps, "p(z | c)" if captioned else "p(z)")
         report["z"]["active_units"] = float((styles.q.mu.var(0) > ACTIVE).sum())
     if fitted.has_code_flow and embeddings is not None:
-        rows = torch.randperm(len(embeddings))[:CODES_SEEN]
+        rows = torch.randperm(len(embeddings))[:MAX_CODES]
         with torch.no_grad():
             q = model.condition(embeddings[rows].to(pipe.device))
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
@@ -119,13 +119,13 @@ def fit_prior(
 
 @torch.no_grad()
 def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None, seed: int) -> _Styles:
-    """q(z | x, c) of every image of the split, seen :data:`VIEWS` times, each with one of its captions."""
+    """q(z | x, c) of :data:`VIEWS` views of each image of the split, each with one of its captions."""
     assert model.posterior is not None
     device, side = next(model.parameters()).device, model.config.tree.sizes[-1]
     draws = np.random.default_rng((seed, 0xF1))
     mus, logvars, codes = [], [], []
     for _ in range(VIEWS):
-        for start in tqdm(range(0, len(split), 64), desc="reading styles", unit="batch", leave=False):
+        for start in tqdm(range(0, len(split), 64), desc="encoding images", unit="batch", leave=False):
             rows = np.arange(start, min(start + 64, len(split)))
             y, x = draws.integers(split.images.shape[1] - side + 1, size=2)
             images = np.asarray(split.images[rows, y : y + side, x : x + side])
@@ -143,10 +143,10 @@ def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None
 
 
 def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: str) -> dict[str, float]:
-    """Maximum likelihood of draws from q; returns nats a dimension on rows held back, of N(0, I) and of the flow."""
+    """Maximum likelihood fit to samples of q; returns held-out nats per dimension of N(0, I) and of the flow."""
     count, dim = q.mu.shape
     order = torch.randperm(count)
-    held, seen = order[: max(1, round(HELD_BACK * count))], order[max(1, round(HELD_BACK * count)) :]
+    held, seen = order[: max(1, round(HELD_OUT * count))], order[max(1, round(HELD_OUT * count)) :]
     if not len(seen):
         raise ValueError(f"{count} rows are too few to fit {what} to")
 
@@ -157,7 +157,7 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
     held_z, held_c = draw(held)
     optimizer = torch.optim.Adam(flow.parameters(), LEARNING_RATE)
     schedule = warm_cosine(optimizer, steps, warm=max(1, steps // 50))
-    average = copy.deepcopy(flow).eval()
+    ema = copy.deepcopy(flow).eval()
     flow.train()
     with tqdm(total=steps, desc=f"fitting {what}", unit="step", leave=False) as bar:
         for step in range(steps):
@@ -168,11 +168,11 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
             nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            update_ema(average, flow, ema_decay(AVERAGE, step, ramp=True))
+            update_ema(ema, flow, ema_decay(EMA_DECAY, step, ramp=True))
             bar.update()
             if step % 50 == 0:
                 bar.set_postfix(nats=f"{float(loss.detach()):.3f}", refresh=False)
-    flow.load_state_dict(average.state_dict())
+    flow.load_state_dict(ema.state_dict())
     flow.eval()
     with torch.no_grad():
         ours = -flow.given(held_c, len(held_z)).log_prob(held_z).mean() / dim
@@ -192,15 +192,15 @@ def _embeddings(pipe: StackGANPipeline, split: PreparedSplit) -> np.ndarray:
 
 
 def _new_config(config: Config, overrides: Sequence[str]) -> Config:
-    """The checkpoint's configuration with flows in the slots that can have them."""
+    """The checkpoint's configuration with flow priors for z (if it has a posterior) and c (if it has captions)."""
     for override in overrides:
         if not override.startswith("latent."):
-            raise ValueError(f"{override!r}: only latent.* may be changed, the rest of the checkpoint is finished")
+            raise ValueError(f"{override!r}: only latent.* may be changed, the rest of the checkpoint is trained")
     latent = config.latent
     wanted = replace(
         latent, z=FLOW if has_posterior(config) else latent.z, c=FLOW if config.text.conditional else latent.c
     )
-    optim = replace(config.optim, cuda_graphs=False)  # of a training on a GPU, which refuses a flow p(c)
+    optim = replace(config.optim, cuda_graphs=False)  # CUDA graphs belong to training and do not support a flow p(c)
     new = with_overrides(replace(config, latent=wanted, optim=optim), overrides)
     check_choices(new)
     if has_posterior(new) != has_posterior(config) or (new.latent.dim, new.latent.width) != (
@@ -208,7 +208,7 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
         latent.width,
     ):
         raise ValueError(
-            "latent.z, latent.dim and latent.width of a finished checkpoint cannot be changed beyond vae → flow: "
+            "latent.z, latent.dim and latent.width of a trained checkpoint cannot be changed, except vae → flow: "
             "its posterior and its generator were trained with them"
         )
     if not has_posterior(new) and not (config.text.conditional and new.latent.c == FLOW):
@@ -217,7 +217,7 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _carry_over(old: StackGAN, new: StackGAN) -> None:
-    """Everything but the priors, from one to the other."""
+    """Copy all weights except those of the priors."""
     fresh = new.state_dict()
     kept = {
         k: v for k, v in old.state_dict().items() if not k.startswith(("prior.", "code_prior.", "code_quantiles"))
@@ -233,7 +233,7 @@ def _old_card(checkpoint: Path) -> str:
 def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> str:
     lines = [
         f"## Fitted priors\n\nFlows of family `{config.latent.family}`, {steps} steps, `stackgan fit-prior`; "
-        "nats a dimension on 5 % of the rows held back:\n",
+        "nats per dimension on the 5 % of the rows that were held out:\n",
         "| | flow | N(0, I) |\n|---|---|---|",
     ]
     for name, figures in report.items():

@@ -2,7 +2,7 @@
 
 A run folder holds ``config.json`` (resolved), ``text/`` (the run's caption encoder), ``state.pt`` (private, for
 resuming), ``checkpoint/`` (the EMA of G, to generate images), ``best/`` (the best EMA, with eval.every),
-``samples/*.png``, ``log.jsonl`` and ``tensorboard/``. Running the same command again goes on where the run stopped.
+``samples/*.png``, ``log.jsonl`` and ``tensorboard/``. The same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stackgan.training.warm_start import InitialisationSource
 
 __all__ = ["train"]
 
-CODES_MEASURED = 20_000  # captions whose density under p(c) a checkpoint remembers the quantiles of
+CODES_MEASURED = 20_000  # captions for the quantiles of log p(c) that a checkpoint stores
 DONE, MORE_TO_DO, INTERRUPTED = 0, 3, 130  # exit codes
 
 
@@ -48,20 +48,22 @@ def train(
     device: str | None = None,
     stop_after: float = math.inf,
 ) -> int:
-    """Train, or go on training, in ``run_folder``.
+    """Start or resume a training run in ``run_folder``.
 
-    Returns 0 when the run is done; having saved, 3 when ``stop_after`` ended this call, 130 when a signal did.
+    Returns 0 when the run is complete, 3 when ``stop_after`` ended this call, 130 when a signal did; the state is
+    saved in each case.
 
     Args:
         data: a prepared folder.
         config: text.dim may be 0; the resolved configuration is printed and saved before the first step.
-        start: weights and caption encoder to begin with; a run that is resumed has its own.
-        dry_run: stop there.
-        stop_after: minutes after which this call saves and ends, counted from its beginning. One step is always
-            made, so that a run in pieces comes to its end however short they are.
+        start: initial weights and caption encoder; ignored when a run is resumed.
+        dry_run: return after printing and saving the configuration.
+        stop_after: minutes after which this call saves and returns, counted from its beginning. Each call makes at
+            least one step, so that a run split into calls of any length makes progress.
 
     Raises:
-        FileNotFoundError, ValueError: the data or the configuration do not allow the run; nothing is lost.
+        FileNotFoundError, ValueError: the data or the configuration are not valid; files of the run are left
+            unchanged.
     """
     deadline = time.monotonic() + 60 * stop_after
     prepared = PreparedFolder.open(data)
@@ -73,7 +75,7 @@ def train(
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{run_folder}: cannot be made a run folder ({error.strerror}); name another") from None
+        raise ValueError(f"{run_folder}: cannot be created ({error.strerror}); name another") from None
     setup = set_up(prepared, run_folder, config, start, where)
     run, config = setup.run, setup.run.config
     outputs = _Outputs(setup, run_folder, start)
@@ -99,12 +101,12 @@ def train(
 
 
 def _report_end(run: Run, stopped: bool, checkpoint: Path) -> int:
-    """Say how the call ended; returns its exit code."""
+    """Print how the call ended; returns its exit code."""
     if stopped:
-        print(f"stopped and saved at step {run.progress.step}; the same command goes on from here")
+        print(f"stopped and saved at step {run.progress.step}; the same command resumes from here")
         return INTERRUPTED
     if run.progress.fraction(run.config) < 1:
-        print(f"time is up: saved at step {run.progress.step}; the same command goes on from here")
+        print(f"time limit reached: saved at step {run.progress.step}; the same command resumes from here")
         return MORE_TO_DO
     minutes = run.progress.seconds / 60
     print(f"done: {run.progress.images} images in {minutes:.1f} min; checkpoint in {checkpoint}")
@@ -112,7 +114,7 @@ def _report_end(run: Run, stopped: bool, checkpoint: Path) -> int:
 
 
 class _Outputs:
-    """What a run writes between steps, each at its interval: sample sheets, states, checkpoints, evaluations."""
+    """Periodic outputs of a run: sample sheets, state, checkpoint, short evaluations."""
 
     def __init__(self, setup: TrainingSetup, run_folder: Path, start: InitialisationSource | None) -> None:
         run, prepared, encoder = setup.run, setup.prepared, setup.encoder
@@ -124,11 +126,11 @@ class _Outputs:
         self.checkpoint = CheckpointWriter(run_folder / "checkpoint", prepared, encoder, start)
         self.evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
         self.saved = self.sampled = run.progress.seconds
-        self.evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)  # whatever calls it is cut into
-        self.recalibrated = -1  # the step after which the EMA's BatchNorm was
+        self.evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)
+        self.recalibrated = -1  # step of the last recalibration
 
     def write_what_is_due(self) -> None:
-        """Sample sheet, state and evaluation, each where so many minutes of training have passed."""
+        """Write the sample sheet, the state and an evaluation if their interval in minutes of training has passed."""
         seconds, every = self.run.progress.seconds, self.config.train
         with self._fork_rng():
             if seconds - self.sampled >= 60 * every.sample_minutes:
@@ -142,18 +144,18 @@ class _Outputs:
                 self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
 
     def write_last(self) -> None:
-        """A last sample sheet and the state."""
+        """Write the final sample sheet and the state."""
         with self._fork_rng():
             self._show()
             self._save()
 
     def _fork_rng(self) -> AbstractContextManager[None]:
-        """Restores the random generators afterwards: a run that writes takes the same steps as one that does not."""
+        """Restores the random generators afterwards, so that outputs do not change the steps of a run."""
         cuda = self.run.device.type == "cuda"
         return torch.random.fork_rng([self.run.device] if cuda else [])
 
     def _recalibrate(self) -> None:
-        """Recalibrate BatchNorm of the EMA before it is saved, shown or evaluated."""
+        """Recalibrate the EMA generator's BatchNorm statistics, once per step at most."""
         run, optim = self.run, self.config.optim
         if optim.standing and self.recalibrated != run.progress.step:
             self.recalibrated = run.progress.step
@@ -190,25 +192,25 @@ def _last_multiple(seconds: float, every: float) -> float:
 
 
 class _Stop:
-    """Set by the first Ctrl-C or SIGTERM; the step in hand is finished and everything saved."""
+    """Set by the first Ctrl-C or SIGTERM; the current step is completed and the state saved."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __bool__(self) -> bool:
-        return self.asked
+        return self.requested
 
 
 @contextmanager
 def _interruptible() -> Iterator[_Stop]:
     stop = _Stop()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:  # the second time, at once
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.requested:  # the second signal ends the process at once
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.requested = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -1,4 +1,4 @@
-"""The losses: pure functions of logits, codes and images. Every one returns a scalar tensor."""
+"""Training losses: pure functions of logits, codes and images, each returning a scalar tensor."""
 
 from collections.abc import Callable
 
@@ -42,7 +42,7 @@ def hinge(logits: Tensor, real: bool) -> Tensor:
 
 
 def relative(logits: Tensor, real: Tensor) -> Tensor:
-    """−log σ(real − logits), mean: only differences of logits count (RpGAN, arXiv:1807.00734, eq. 8).
+    """−log σ(real − logits), mean: depends only on differences of paired logits (RpGAN, arXiv:1807.00734, eq. 8).
 
     >>> round(float(relative(torch.zeros(4), torch.zeros(4))), 4)
     0.6931
@@ -50,7 +50,7 @@ def relative(logits: Tensor, real: Tensor) -> Tensor:
     return F.softplus(logits - real).mean()
 
 
-# The discriminator's loss on single logits by name of config key loss.adversarial; ``relativistic`` takes pairs.
+# Losses of single logits by value of config key loss.adversarial; ``relativistic`` takes pairs of logits.
 ADVERSARIAL: dict[str, Callable[[Tensor, bool], Tensor]] = {"bce": bce, "hinge": hinge}
 
 
@@ -62,9 +62,9 @@ def discriminator_loss(
     """D's loss of one stage from logits on (real, wrong, fake).
 
     ``bce`` is the published sum of six terms: conditional targets 1, 0, 0 and unconditional 1, 1, 0 (a mismatched
-    photo is still a real photo); without the unconditional head real + ½ (wrong + fake). ``hinge`` is
-    conditional real + ½ (wrong + fake) and unconditional ½ (real + wrong) + fake. ``relativistic`` sets real against
-    fake in both heads, and real against wrong in the conditional one.
+    photo is still a real photo); without the unconditional head real + ½ (wrong + fake). ``hinge`` is conditional
+    real + ½ (wrong + fake) and unconditional ½ (real + wrong) + fake. ``relativistic`` pairs real with fake in both
+    heads, and real with wrong in the conditional one.
 
     Raises:
         ValueError: neither head's logits were given.
@@ -99,8 +99,8 @@ def generator_loss(
 ) -> Tensor:
     """G's loss of one stage from D's logits on fakes: non-saturating for ``bce``, −mean for ``hinge``.
 
-    ``real``: conditional and unconditional logits of real images, without gradient, that ``relativistic`` sets
-    them against: −log σ(fake − real).
+    ``real``: conditional and unconditional logits of real images, without gradient, for ``relativistic``: −log σ(fake
+    − real).
 
     Raises:
         ValueError: neither head's logits were given.
@@ -156,14 +156,14 @@ def colour_consistency(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor:
-    """Mode seeking: loss of two images of one caption that differ too little, max(0, log(share · r / d)).
+    """Mode-seeking loss: max(0, log(share · r / d)) for pairs of images of one caption.
 
-    d = mean |one − two|, r = mean distance of real images to others of the batch, all averaged down
-    (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3) with a scale, and 0
-    once the target is reached.
+    d = mean |one − two|, r = mean distance of real images to others of the batch, on images reduced by averaging
+    (:mod:`stackgan.images.diversity`). MSGAN's ratio of distances (arXiv:1903.05628, eq. 3), relative to real images
+    and with a threshold: the loss is zero where d reaches share · r.
 
     Args:
-        one, two: (B, 3, s, s) generated from the same codes and different styles.
+        one, two: (B, 3, s, s) generated from the same codes c and different latents z.
         real: (N, 3, s, s), N at least 2.
         share: of r that d is to reach.
 
@@ -177,14 +177,14 @@ def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor
 
 
 def text_contrast(images: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:
-    """−log of the share that an image gives its own caption, among the batch's and one wrong caption of its own.
+    """Image-to-text contrastive loss (InfoNCE) with the captions of the batch and one wrong caption per image.
 
-    softmax over captions of scale · cosine, the image-to-text half of CLIP's loss (arXiv:2103.00020, figure 3), used
-    on generated images as AttnGAN uses DAMSM (arXiv:1711.10485, eq. 13).
+    Cross entropy of the softmax over captions of scale · cosine: the image-to-text term of CLIP's loss
+    (arXiv:2103.00020, figure 3), applied to generated images as AttnGAN applies DAMSM (arXiv:1711.10485, eq. 13).
 
     Args:
-        images, texts: (B, T) vectors of a joint space; row i of one belongs to row i of the other.
-        wrong: (B, T) captions that row i's image should not show.
+        images, texts: (B, T) vectors of a joint space; row i of ``images`` belongs to row i of ``texts``.
+        wrong: (B, T) embeddings of captions that do not describe the image of the same row.
         scale: inverse temperature.
 
     >>> round(float(text_contrast(torch.eye(2), torch.eye(2), scale=1.0)), 4)

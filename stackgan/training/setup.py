@@ -1,4 +1,4 @@
-"""Before the first step: data and configuration checked, captions embedded, networks made or resumed."""
+"""Setup of a run: checks data and configuration, embeds captions, creates or restores the networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from stackgan.training.warm_start import InitialisationSource, copy_text_encoder
 
 __all__ = ["TrainingSetup", "check_data", "prepare_text", "set_up"]
 
-# Keys that may differ when a run is resumed: how long, how often and in how much memory, not what is trained.
+# Keys that may differ when a run is resumed: duration, intervals and memory use, but not the model or its losses.
 FREE_ON_RESUME = (
     "optim.checkpointing",
     "optim.compile",
@@ -45,12 +45,12 @@ FREE_ON_RESUME = (
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What the loop works with.
+    """Everything that the training loop needs.
 
     Attributes:
         encoder: of captions; None for unconditional training and precomputed embeddings.
         embeddings: of the training captions, (captions, T); None for unconditional training.
-        run: resumed, or about to make its first step.
+        run: new or restored.
     """
 
     prepared: PreparedFolder
@@ -67,9 +67,9 @@ def set_up(
     start: InitialisationSource | None,
     device: torch.device,
 ) -> TrainingSetup:
-    """Everything for the first step, or for the next one of a run that stands in ``run_folder``.
+    """Prepare a new run, or restore the one in ``run_folder``.
 
-    The resolved configuration is printed and saved; see :func:`stackgan.training.loop.train` for what is raised.
+    The resolved configuration is printed and saved. Raises the errors of :func:`stackgan.training.loop.train`.
     """
     split = prepared.train
     if start is not None:
@@ -99,14 +99,14 @@ def set_up(
 def _begin(
     run: Run, state_file: Path, start: InitialisationSource | None, embeddings: NDArray[np.float32] | None
 ) -> None:
-    """Resume from ``state_file``, or take over the weights of ``start``, or measure what fresh networks need."""
+    """Restore ``state_file``, or copy the weights of ``start``, or compute the statistics that a new model needs."""
     config = run.config
     if state_file.exists():
         run.restore(load_state(state_file), state_file)
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
     elif start is not None:
         new = run.start_from(start)
-        print(f"starting from {start.folder}; new here: {', '.join(new) or 'nothing'}")
+        print(f"starting from {start.folder}; newly initialised: {', '.join(new) or 'nothing'}")
         if "discriminators" in new and not config.optim.discriminator_first:
             print("untrained discriminators degrade a trained generator: try optim.discriminator_first=100000")
     elif embeddings is not None and config.text.standardise:
@@ -126,7 +126,7 @@ def check_data(prepared: PreparedFolder, config: Config) -> None:
     if prepared.size != config.tree.sizes[-1]:
         stages = int(math.log2(max(prepared.size, 64) / 64)) + 1
         raise ValueError(
-            f"{prepared.path}: prepared for {prepared.size} px, the tree ends at {config.tree.sizes[-1]} px; "
+            f"{prepared.path}: prepared for {prepared.size} px, the finest stage is {config.tree.sizes[-1]} px; "
             f"prepare with --size {config.tree.sizes[-1]} or train with tree.stages={stages}"
         )
 
@@ -134,7 +134,7 @@ def check_data(prepared: PreparedFolder, config: Config) -> None:
 def prepare_text(
     run_folder: Path, split: PreparedSplit, config: Config, device: torch.device | None = None
 ) -> tuple[TextEncoder | None, NDArray[np.float32] | None, Config]:
-    """The run's text encoder (trained now, loaded, or None), all training embeddings, and text.dim filled in."""
+    """Text encoder of the run (trained here, loaded, or None), training embeddings, and ``config`` with text.dim."""
     name = config.text.encoder
     folder, saved = run_folder / "text", encoder_kind(name)[0].load is not None
     if saved and folder.is_dir():
@@ -158,7 +158,7 @@ def prepare_text(
 def _swapped_embeddings(
     split: PreparedSplit, encoder: TextEncoder | None, config: Config
 ) -> NDArray[np.float32] | None:
-    """Embeddings of captions with two words swapped, where the run has a use for them and an encoder."""
+    """Embeddings of captions with two words swapped (hard negatives), if the run uses them and has an encoder."""
     if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
         return None
     pairs = zip(split.captions, swapped_captions(split.captions, seed=0), strict=True)
@@ -166,7 +166,7 @@ def _swapped_embeddings(
 
 
 def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> AugmentedCaptions | None:
-    """Augmented captions, where text.reword is above 0."""
+    """Augmented captions, if ``text.reword`` is above 0."""
     if encoder is None or not config.text.reword:
         return None
     augmented = augmented_captions(split.captions, seed=0)
@@ -175,7 +175,7 @@ def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config
 
 
 def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> None:
-    """Save the resolved configuration, or compare it with the one this run was started with."""
+    """Save the resolved configuration of a new run; check that a resumed run has the same one."""
     file = run_folder / "config.json"
     now = {"data": prepared.identity, **config.to_dict()}
     if file.exists():
@@ -196,7 +196,7 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
 
 
 def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """``before`` with the defaults of keys added since the run began: they reproduce what was done then."""
+    """``before`` completed by the defaults of keys added since the run began: a default is the earlier behaviour."""
     defaults = Config().to_dict()
     return before | {
         section: {key: defaults[section][key] for key in keys} | before.get(section, {})

@@ -1,4 +1,4 @@
-"""What a training run holds: networks, optimisers, progress; what a step changes and a resume brings back."""
+"""State of a training run: networks, optimisers and progress, saved and restored for resuming."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures
 from stackgan.networks.recompute import set_checkpointing
 from stackgan.runtime.compiler import need_compiler
 from stackgan.text.compact import CompactEncoder
-from stackgan.training.cuda_graphs import RecordedSteps
+from stackgan.training.cuda_graphs import CapturedSteps
 from stackgan.training.warm_start import InitialisationSource, copy_weights
 
 __all__ = ["GeneratorForward", "Phase", "Progress", "Run", "Trunk"]
 
-GeneratorForward = Callable[..., list[Tensor]]  # (z, c, places) -> images, coarsest first
+GeneratorForward = Callable[..., list[Tensor]]  # (z, c, crop positions) -> images, coarsest first
 Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
 
 
 @dataclass
 class Progress:
-    """How far a run is: steps, images seen, seconds spent in the loop over all resumes; the least distance found."""
+    """Progress of a run: steps, images, seconds in the loop over all calls, lowest distance in evaluations."""
 
     step: int = 0
     images: int = 0
@@ -40,19 +40,19 @@ class Progress:
     best: float = math.inf
 
     def fraction(self, config: Config) -> float:
-        """The share of the run that is done, by images or by minutes, whichever is further."""
+        """The completed fraction of the run, by images or by minutes, whichever is larger."""
         by_time = self.seconds / (60 * config.train.minutes) if config.train.minutes else 0.0
         return max(self.images / config.train.images, by_time)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What distinguishes one step from another, beside its batch: each combination is a program of its own.
+    """Properties of a step that change its kernels; with CUDA graphs each combination is captured separately.
 
     Attributes:
-        penalised: the gradient penalty is applied.
-        generator_learns: G takes a step, too.
-        logged: scalars that only the log needs are computed.
+        penalised: whether the gradient penalty is applied.
+        generator_learns: whether G is updated too.
+        logged: whether scalars that only the log uses are computed.
     """
 
     penalised: bool
@@ -65,13 +65,14 @@ Update = Callable[["Run", Batch, Phase], dict[str, Tensor]]
 
 @dataclass
 class Run:
-    """Everything that a step changes and a resume brings back.
+    """Everything that a training step changes and that resuming restores.
 
     Attributes:
-        optimizers: of what learns, by name: ``generator`` (with CA_NET, latent modules), ``discriminator64``, …
+        optimizers: of the trained modules, by name: ``generator`` (with CA_NET, latent modules), ``discriminator64``,
+            …
         generate, features: G's forward pass and each discriminator trunk's: compiled, or the modules' own.
-        graphs: recorded steps, with optim.cuda_graphs.
-        dual_encoder: whose image tower encodes generated images, for loss.contrast.
+        graphs: captured steps, with optim.cuda_graphs.
+        dual_encoder: its image tower encodes generated images, for loss.contrast.
         frozen, heads: of discriminator.features: the frozen network and the heads on its maps.
     """
 
@@ -83,7 +84,7 @@ class Run:
     device: torch.device
     generate: GeneratorForward
     features: list[Trunk]
-    graphs: RecordedSteps | None = None
+    graphs: CapturedSteps | None = None
     dual_encoder: CompactEncoder | None = None
     frozen: FrozenFeatures | None = None
     heads: FeatureHeads | None = None
@@ -91,7 +92,7 @@ class Run:
 
     @classmethod
     def start(cls, config: Config, device: torch.device) -> Run:
-        """Fresh networks and optimisers on ``device``, from the seed.
+        """Initialise networks and optimisers on ``device`` from the seed.
 
         Raises:
             ValueError: optim.compile without a compiler; optim.cuda_graphs without a GPU.
@@ -103,11 +104,11 @@ class Run:
             raise ValueError(
                 f"optim.cuda_graphs is true and the device is {device.type}: CUDA graphs need an NVIDIA GPU"
             )
-        if device.type == "cuda":  # process-wide, as PyTorch has it
+        if device.type == "cuda":  # a setting of the whole process
             fp32 = "ieee" if optim.precision == "fp32" else "tf32"
             torch.backends.cuda.matmul.fp32_precision = fp32
             torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]
-            torch.backends.cudnn.benchmark = True  # few shapes, again and again
+            torch.backends.cudnn.benchmark = True  # worthwhile, as few shapes recur
         torch.manual_seed(config.train.seed)
         model = StackGAN(config).to(device)
         discriminators = build_discriminators(config).to(device)
@@ -120,7 +121,7 @@ class Run:
             set_checkpointing(module, optim.checkpointing)
         generate: GeneratorForward = model.generator
         features: list[Trunk] = [cast(Discriminator, net).features for net in discriminators]
-        if optim.compile:  # one piece of code a shape: the discriminators see few, again and again
+        if optim.compile:  # compiled once per shape, as the discriminators have few input shapes
             generate = torch.compile(generate, dynamic=False)
             features = [torch.compile(trunk, dynamic=False) for trunk in features]
         frozen, heads = build_feature_discriminator(config) or (None, None)
@@ -130,15 +131,15 @@ class Run:
                 part.to(device).to(memory_format=order)
         optimizers = _optimizers(config, model, discriminators, heads)
         run = cls(config, model, ema, discriminators, optimizers, device, generate, features)
-        run.graphs = RecordedSteps() if optim.cuda_graphs else None
+        run.graphs = CapturedSteps() if optim.cuda_graphs else None
         run.frozen, run.heads = frozen, heads
         return run
 
     def start_from(self, start: InitialisationSource) -> list[str]:
-        """Take over EMA weights; returns the modules that are new and begin afresh.
+        """Copy the EMA weights of ``start``; returns the names of the modules that are newly initialised.
 
-        A discriminator that the start has not, or has of another shape, begins with the weights of the finest one
-        below it that it fits: crops of a finer stage look like whole images of a coarser one.
+        A discriminator that ``start`` lacks or has with other shapes gets the weights of the finest coarser one that
+        fit: crops of a finer stage resemble whole images of a coarser one.
         """
         fresh = copy_weights(start.model, self.model, start.folder)
         copy_weights(start.model, self.ema, start.folder)
@@ -161,13 +162,13 @@ class Run:
         return self.config.tree.sizes
 
     def update(self, networks: Update, batch: Batch, phase: Phase) -> dict[str, Tensor]:
-        """``networks(self, batch, phase)``, replayed from a recording with optim.cuda_graphs."""
+        """Call ``networks(self, batch, phase)``, or replay its captured graph with optim.cuda_graphs."""
         if self.graphs is None:
             return networks(self, batch, phase)
         return self.graphs(lambda held: networks(self, held, phase), batch, phase, self.optimizers, self.device)
 
     def set_learning_rates(self) -> None:
-        """Constant, falling as 1 / √images from optim.decay_images on, to 5 % of that from optim.decay_from on."""
+        """Constant, then ∝ 1 / √images from optim.decay_images on; decays to 5 % of that from optim.decay_from on."""
         optim = self.config.optim
         scale = 1.0
         if optim.decay_images and self.progress.images > optim.decay_images:
@@ -178,7 +179,7 @@ class Run:
         for name, optimizer in self.optimizers.items():
             rate = scale * (optim.lr_generator if name == "generator" else optim.lr_discriminator)
             for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):  # on the device, where a recorded step reads it
+                if isinstance(group["lr"], Tensor):  # on the device, as captured steps read it there
                     group["lr"].fill_(rate * group["factor"])
                 else:
                     group["lr"] = rate * group["factor"]
@@ -201,10 +202,10 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any], file: Path) -> None:
-        """Go on from what :meth:`state` gave, read from ``file``.
+        """Restore what :meth:`state` returned, as read from ``file``.
 
         Raises:
-            ValueError: the networks were others when it was saved; nothing has been changed then.
+            ValueError: the saved networks have other parameters; the run is left unchanged.
         """
         networks: dict[str, nn.Module] = {"model": self.model, "average": self.ema}
         networks["discriminators"] = self.discriminators
@@ -223,7 +224,7 @@ class Run:
 
 
 def _freeze(model: StackGAN, config: Config) -> None:
-    """With optim.lower_rate=0: all but the finest stage without gradients and with BatchNorm's running statistics."""
+    """With optim.lower_rate=0, disable gradients of all but the finest stage and fix its BatchNorm statistics."""
     if config.optim.lower_rate:
         return
     learns = {id(p) for p in model.generator.finest_parameters()}
@@ -235,7 +236,7 @@ def _freeze(model: StackGAN, config: Config) -> None:
 def _optimizers(
     config: Config, model: StackGAN, discriminators: nn.ModuleList, heads: FeatureHeads | None
 ) -> dict[str, torch.optim.Adam]:
-    """Adam for G and for each discriminator that learns; lower stages with their share of the rates."""
+    """Adam for G and for each trained discriminator; lower stages with their share of the learning rates."""
     optim = config.optim
 
     def adam(groups: list[dict[str, Any]], rate: float, device: torch.device) -> torch.optim.Adam:
@@ -264,12 +265,14 @@ def _optimizers(
             group = [{"params": list(net.parameters()), "factor": factor}]
             optimizers[f"discriminator{config.tree.sizes[stage]}"] = adam(group, optim.lr_discriminator, device)
     if heads is not None:
-        optimizers["features"] = adam([{"params": heads.learning(), "factor": 1.0}], optim.lr_discriminator, device)
+        optimizers["features"] = adam(
+            [{"params": heads.trained_parameters(), "factor": 1.0}], optim.lr_discriminator, device
+        )
     return optimizers
 
 
 def _fits(discriminators: Mapping[str, Tensor], stage: int, net: nn.Module) -> bool:
-    """Whether the weights of ``stage`` fill ``net``; heads that ``net`` does without may be among them."""
+    """Whether the weights of ``stage`` match ``net``, apart from additional heads in the weights."""
     differs = compare_weights(net, discriminators, prefix=f"{stage}.")
     return not differs.missing and not differs.reshaped
 
@@ -278,6 +281,6 @@ def _must_fit(network: nn.Module, saved: Mapping[str, Tensor], title: str) -> No
     if other := compare_weights(network, saved).names:
         raise ValueError(
             f"{title} has other weights than this version of stackgan builds ({other[0]}, "
-            f"{len(other)} in all): go on with the version that began the run, or begin a new one with "
+            f"{len(other)} in all): resume with the version that started the run, or start a new run with "
             "--start-from this run's checkpoint folder"
         )

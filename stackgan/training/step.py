@@ -1,4 +1,4 @@
-"""One step of training: discriminators, generator, EMA."""
+"""One training step: discriminators, generator, EMA."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
 
 
 def update_networks(run: Run, batch: Batch, phase: Phase) -> dict[str, Tensor]:
-    """Optimiser steps of every discriminator, then of G: nothing here depends on the step but through ``phase``.
+    """Optimiser steps of every discriminator, then of G; depends on the step number only through ``phase``.
 
-    Each discriminator's graph ends with a backward pass of its own, which frees it before the next one is built: in
-    G's step it ends at the images, whose gradients then go through G together.
+    Each discriminator has its own backward pass, which frees its graph before the next one is built. In G's step
+    these passes end at the images, and one backward pass of G takes the sum of the gradients there.
     """
     scalars: dict[str, Tensor] = {}
-    for optimizer in run.optimizers.values():  # all of the last step's gradients make room before anything is built
+    for optimizer in run.optimizers.values():  # frees the last step's gradients before new graphs are built
         optimizer.zero_grad(set_to_none=True)
     data = load_batch(run, batch)
     with torch.set_grad_enabled(phase.generator_learns):
@@ -95,7 +95,7 @@ def update_networks(run: Run, batch: Batch, phase: Phase) -> dict[str, Tensor]:
 
 
 def _discriminator_step(run: Run, view: View, phase: Phase, scalars: dict[str, Tensor]) -> list[Logits]:
-    """One step of a discriminator; returns its detached logits on the real images, part by part of the batch."""
+    """One step of a discriminator; returns its detached logits on the real images, for each part of the batch."""
     config, net, real_logits = run.config, run.nets[view.stage], []
     groups = (view.real, view.wrong, view.fake.detach())
     shown = [augment(run, images) for images in groups if images is not None]
@@ -126,11 +126,11 @@ def _discriminator_part(
     wrong_condition: Tensor | None,
     scalars: dict[str, Tensor],
 ) -> tuple[Tensor, Logits]:
-    """The adversarial loss of a stage's discriminator on (a part of) a batch, and its detached logits on real ones.
+    """The adversarial loss of a stage's discriminator on (a part of) a batch, and its detached logits on real images.
 
     Args:
-        images: augmented; real, wrong and fake, or real and fake where captions are wrong instead of photos.
-        condition, wrong_condition: (B, C), the latter without wrong photos.
+        images: augmented; real, wrong and fake, or real and fake if mismatched pairs are made by wrong captions.
+        condition, wrong_condition: (B, C), the latter only without wrong photos.
     """
     config, net, name = run.config, run.nets[stage], f"d{run.sizes[stage]}"
     photos = len(images) == 3
@@ -173,7 +173,7 @@ def _discriminator_part(
 
 
 def _match(run: Run, net: Discriminator, h: Tensor, condition: Tensor, wrong: Tensor | None) -> Tensor:
-    """How badly the images with features h find their captions among the batch's and a wrong one of their own."""
+    """Contrastive loss of the images with features h over the batch's captions and one wrong caption per image."""
     with autocast(run):
         images, texts = net.match_vectors(h, condition)
         others = net.text_half(wrong) if wrong is not None else None
@@ -181,11 +181,11 @@ def _match(run: Run, net: Discriminator, h: Tensor, condition: Tensor, wrong: Te
 
 
 def _features(run: Run, stage: int, groups: list[Tensor]) -> list[Tensor]:
-    """Trunk features of each group of augmented images, by one pass where that is the same.
+    """Trunk features of each group of augmented images, computed in one pass where the result is the same.
 
-    Under BatchNorm each group keeps statistics of its own, as published. In NCHW its samples are then interleaved
-    with the others' (:class:`~stackgan.networks.fast_ops.BatchNormByGroup`); in channels-last order every group has
-    its pass.
+    With BatchNorm each group is normalised by its own statistics, as published. In NCHW the samples of the groups are
+    interleaved for that (:class:`~stackgan.networks.fast_ops.BatchNormByGroup`); in channels-last format there is one
+    pass per group.
     """
     features, count = run.features[stage], len(groups)
     alike = [images.to(groups[0].dtype) for images in groups]
@@ -218,7 +218,7 @@ def _adversarial(
     cuts: Cuts,
     scalars: dict[str, Tensor],
 ) -> None:
-    """G's adversarial loss in every view, as gradients at the images and, where D looks at the code, at mu."""
+    """G's adversarial loss in each view, back-propagated to the images and, if D takes the code, to mu."""
     config = run.config
     mu = None
     if generated.q is not None and config.discriminator.condition == "code":
@@ -231,9 +231,9 @@ def _adversarial(
         for part, of_real in zip(parts, logits, strict=True):
             with autocast(run):
                 h = run.features[view.stage](shown[part])
-                judged = net.conditional(h, code[part]).float() if code is not None else None
-                looked = net.unconditional(h).float() if config.discriminator.unconditional else None
-            loss = generator_loss(config.loss.adversarial, judged, looked, of_real)
+                conditional = net.conditional(h, code[part]).float() if code is not None else None
+                unconditional = net.unconditional(h).float() if config.discriminator.unconditional else None
+            loss = generator_loss(config.loss.adversarial, conditional, unconditional, of_real)
             note(scalars, f"g{size}/loss", loss, len(parts))
             if config.discriminator.match and code is not None:
                 against = view.wrong_condition[part] if view.wrong_condition is not None else None
@@ -246,7 +246,7 @@ def _adversarial(
 def _variational(
     run: Run, data: StepData, generated: GeneratedBatch, cuts: Cuts, scalars: dict[str, Tensor]
 ) -> list[Tensor]:
-    """With a posterior: reconstruction in images and in discriminator features, and β · KL(q ‖ p) with free bits.
+    """With a posterior: reconstruction loss in pixels and discriminator features, and β · KL(q ‖ p) with free bits.
 
     −ELBO with G as the decoder (arXiv:1312.6114, eq. 2).
     """
@@ -274,7 +274,7 @@ def _variational(
 
 
 def _feature_distance(run: Run, stage: int, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Mean distance of reconstructions from photos in discriminator features (arXiv:1512.09300, eq. 7–8)."""
+    """Mean distance between reconstructions and photos in discriminator features (arXiv:1512.09300, eq. 7–8)."""
     with autocast(run):
         h = run.features[stage](ours)
         with torch.no_grad():
@@ -283,7 +283,7 @@ def _feature_distance(run: Run, stage: int, ours: Tensor, theirs: Tensor) -> Ten
 
 
 def _regularisers(run: Run, data: StepData, generated: GeneratedBatch, scalars: dict[str, Tensor]) -> list[Tensor]:
-    """The terms of G's loss that no discriminator is asked for."""
+    """The terms of G's loss that do not involve a discriminator."""
     config, fakes, terms = run.config, generated.fakes, []
     if config.loss.colour:
         coarse = list(fakes[:-1])

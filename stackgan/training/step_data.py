@@ -1,4 +1,4 @@
-"""What one training step works on: the batch on the device, G's images for it, and what each discriminator judges."""
+"""Data of one training step: the batch on the device, generated images, and each discriminator's inputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StepData:
-    """A batch on the device: images (B, 3, s, s) a stage, embeddings (B, T)."""
+    """A batch on the device: images (B, 3, s, s) per stage, embeddings (B, T)."""
 
     real: list[Tensor]
     wrong: list[Tensor] | None
@@ -45,14 +45,14 @@ class StepData:
 
 @dataclass(frozen=True)
 class GeneratedBatch:
-    """G's images for a batch.
+    """Generated images of a batch.
 
     Attributes:
-        q, c: of CA_NET, c (B, C).
-        fakes: (B, 3, s, s) a stage; of the finest stage crops, where it is trained on crops.
-        style, rebuilt: with a posterior, its styles and the reconstructions (B, 3, s, s) a stage.
-        again: second images of the first captions, of the finest stage, for loss.diversity.
-        places: of the crops.
+        q, c: q(c | e) of CA_NET and a sample of it, (B, C).
+        fakes: (B, 3, s, s) per stage; crops at the finest stage if it is trained on crops.
+        style, rebuilt: with a posterior, q(z | x, c) and the reconstructions (B, 3, s, s) per stage.
+        again: second images of the first captions at the finest stage, for loss.diversity.
+        places: positions of the crops.
         whole: whole images of the finest stage for the first captions, for loss.coarse.
     """
 
@@ -68,12 +68,12 @@ class GeneratedBatch:
 
 @dataclass(frozen=True)
 class View:
-    """What one discriminator judges in a step: real, wrong and generated images of one size with their conditions.
+    """Inputs of one discriminator in a step: real, wrong and generated images of one size with their conditions.
 
     Attributes:
-        stage: of the discriminator.
-        weight: of its verdict in G's loss.
-        wrong: mismatched photos, or None where captions are mismatched instead.
+        stage: index of the discriminator.
+        weight: of its term in G's loss.
+        wrong: mismatched photos, or None if captions are mismatched instead.
         condition, wrong_condition: (B, C or T); None for unconditional training.
     """
 
@@ -96,16 +96,15 @@ def load_batch(run: Run, batch: Batch) -> StepData:
 
 
 def _stages(run: Run, images: Tensor) -> list[Tensor]:
-    """uint8 (B, S, S, 3) -> (B, 3, s, s) a stage, in the memory order that the networks are in."""
+    """uint8 (B, S, S, 3) -> (B, 3, s, s) per stage, in the memory format of the networks."""
     order = torch.channels_last if run.config.optim.channels_last else torch.contiguous_format
     return [x.contiguous(memory_format=order) for x in to_stages(images, run.config.tree.sizes, run.device)]
 
 
 def generate_batch(run: Run, data: StepData) -> GeneratedBatch:
-    """Images of every stage, made once for both players.
+    """Generate the images of every stage, used in the steps of both D and G.
 
-    Beside them, in the same pass, reconstructions (with a posterior) and second images of some captions (for
-    loss.diversity).
+    The same pass computes reconstructions (with a posterior) and second images of some captions (for loss.diversity).
     """
     config, count = run.config, len(data.real[0])
     with autocast(run):
@@ -141,7 +140,7 @@ def generate_batch(run: Run, data: StepData) -> GeneratedBatch:
 
 
 def make_views(run: Run, data: StepData, generated: GeneratedBatch) -> list[View]:
-    """What each discriminator judges: its stage's images, or crops of them, and with loss.coarse small ones."""
+    """Inputs of each discriminator: images of its stage or crops of them, and reduced images with loss.coarse."""
     config = run.config
     condition = _condition(run, data.e, generated.q)
     wrong_condition = _condition(run, data.e_wrong, None)
@@ -173,7 +172,7 @@ def make_views(run: Run, data: StepData, generated: GeneratedBatch) -> list[View
 
 
 def _condition(run: Run, e: Tensor | None, q: DiagonalGaussian | None) -> Tensor | None:
-    """What the discriminators' conditional heads see of embeddings e, without gradient; q is q(c | e) if known."""
+    """Condition of the discriminators' heads for embeddings e, without gradient; ``q`` is q(c | e) if computed."""
     if e is None:
         return None
     with torch.no_grad():
@@ -184,13 +183,13 @@ def _condition(run: Run, e: Tensor | None, q: DiagonalGaussian | None) -> Tensor
 
 
 def batch_parts(count: int, accumulate: int) -> list[slice]:
-    """A batch of ``count`` as ``accumulate`` slices of one size."""
+    """Split a batch of ``count`` into ``accumulate`` slices of equal size."""
     size = max(count // accumulate, 1)
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def note(scalars: dict[str, Tensor], name: str, value: Tensor, parts: int) -> None:
-    """Add a part's mean to the batch's, without waiting for the device."""
+    """Add a part's mean to the batch's mean, without synchronising with the device."""
     share = value.detach() / parts
     scalars[name] = scalars[name] + share if name in scalars else share
 
@@ -205,19 +204,19 @@ def augment(run: Run, images: Tensor) -> Tensor:
 
 
 class Cuts:
-    """Where graphs are cut: leaves in the place of tensors, which hand back the gradients they have collected."""
+    """Cuts in the autograd graph: leaves replace tensors, and their accumulated gradients are passed on later."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def leaf(self, tensor: Tensor) -> Tensor:
-        """``tensor`` for a graph of its own."""
+        """A leaf with the values of ``tensor``, for a separate graph."""
         leaf = tensor.detach().requires_grad_()
         self.pairs.append((tensor, leaf))
         return leaf
 
     def backward(self, terms: Sequence[Tensor]) -> None:
-        """Gradients of the scalar ``terms`` and, through the cut tensors, of all that came from their leaves."""
+        """Back-propagate the scalar ``terms``, then the gradients accumulated in the leaves from the cut tensors."""
         pairs = [(tensor, leaf) for tensor, leaf in self.pairs if tensor.requires_grad]
         tensors = [*terms, *(tensor for tensor, _ in pairs)]
         gradients = [*(None for _ in terms), *(leaf.grad for _, leaf in pairs)]

@@ -1,4 +1,4 @@
-"""Start a run from another one's weights: other data, another latent module, one more stage."""
+"""Initialise a run with the weights of another: for other data, another latent module, or an added stage."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_in
 
 @dataclass(frozen=True)
 class InitialisationSource:
-    """What a run folder or a checkpoint gives to a new run.
+    """Weights and settings of a run folder or checkpoint that a new run is initialised with.
 
     Attributes:
-        config: its configuration, which the new run's is made from.
-        model: averaged weights of the generator with all that sampling needs.
-        discriminators: None from a checkpoint that came without.
-        text: folder of its caption encoder, None without one.
-        trained: how long it was trained, as far as it says.
+        config: its configuration, the base of the new run's.
+        model: EMA weights of the generator, CA_NET and latent modules.
+        discriminators: None for a checkpoint without them.
+        text: folder of its caption encoder, or None.
+        trained: length of its training, if recorded.
     """
 
     folder: Path
@@ -66,21 +66,21 @@ def open_initialisation_source(folder: Path) -> InitialisationSource:
 
 
 def copy_text_encoder(start: InitialisationSource, run_folder: Path) -> None:
-    """Put the start's caption encoder where a run looks for its own; one that is there stays."""
+    """Copy the source's caption encoder to the run folder; an existing one is kept."""
     if start.text is not None and not (run_folder / "text").exists():
         copy_folder(start.text, run_folder / "text")
 
 
 def copy_weights(weights: Mapping[str, Tensor], net: nn.Module, folder: Path) -> list[str]:
-    """Load what ``weights`` has of ``net``'s; returns the names that it has not, which keep their fresh values.
+    """Load the entries of ``weights`` that ``net`` has; returns the missing names, which keep their initial values.
 
     Raises:
-        ValueError: a tensor of another shape.
+        ValueError: a tensor has another shape.
     """
     differs = compare_weights(net, weights)
     for name, (found, wanted) in differs.reshaped.items():
         raise ValueError(
-            f"{folder}: {name} has shape {found}, this run asks for {wanted}; "
+            f"{folder}: {name} has shape {found}, this run needs {wanted}; "
             "keep the widths and dimensions of the run you start from"
         )
     net.load_state_dict({name: weights.get(name, tensor) for name, tensor in net.state_dict().items()})

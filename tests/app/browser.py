@@ -1,4 +1,4 @@
-"""A visitor of the page in a real Chromium, who notes everything that should not happen."""
+"""A browser session on the page in Chromium that records errors and unexpected requests."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ from stackgan.pipeline import StackGANPipeline
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-expect.set_options(timeout=30_000)  # a busy machine is no failure
+expect.set_options(timeout=30_000)  # generous, for slow machines
 
 
 def free_port() -> int:
@@ -44,7 +44,7 @@ def launched(pipe: StackGANPipeline) -> Iterator[str]:
 
 
 class Visitor:
-    """A page, and everything it did that it should not: errors, other hosts, failed requests."""
+    """A page and its faults: errors, requests to other hosts, failed requests."""
 
     def __init__(self, browser: Browser, url: str, size: tuple[int, int]) -> None:
         phone = size == PHONE
@@ -66,7 +66,7 @@ class Visitor:
 
     @staticmethod
     def _matters(message: Any) -> bool:
-        ours = message.text != "Method not implemented."  # Gradio's own words at every upload, which goes well
+        ours = message.text != "Method not implemented."  # logged by Gradio at every successful upload
         return message.type in ("error", "warning") and ours
 
     def _look_where(self, request: Any) -> None:
@@ -75,17 +75,17 @@ class Visitor:
             self.trouble.append(f"outside: {request.url}")
 
     def _look_why(self, request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # downloads and event streams end so when all is well
+        if request.failure != "net::ERR_ABORTED":  # normal end of downloads and event streams
             self.trouble.append(f"failed: {request.url} {request.failure}")
 
     def paint(self) -> None:
-        """Press Paint and wait for its pictures."""
+        """Press the button and wait for the images."""
         self.page.locator("#paint").click()
         self.painted()
 
     def painted(self) -> None:
-        """Wait until the gallery shows what was asked for, every image loaded."""
-        expect(self.page.locator(".results h2")).to_have_text(re.compile(r"\d+ pictures? in \d"))
+        """Wait until the gallery shows the requested images, all of them loaded."""
+        expect(self.page.locator(".results h2")).to_have_text(re.compile(r"\d+ images? in \d"))
         self.page.wait_for_function(
             "[...document.querySelectorAll('.card img')].every(image => image.complete && image.naturalWidth)"
         )
@@ -94,7 +94,7 @@ class Visitor:
         return self.page.locator(selector).all_text_contents()
 
     def sources(self) -> list[str]:
-        """Addresses of the pictures; they hold a hash of the content."""
+        """URLs of the images; they contain a hash of the content."""
         images = self.page.locator(".card .open img")
         return [str(image.get_attribute("src")) for image in images.all()]
 
@@ -119,5 +119,5 @@ def live_box(visitor: Visitor) -> Any:
 
 
 def shows(visitor: Visitor, caption: str) -> None:
-    """Wait until the pictures are of this caption."""
+    """Wait until the gallery shows images of this caption."""
     expect(visitor.page.locator(".card .caption").first).to_have_text(caption)

@@ -1,4 +1,4 @@
-"""Tiny pipelines, their pages, and a Chromium to visit them with."""
+"""Fixtures: tiny pipelines, their pages, and Chromium."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """``python app.py`` with a tiny checkpoint of two stages; ends as at Ctrl-C."""
+    """``python app.py`` with a tiny checkpoint of two stages; stopped by SIGINT."""
     folder = save_tiny_checkpoint(tmp_path_factory.mktemp("site") / "tiny")
     (folder / "README.md").write_text(CARD, "utf-8")
     temporary = tmp_path_factory.mktemp("temporary")
@@ -74,11 +74,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert process.stdout is not None
     try:
         url = f"http://127.0.0.1:{port}"
-        assert process.stdout.readline() == f"Painting at {url} (Ctrl-C stops)\n"
+        assert process.stdout.readline() == f"Page at {url} (Ctrl-C stops)\n"
         yield Site(url, folder, StackGANPipeline.from_pretrained(folder).fingerprint)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-        assert not any(file.is_file() for file in temporary.rglob("*"))  # what was painted is gone
+        assert not any(file.is_file() for file in temporary.rglob("*"))  # clears the gallery
     finally:
         process.kill()
         process.wait()

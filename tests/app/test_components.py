@@ -1,4 +1,4 @@
-"""Texts from outside, as HTML."""
+"""Escaping of user texts as HTML."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The gallery in a real browser: enlarging, downloads, hostile captions."""
+"""The gallery in a real browser: enlarging, downloads, captions with markup."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.app.browser import DESKTOP, Site, Visitor, caption_box, seed_box, sho
 from tests.tiny import CAPTIONS
 
 
-def test_browser_saves_a_picture_and_all_of_them(desktop: Visitor, site: Site, tmp_path: Path) -> None:
+def test_browser_saves_an_image_and_all_of_them(desktop: Visitor, site: Site, tmp_path: Path) -> None:
     caption_box(desktop).fill(CAPTIONS[0])
     seed_box(desktop).fill("7")
     desktop.paint()
@@ -38,7 +38,7 @@ def test_browser_saves_a_picture_and_all_of_them(desktop: Visitor, site: Site, t
     assert [(line["seed"], line["size"]) for line in lines[2:4]] == [(8, 64), (8, 128)]
 
 
-def test_browser_live_pictures_leave_no_files_until_they_are_saved(
+def test_browser_live_images_leave_no_files_until_they_are_saved(
     chromium: Browser, studio: str, tmp_path: Path
 ) -> None:
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
@@ -53,7 +53,7 @@ def test_browser_live_pictures_leave_no_files_until_they_are_saved(
     assert set(folder.rglob("*")) == before
     with visitor.page.expect_download() as saved:
         visitor.page.locator(".save-all").click()
-    assert saved.value.suggested_filename == "a-blue-bird_seed-1_4-pictures.zip"
+    assert saved.value.suggested_filename == "a-blue-bird_seed-1_4-images.zip"
     saved.value.save_as(tmp_path / "birds.zip")
     with zipfile.ZipFile(tmp_path / "birds.zip") as archive:
         assert len(archive.namelist()) == 9
@@ -79,14 +79,14 @@ def test_browser_enlarges_and_reuses(phone: Visitor) -> None:
     expect(phone.page.locator("#keep input")).to_be_checked()
 
 
-def test_browser_says_what_it_did_not_understand(desktop: Visitor) -> None:
+def test_browser_reports_unknown_words(desktop: Visitor) -> None:
     hostile = '<img src=x onerror=alert(1)> ${alert(2)} {{value}} `\\n` <b>"zebra"</b>'
     caption_box(desktop).fill(hostile)
     desktop.paint()
-    assert desktop.texts(".card .caption") == [hostile] * 4  # words, whatever they look like
+    assert desktop.texts(".card .caption") == [hostile] * 4  # as text, not as markup
     assert 'Unknown word "zebra": no training caption has it.' in desktop.texts(".notice")
     caption_box(desktop).fill("a red bird and a blue bird " * 20)
     desktop.page.locator("#paint").click()
     expect(desktop.page.locator(".notice")).to_have_count(1)
-    expect(desktop.page.locator(".notice")).to_contain_text("The caption is longer than the model can read")
+    expect(desktop.page.locator(".notice")).to_contain_text("The caption is too long for the text encoder")
     assert desktop.fits()

@@ -1,4 +1,4 @@
-"""The page as a whole: what it says about the checkpoint, which tabs it has, how it looks in a real browser."""
+"""The page as a whole: information about the checkpoint, tabs, layout in a real browser."""
 
 from pathlib import Path
 
@@ -30,13 +30,13 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(available_tabs(pipe)) == ["Paint", "Walk"]
-    assert list(available_tabs(able)) == ["Paint", "Photo", "Walk", "No words"]
-    assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Paint"]
+    assert list(available_tabs(pipe)) == ["Generate", "Video"]
+    assert list(available_tabs(able)) == ["Generate", "Photo", "Video", "No text"]
+    assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
 
 
-def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
-    assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the pictures that greet
+def test_browser_generates_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:
+    assert desktop.texts(".card .caption") == list(CAPTIONS[:2])  # the initial images
     caption_box(desktop).fill(CAPTIONS[2])
     desktop.paint()
     expect(desktop.page.locator(".card")).to_have_count(4)
@@ -44,12 +44,12 @@ def test_browser_paints_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path)
     assert desktop.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
     assert len(set(desktop.sources())) == 4
     widths = desktop.page.eval_on_selector_all(".card img", "all => all.map(image => image.naturalWidth)")
-    assert widths == [128, 64, 128] * 4  # the picture, then its two stages
+    assert widths == [128, 64, 128] * 4  # the image, then its two stages
     assert desktop.fits()
     desktop.page.screenshot(path=tmp_path / "desktop.png", full_page=True)
 
 
-def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
+def test_browser_generates_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     assert phone.fits()
     caption_box(phone).fill(CAPTIONS[3])
     caption_box(phone).press("Enter")
@@ -58,7 +58,7 @@ def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     assert phone.fits()
     boxes = {name: phone.page.locator(name).bounding_box() for name in ("#ask", "#output", "#settings")}
     tops = [box["y"] for box in boxes.values() if box]
-    assert tops == sorted(tops) and len(tops) == 3  # question, pictures, settings from top to bottom
+    assert tops == sorted(tops) and len(tops) == 3  # caption, images, settings from top to bottom
     for target in (
         "#paint",
         "#live label",
@@ -74,14 +74,14 @@ def test_browser_paints_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
     phone.page.screenshot(path=tmp_path / "phone.png", full_page=True)
 
 
-def test_browser_tells_about_the_checkpoint(desktop: Visitor, site: Site) -> None:
+def test_browser_describes_the_checkpoint(desktop: Visitor, site: Site) -> None:
     about = desktop.page.locator("#about")
     about.get_by_role("button").click()
     expect(about).to_contain_text("Tiny birds")
     expect(about).to_contain_text(site.fingerprint)
 
 
-def test_browser_paints_without_text(chromium: Browser) -> None:
+def test_browser_generates_without_text(chromium: Browser) -> None:
     with launched(tiny_pipeline(stages=1, text=False)) as url:
         visitor = Visitor(chromium, url, PHONE)
         expect(visitor.page.locator(".card")).to_have_count(EXAMPLE_COUNT)
@@ -94,7 +94,7 @@ def test_browser_paints_without_text(chromium: Browser) -> None:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_browser_edits_a_photo_walks_and_paints_without_words(
+def test_browser_edits_a_photo_interpolates_and_generates_without_text(
     chromium: Browser, able: StackGANPipeline, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     photo = tmp_path / "photo.png"
@@ -104,23 +104,23 @@ def test_browser_edits_a_photo_walks_and_paints_without_words(
         page = visitor.page
         page.get_by_role("tab", name="Photo").click()
         page.locator("#photo input[type=file]").set_input_files(str(photo))
-        page.get_by_label("What it shows").fill(CAPTIONS[0])
-        page.get_by_label("What it is to show").fill(CAPTIONS[1])
+        page.get_by_label("Caption of the photo").fill(CAPTIONS[0])
+        page.get_by_label("New caption").fill(CAPTIONS[1])
         page.locator("#photo-paint").click()
         cards = page.locator("#photo-gallery .card")
         expect(cards).to_have_count(2)
         expect(cards.nth(1)).to_contain_text(CAPTIONS[1])
         expect(page.locator("#photo-gallery [data-reuse]")).to_have_count(0)
         page.locator("#photo-examples tbody tr").first.click()
-        expect(page.get_by_label("What it is to show")).not_to_have_value(CAPTIONS[1])
-        shown = page.get_by_label("What it is to show").input_value()
+        expect(page.get_by_label("New caption")).not_to_have_value(CAPTIONS[1])
+        shown = page.get_by_label("New caption").input_value()
         page.locator("#photo-paint").click()
         expect(cards.nth(1)).to_contain_text(shown)
-        page.get_by_role("tab", name="Walk").click()
+        page.get_by_role("tab", name="Video").click()
         page.locator("#walk").click()
-        expect(page.locator("#walk-result img.film")).to_be_visible()
+        expect(page.locator("#walk-result img.animation")).to_be_visible()
         page.wait_for_function("[...document.querySelectorAll('#walk-result img')].every(i => i.naturalWidth > 64)")
-        page.get_by_role("tab", name="No words").click()
+        page.get_by_role("tab", name="No text").click()
         page.locator("#free-paint").click()
         expect(page.locator("#free-gallery .card")).to_have_count(8)
         assert visitor.fits()

@@ -1,4 +1,4 @@
-"""What the page generates and says, without a page."""
+"""Image generation and messages of the page, without Gradio."""
 
 import doctest
 import io
@@ -25,7 +25,7 @@ def test_doctests() -> None:
     assert doctest.testmod(painting).failed == 0
 
 
-def test_paint_is_what_the_pipeline_paints(pipe: StackGANPipeline) -> None:
+def test_generation_equals_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
     result = painting.generate(pipe, f"  {CAPTIONS[0]}\n", 3, 7, 0.5)
     expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5)
     assert [picture.seed for picture in result.images] == [7, 8, 9]
@@ -40,24 +40,24 @@ def test_paint_is_what_the_pipeline_paints(pipe: StackGANPipeline) -> None:
 def test_paint_without_text() -> None:
     result = painting.generate(tiny_pipeline(stages=1, text=False), "", 2, 0, 1)
     assert [(picture.caption, picture.seed) for picture in result.images] == [("", 0), ("", 1)]
-    assert result.images[1].name == "picture_seed-1"
+    assert result.images[1].name == "image_seed-1"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"caption": ""}, "Write a caption first: what should the picture show?"),
-        ({"caption": " \n"}, "Write a caption first: what should the picture show?"),
+        ({"caption": ""}, "Write a caption first: what should the image show?"),
+        ({"caption": " \n"}, "Write a caption first: what should the image show?"),
         ({"caption": "bird " * 500}, "The caption is 2499 characters long: please keep it below 2000."),
         ({"seed": -1}, "The seed is -1: the smallest is 0."),
-        ({"seed": 1.5}, "The seed is 1.5: it must be a whole number."),
-        ({"seed": None}, "The seed is missing: give a whole number from 0."),
-        ({"seed": float("nan")}, "The seed is missing: give a whole number from 0."),
+        ({"seed": 1.5}, "The seed is 1.5: it must be an integer."),
+        ({"seed": None}, "The seed is missing: enter an integer from 0."),
+        ({"seed": float("nan")}, "The seed is missing: enter an integer from 0."),
         ({"seed": 2**60}, f"The seed is {2**60}: the largest is {2**53 - 17}."),
-        ({"count": 0}, "The number of pictures is 0: the smallest is 1."),
-        ({"count": 17}, "The number of pictures is 17: the largest is 16."),
-        ({"truncation": 3}, "The variety is 3: it goes from 0 to 2."),
-        ({"truncation": None}, "The variety is None: it goes from 0 to 2."),
+        ({"count": 0}, "The number of images is 0: the smallest is 1."),
+        ({"count": 17}, "The number of images is 17: the largest is 16."),
+        ({"truncation": 3}, "The variety is 3: it must be from 0 to 2."),
+        ({"truncation": None}, "The variety is None: it must be from 0 to 2."),
     ],
 )
 def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[str, Any], message: str) -> None:
@@ -67,10 +67,10 @@ def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[s
     assert str(error.value) == message
 
 
-def test_notices_are_sentences(pipe: StackGANPipeline) -> None:
+def test_warnings_are_sentences(pipe: StackGANPipeline) -> None:
     caption = "a small zebra bird with yelow wings " + "and a red beak " * 10
     cut, zebra, yelow = painting.generate(pipe, caption, 1, 0, 1).warnings
-    assert re.fullmatch(r"The caption is longer than the model can read: .* dropped\.", cut)
+    assert re.fullmatch(r"The caption is too long for the text encoder: .* dropped\.", cut)
     assert zebra == 'Unknown word "zebra": no training caption has it.'
     assert yelow == 'Unknown word "yelow": did you mean "yellow"?'
 
@@ -98,7 +98,7 @@ def test_choose_seed() -> None:
 
 
 @pytest.mark.parametrize("caption", [CAPTIONS[0], "ein Vogel mit süßen Flügeln", "一只红色的小鸟"])
-def test_png_tells_how_to_paint_it_again(pipe: StackGANPipeline, caption: str) -> None:
+def test_png_records_how_to_generate_it_again(pipe: StackGANPipeline, caption: str) -> None:
     image = pipe(CAPTIONS[0], seeds=[3], truncation=0.5).images[0]
     picture = GeneratedImage(caption, 3, [image])
     with Image.open(io.BytesIO(painting.png_bytes(picture, 0, 0.5, "f" * 64))) as read:
@@ -108,7 +108,7 @@ def test_png_tells_how_to_paint_it_again(pipe: StackGANPipeline, caption: str) -
     assert facts["checkpoint"] == "f" * 64 and facts["Software"].startswith("stackgan ")
 
 
-def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
+def test_opening_generates_the_examples(pipe: StackGANPipeline) -> None:
     result = painting.generate_examples(pipe)
     assert [picture.caption for picture in result.images] == list(CAPTIONS[:2])
     assert len(painting.generate_examples(tiny_pipeline(stages=1, text=False)).images) == EXAMPLE_COUNT
@@ -117,19 +117,19 @@ def test_opening_paints_the_examples(pipe: StackGANPipeline) -> None:
     assert painting.generate_examples(bare) is None
 
 
-def test_live_pictures_have_the_seeds_of_those_on_show(pipe: StackGANPipeline) -> None:
+def test_live_images_have_the_seeds_of_those_shown(pipe: StackGANPipeline) -> None:
     first = painting.generate_while_typing(pipe, None, " a  red ", 2, 5, 1.0, False)
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
     shown = GalleryState.of(first, entered=5)
-    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # it shows this already
+    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # already shown
     assert painting.generate_while_typing(pipe, shown, "a red b", 2, 5, 1.0, False).images[0].seed == 5
-    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # the page asked for 5, was given 77, and may not know yet
+    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # seed 5 is still on the page, 77 was used
     assert painting.generate_while_typing(pipe, rolled, "a red", 2, 5, 1.0, False) is None
     assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, False).images[0].seed == 77
     assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, True).images[0].seed == 5
 
 
-def test_live_pictures_never_complain(
+def test_live_images_give_no_errors(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for wrong in (
@@ -153,7 +153,7 @@ def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
     assert [picture.stages[-1].tobytes() for picture in result.images] == [image.tobytes() for image in expected]
     assert not result.reusable and all(picture.seed is None for picture in result.images)
     assert len(painting.edit_photo(able, photo, CAPTIONS[0], "").images) == 1
-    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Say what")):
+    for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Describe the photo")):
         with pytest.raises(ValueError, match=message):
             painting.edit_photo(able, *arguments)
 

@@ -1,4 +1,4 @@
-"""What the server imports before it knows that it can listen; how it starts and stops is tested with the page."""
+"""Imports of the server before its address was checked; start and stop are tested with the page."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("port", [0, 70000])
 def test_refuses_a_port_before_it_looks_at_the_checkpoint(port: int) -> None:
-    with pytest.raises(ValueError, match=f"^--port {port}: ports go from 1 to 65535$"):
+    with pytest.raises(ValueError, match=f"^--port {port}: ports are from 1 to 65535$"):
         serve("no such checkpoint", port=port)
 
 

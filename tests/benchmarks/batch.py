@@ -1,11 +1,11 @@
-"""End to end against the bare generator: captions in a text file, PNGs and a manifest out; and memory that stays.
+"""``stackgan batch`` end to end, compared with the generator alone; and its memory over time.
 
     python -m tests.benchmarks.batch [--rounds 7] [--pictures 240] [--threads N]
 
 The checkpoints are painted-64 and an untrained one of the published size (width 64, three stages, 256 px) with
-painted-64's caption encoder: how long a picture takes does not depend on the weights. The bare generator paints the
-same captions and seeds in batches of the same size and throws the pictures away; ``batch`` does all that the command
-does save loading the checkpoint, which is once, not once a picture.
+painted-64's caption encoder: the time per image does not depend on the weights. "Generator alone" generates the same
+captions and seeds in batches of the same size and discards the images; ``batch`` does everything that the command
+does except loading the checkpoint, whose time does not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from stackgan.images.png import png_bytes
-from tests.benchmarks.harness import Contestant, Times, print_table, print_versions, race
+from tests.benchmarks.harness import Candidate, Times, print_table, print_versions, race
 from tests.tiny import calibrate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "grey", 
 
 
 def captions(count: int) -> list[str]:
-    """Different captions of birds, in the words of the training captions."""
+    """Distinct captions of birds, in the vocabulary of the training captions."""
     texts = [
         f"a small {body} bird with {wing} wings and a {crown} crown"
         for body in COLOURS
@@ -54,16 +54,16 @@ def save_legacy(folder: Path) -> Path:
     assert encoder is not None
     torch.manual_seed(0)
     model = StackGAN(preset("legacy", [f"text.dim={encoder.dim}", "text.encoder=compact"]))
-    calibrate(model)  # without, every picture is nearly one colour, and its PNG next to nothing
+    calibrate(model)  # otherwise images are nearly uniform and their PNGs unrealistically small
     StackGANPipeline(model, encoder).save_pretrained(folder)
     return folder
 
 
-# --- contestants --------------------------------------------------------------------------------------------
+# --- candidates --------------------------------------------------------------------------------------------
 
 
 def make_bare(checkpoint: Path, pictures: int, precision: str) -> Callable[[], object]:
-    """Painting alone: codes, latents and the finest stage of the tree."""
+    """Generation alone: codes, latents and the finest stage of the tree."""
     from stackgan.pipeline import StackGANPipeline
 
     pipe = StackGANPipeline.from_pretrained(checkpoint, precision=precision)
@@ -79,7 +79,7 @@ def make_bare(checkpoint: Path, pictures: int, precision: str) -> Callable[[], o
 
 
 def make_batch(checkpoint: Path, pictures: int, precision: str) -> Callable[[], object]:
-    """``stackgan batch`` into an empty folder, the checkpoint being loaded."""
+    """``stackgan batch`` into an empty folder, with the checkpoint loaded before."""
     from stackgan.generation.batch import batch
     from stackgan.pipeline import StackGANPipeline
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--pictures", type=int, default=240, help="a round (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of PyTorch")
-    parser.add_argument("--memory", type=int, nargs=2, default=(200, 1000), help="pictures (default: 200 1000)")
+    parser.add_argument("--memory", type=int, nargs=2, default=(200, 1000), help="images (default: 200 1000)")
     args = parser.parse_args()
     print_versions()
     with tempfile.TemporaryDirectory() as folder:
@@ -114,31 +114,31 @@ def main() -> None:
             _speed("published size, 256 px, bf16", legacy, "bf16", args),
             _speed("painted-64, 64 px, fp32", PAINTED, "fp32", args),
         ]
-        print_table("Milliseconds a picture", ("checkpoint", "bare", "batch", "bare / batch (quartiles)"), rows)
+        print_table("Milliseconds per image", ("checkpoint", "bare", "batch", "bare / batch (quartiles)"), rows)
         print_table(
-            "Milliseconds and kB a PNG, one thread", ("pictures", "here", "Pillow 1", "Pillow 6"), _pngs(legacy)
+            "Milliseconds and kB per PNG, one thread", ("images", "here", "Pillow 1", "Pillow 6"), _pngs(legacy)
         )
         rows = [
             _memory("published size, 256 px", legacy, *args.memory),
             _memory("painted-64, 64 px", PAINTED, *args.memory),
         ]
-        header = ("checkpoint", *(f"{count} pictures" for count in args.memory), "difference")
+        header = ("checkpoint", *(f"{count} images" for count in args.memory), "difference")
         print_table("Peak memory, MiB", header, rows)
 
 
 def _speed(name: str, checkpoint: Path, precision: str, args: argparse.Namespace) -> list[str]:
     work = {"checkpoint": checkpoint, "pictures": args.pictures, "precision": precision}
-    contestants = [
-        Contestant("bare", make_bare, work, units=args.pictures, threads=args.threads),
-        Contestant("batch", make_batch, work, units=args.pictures, threads=args.threads),
+    candidates = [
+        Candidate("bare", make_bare, work, units=args.pictures, threads=args.threads),
+        Candidate("batch", make_batch, work, units=args.pictures, threads=args.threads),
     ]
-    times = race(contestants, rounds=args.rounds, warm_up=1)
+    times = race(candidates, rounds=args.rounds, warm_up=1)
     middle, low, high = times["batch"].faster_than(times["bare"])
     return [name, _ms(times["bare"]), _ms(times["batch"]), f"{middle:.1%} ({low:.1%} to {high:.1%})"]
 
 
 def _pngs(legacy: Path) -> list[list[str]]:
-    """How long a PNG takes and how large it is: of an untrained generator's pictures, and of real photos."""
+    """Time and size of a PNG: of an untrained generator's images, and of real photos."""
     from stackgan.pipeline import StackGANPipeline
 
     untrained = StackGANPipeline.from_pretrained(legacy)(captions(BATCH), seeds=list(range(BATCH))).images
@@ -181,7 +181,7 @@ def _ms(times: Times) -> str:
 def _memory(name: str, checkpoint: Path, *counts: int) -> list[str]:
     peaks = []
     for count in counts:
-        one = Contestant("batch", make_batch, {"checkpoint": checkpoint, "pictures": count, "precision": "fp32"})
+        one = Candidate("batch", make_batch, {"checkpoint": checkpoint, "pictures": count, "precision": "fp32"})
         peaks.append(race([one], rounds=1, warm_up=0)["batch"].peak_mib)
     return [name, *(f"{peak:.0f}" for peak in peaks), f"{peaks[-1] - peaks[0]:+.0f}"]
 

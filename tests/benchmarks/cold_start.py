@@ -1,11 +1,10 @@
-"""From the command to the PNG on disk, and from a started app to its first pictures.
+"""Time from the start of a command to its PNG, and from the start of the app to its first images.
 
     python -m tests.benchmarks.cold_start [--rounds 7]
 
-Every start is a process of its own, files in the page cache, in alternation: Python alone, ``import torch`` (what
-nobody who paints with it can go below), ``stackgan --help``, and ``stackgan generate`` of one picture. The app is
-``app.py`` as users start it; its pictures are asked for through its server, as the page asks, and read to the last
-byte.
+Every start is a separate process, with files in the page cache, in alternation: Python alone, ``import torch`` (a
+lower bound for any program that uses it), ``stackgan --help``, and ``stackgan generate`` of one image. The app is
+``app.py`` as users start it; images are requested from its server as the page does, and read completely.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def main() -> None:
             for name, command in commands.items():
                 began = time.perf_counter()
                 subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
-                if turn:  # the first only fills the page cache
+                if turn:  # the first one fills the page cache
                     seconds[name].append(time.perf_counter() - began)
         rows = [[name, *_spread(values)] for name, values in seconds.items()]
         beyond = [a - b for a, b in zip(seconds["stackgan generate"], seconds["import torch"], strict=True)]
@@ -62,7 +61,7 @@ def main() -> None:
             [sys.executable, "-c", LISTED, *generate], cwd=ROOT, check=True, capture_output=True, text=True
         )
         print("\nimported by generate: " + ", ".join(json.loads(done.stdout.splitlines()[-1])))
-    print_table("The app, birds-64, its usual four pictures", ("", "ms"), _app(args.rounds))
+    print_table("The app, birds-64, its default four images", ("", "ms"), _app(args.rounds))
 
 
 def _spread(values: list[float]) -> tuple[str, str]:
@@ -71,7 +70,7 @@ def _spread(values: list[float]) -> tuple[str, str]:
 
 
 def _app(starts: int) -> list[list[str]]:
-    """Medians over several starts: until the app says that it paints, its first pictures, its tenth."""
+    """Medians over several starts: until the app prints its address, until its first images, and for the tenth."""
     ready, first, tenth = [], [], []
     for _ in range(max(3, starts // 2)):
         with socket.socket() as probe:
@@ -88,12 +87,12 @@ def _app(starts: int) -> list[list[str]]:
             first.append(taken[0])
             tenth.append(taken[-1])
             app.terminate()
-    rows = {"started and warm": ready, "first pictures": first, "tenth pictures": tenth}
+    rows = {"started and warm": ready, "first images": first, "tenth images": tenth}
     return [[name, f"{statistics.median(values) * 1e3:.0f}"] for name, values in rows.items()]
 
 
 def _press_paint(client: httpx.Client, seed: int) -> float:
-    """Seconds from the press of Paint to the last byte of the last picture."""
+    """Seconds from the request to the last byte of the last image."""
     began = time.perf_counter()
     asked = client.post("/gradio_api/call/paint", json={"data": ["a small red bird", 4, seed, 1.0, True]})
     answer = client.get(f"/gradio_api/call/paint/{asked.json()['event_id']}").text

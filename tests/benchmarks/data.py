@@ -1,16 +1,16 @@
-"""The loader against the published one, its share of a training step, and how quickly CUB is prepared.
+"""Speed of the loader compared with the published one, its share of a training step, and time to prepare CUB.
 
     python -m tests.benchmarks.data [--rounds 9] [--photos 1000]
 
-Published, for every picture of every batch: open the JPEG, cut the box, resize to 76/64 of the size, crop at random,
-flip, scale to each stage, floats in [−1, 1]. Ours: the prepared folder, memory-mapped. One thread each, batches of
-24, pictures in the page cache.
+Published, for every image of every batch: open the JPEG, crop the box, resize to 76/64 of the size, crop at random,
+flip, scale to each stage, convert to floats in [−1, 1]. Ours: the prepared folder, memory-mapped. One thread each,
+batches of 24, files in the page cache.
 
-- "bytes": the finest stage's crops as a uint8 batch on the CPU, as :class:`stackgan.data.sampler.Sampler` gives them.
-- "stages": floats of every stage, which the published loader makes picture by picture with Pillow and the training
-  step here makes of the whole batch on its device (:func:`stackgan.data.sampler.to_stages`), here on one thread too.
+- "bytes": the finest stage's crops as a uint8 batch on the CPU, from :class:`stackgan.data.sampler.Sampler`.
+- "stages": floats of every stage, which the published loader computes image by image with Pillow and the training
+  step here for the whole batch on its device (:func:`stackgan.data.sampler.to_stages`), here on one thread too.
 
-The photos are CUB's where they lie beside the repository, else JPEGs of its usual size made here.
+The photos are those of CUB if it is beside the repository, else generated JPEGs of the same size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.photos import open_rgb
-from tests.benchmarks.harness import Contestant, print_table, print_versions, race
+from tests.benchmarks.harness import Candidate, print_table, print_versions, race
 
 CUB = Path(__file__).resolve().parents[3] / "shared" / "cub" / "birds"
 BATCH, REPEATS = 24, 4
@@ -43,7 +43,7 @@ Boxed = tuple[Path, tuple[int, int, int, int]]
 
 
 def photos(count: int, folder: Path) -> list[Boxed]:
-    """JPEGs and their boxes: CUB's, or some of 500 x 375 made in ``folder``."""
+    """JPEGs and their boxes: those of CUB, or generated ones of 500 x 375 in ``folder``."""
     root = CUB / "CUB_200_2011"
     if not root.is_dir():
         return [_made_up(folder, i) for i in range(count)]
@@ -77,11 +77,11 @@ def prepared(files: list[Boxed], size: int, out: Path) -> Path:
     return out
 
 
-# --- contestants --------------------------------------------------------------------------------------------
+# --- candidates --------------------------------------------------------------------------------------------
 
 
 def make_published(files: list[Boxed], size: int, stages: bool) -> Callable[[], object]:
-    """The published loader, written down plainly: one picture after the other."""
+    """The published loader in its plain form: one image after the other."""
     rng = np.random.default_rng(0)
     load, sizes = size * 76 // 64, [s for s in (64, 128, 256) if s <= size]
 
@@ -108,7 +108,7 @@ def make_published(files: list[Boxed], size: int, stages: bool) -> Callable[[], 
 
 
 def make_ours(folder: Path, size: int, stages: bool) -> Callable[[], object]:
-    """The sampler, and on demand the floats that the training step makes of its batches."""
+    """The sampler, and optionally the conversion of its batches to floats in the training step."""
     from stackgan.data.sampler import Sampler
     from stackgan.images.pixels import to_stages
 
@@ -159,8 +159,8 @@ def _race(files: list[Boxed], data: Path, size: int, stages: bool, rounds: int) 
     units = BATCH * REPEATS
     times = race(
         [
-            Contestant("published", make_published, work | {"files": files}, threads=1, units=units),
-            Contestant("ours", make_ours, work | {"folder": data}, threads=1, units=units),
+            Candidate("published", make_published, work | {"files": files}, threads=1, units=units),
+            Candidate("ours", make_ours, work | {"folder": data}, threads=1, units=units),
         ],
         rounds,
     )
@@ -170,7 +170,7 @@ def _race(files: list[Boxed], data: Path, size: int, stages: bool, rounds: int) 
 
 
 def _step(data: Path, name: str, steps: int) -> list[object]:
-    """What a step of a preset takes, and how long it waits for its batch."""
+    """Time of a training step of a preset, and the part of it spent waiting for the batch."""
     from stackgan.config import preset
     from stackgan.data.sampler import Sampler, WrongPairs
     from stackgan.runtime.allocator import keep_pages
@@ -201,13 +201,13 @@ def _step(data: Path, name: str, steps: int) -> list[object]:
     began = time.perf_counter()
     for _ in range(50):
         step += 1
-        sampler.batch(step)  # with nothing between, each waits for the whole of it
+        sampler.batch(step)  # without a step in between, the whole time is waiting
     alone = (time.perf_counter() - began) / 50
     wait, whole = float(np.median(waited[2:])), float(np.median(stepped[2:]))
     return [name, f"{whole * 1e3:.0f} ms", f"{alone * 1e3:.2f} ms", f"{wait * 1e3:.2f} ms", f"{wait / whole:.2%}"]
 
 
-# Peak memory from /proc: getrusage's would be this process's, which it was forked from.
+# Peak memory from /proc, as getrusage would include the parent process that it was forked from.
 _PREPARE = r"""
 import re, sys, time
 from data_prep.cub import prepare_cub
@@ -220,7 +220,7 @@ print(count, count / seconds, int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/
 
 
 def _prepare(size: int, half: bool) -> list[object]:
-    """``stackgan prepare cub`` of all photos there are, or of every other species' alone, in a process of its own."""
+    """``stackgan prepare cub`` of all photos, or of every other species only, in a separate process."""
     with tempfile.TemporaryDirectory() as name:
         source = _half(Path(name) / "birds") if half else CUB
         command = [sys.executable, "-c", _PREPARE, str(source), str(Path(name) / "out"), str(size)]

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.generation [--batches 1 8 24] [--rounds 9] [--no-compile]
 
-Every contestant turns embeddings (B, 1024) into the finest pictures, with the same (random) weights. "As it comes" is
-the plain model in a process whose allocator gives freed pages back, as any program's does; "pages kept" is the same
-with :func:`stackgan.runtime.allocator.keep_pages`, which ours has in all processes that are its own. Where the
-published model is missing the project's own module, unfused, takes its place.
+Every candidate generates the finest images from embeddings (B, 1024), with the same (random) weights. "As it comes"
+is the plain model with the default allocator, which returns freed pages to the system; "pages kept" is the same with
+:func:`stackgan.runtime.allocator.keep_pages`, which this program's commands use. If the published model is missing,
+the project's own module, unfused, is the baseline.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
 from stackgan.pipeline import StackGANPipeline
 from stackgan.tools.convert import convert
-from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
+from tests.benchmarks.harness import Candidate, baseline, gmacs_at_peak, print_table, print_versions, race
 
 TEXT, NOISE = 1024, 100
 PLAIN = "plain"
@@ -55,17 +55,17 @@ def _one_batch(
     checkpoint: Path, batch: int, options: argparse.Namespace, peaks: dict[str, float], work: dict[str, float]
 ) -> None:
     shared = {"checkpoint": checkpoint, "batch": batch}
-    contestants = [
-        Contestant("plain, as it comes", plain, shared, keep_pages=False, units=batch),
-        Contestant("plain, pages kept", plain, shared, units=batch),
+    candidates = [
+        Candidate("plain, as it comes", plain, shared, keep_pages=False, units=batch),
+        Candidate("plain, pages kept", plain, shared, units=batch),
     ]
     for precision in options.dtypes:
         ours: dict[str, Any] = {**shared, "precision": precision}
-        contestants.append(Contestant(f"ours, {precision}", fast, ours, units=batch))
+        candidates.append(Candidate(f"ours, {precision}", fast, ours, units=batch))
         if not options.no_compile:
             ours = {**ours, "compiled": True}
-            contestants.append(Contestant(f"ours, {precision}, compiled", fast, ours, units=batch))
-    times = race(contestants, options.rounds)
+            candidates.append(Candidate(f"ours, {precision}, compiled", fast, ours, units=batch))
+    times = race(candidates, options.rounds)
     as_it_comes, kept = times["plain, as it comes"], times["plain, pages kept"]
     rows = []
     for name, time in times.items():
@@ -81,7 +81,7 @@ def _one_batch(
     print_table(f"Batch {batch}, 256 px", header, rows)
 
 
-# --- contestants --------------------------------------------------------------------------------------------
+# --- candidates --------------------------------------------------------------------------------------------
 
 
 def plain(checkpoint: Path, batch: int) -> Callable[[], object]:
@@ -107,7 +107,7 @@ def plain(checkpoint: Path, batch: int) -> Callable[[], object]:
 
 
 def fast(checkpoint: Path, batch: int, precision: str, compiled: bool = False) -> Callable[[], object]:
-    """What the pipeline does between the embedding and the pixels."""
+    """The path of the pipeline from embeddings to pixels."""
     pipe = StackGANPipeline.from_pretrained(checkpoint, device="cpu", precision=precision, compiled=compiled)
     z, e = _inputs(batch)
 
@@ -124,7 +124,7 @@ def _inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _checkpoint(folder: Path) -> Path:
-    """The published sizes with random weights: as the published file and, converted, as a checkpoint of ours."""
+    """Random weights in the published sizes: as a published file, and converted to a checkpoint."""
     torch.manual_seed(0)
     module, out = baseline(), folder / "checkpoint"
     if module is None:
@@ -138,7 +138,7 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _gmacs_an_image(checkpoint: Path) -> dict[str, float]:
-    """Multiply-adds by PyTorch's counter, 10⁹ an image."""
+    """10⁹ multiply-adds per image, counted by PyTorch."""
     model = StackGANPipeline.from_pretrained(checkpoint, device="cpu").model
     module, (z, e) = baseline(), _inputs(1)
     plainly, fast = module.Generator().eval() if module else None, FastGenerator(model.generator)
@@ -148,7 +148,7 @@ def _gmacs_an_image(checkpoint: Path) -> dict[str, float]:
     }
     found = {}
     for name, run in runs.items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:  # it does not see inference mode's calls
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:  # the counter misses calls in inference mode
             run()
         found[name] = counter.get_total_flops() / 2e9
     return found

@@ -1,9 +1,9 @@
-"""What every benchmark needs: contestants in processes of their own, raced in alternation; peak, versions, tables.
+"""Shared by all benchmarks: candidates in separate processes, timed in alternation; peak speed, versions, tables.
 
-A contestant is a function that makes another one, the work of one round. Each lives in a process of its own, so that
-the allocator (pages kept or not), the number of threads and compiled code belong to it alone. Rounds go A B C A B C:
-only one process works at a time, and a machine that slows down slows all of them. A ratio is the median over rounds
-of the two times of one round; its spread is the quartiles.
+A candidate is a function that returns another one, the work of one round. Each runs in a separate process, with its
+own allocator settings, number of threads and compiled code. Rounds alternate (A B C A B C): only one process works at
+a time, and a varying machine load affects all of them. A ratio is the median over rounds of the ratio of the two
+times of a round; its spread is given by the quartiles.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any
 
 import torch
 
-__all__ = ["Contestant", "Times", "baseline", "gmacs_at_peak", "print_table", "print_versions", "race"]
+__all__ = ["Candidate", "Times", "baseline", "gmacs_at_peak", "print_table", "print_versions", "race"]
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "stackgan_v2_baseline.py"
 
 
 def baseline() -> ModuleType | None:
-    """The published model in plain eager PyTorch, from beside the repository; None on a user's machine."""
+    """The published model in plain eager PyTorch from beside the repository; None if it is missing."""
     if not REFERENCE.is_file():
         return None
     spec = spec_from_file_location("stackgan_v2_baseline", REFERENCE)
@@ -41,20 +41,20 @@ def baseline() -> ModuleType | None:
     return module
 
 
-# --- races --------------------------------------------------------------------------------------------------
+# --- rounds -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One of those that race.
+class Candidate:
+    """A program whose speed is compared.
 
     Attributes:
         name: shown in tables.
-        make: a function of a module (it is sent to another process) that returns the work of a round.
+        make: a module-level function (it is pickled) that returns the work of a round.
         arguments: of ``make``.
         keep_pages: whether its allocator keeps freed pages (:func:`stackgan.runtime.allocator.keep_pages`).
         threads: of PyTorch; None for as many as it chooses.
-        units: what one round makes (images), to turn seconds into seconds a unit.
+        units: number of units (images) of one round, for seconds per unit.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds a unit, one a round, and the peak memory of the process in MiB."""
+    """Seconds per unit of each round, and the peak memory of the process in MiB."""
 
     seconds: tuple[float, ...]
     peak_mib: float
@@ -77,26 +77,26 @@ class Times:
         return statistics.median(self.seconds)
 
     def faster_than(self, other: Times) -> tuple[float, float, float]:
-        """How many times faster than ``other``, round by round: median, lower and upper quartile."""
+        """Speed-up over ``other`` per round: median, lower and upper quartile."""
         ratios = [b / a for a, b in zip(self.seconds, other.seconds, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         return middle, low, high
 
 
-def race(contestants: Sequence[Contestant], rounds: int = 9, warm_up: int = 2) -> dict[str, Times]:
-    """Time every contestant ``rounds`` times in alternation, after ``warm_up`` rounds each that do not count.
+def race(candidates: Sequence[Candidate], rounds: int = 9, warm_up: int = 2) -> dict[str, Times]:
+    """Time every candidate ``rounds`` times in alternation, after ``warm_up`` rounds that are not counted.
 
     Raises:
-        RuntimeError: a contestant failed; its traceback is on stderr.
+        RuntimeError: a candidate failed; its traceback is on stderr.
     """
-    with _started(contestants) as connections:
+    with _started(candidates) as connections:
         for _ in range(warm_up):
             for connection in connections.values():
                 _round(connection)
-        seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+        seconds: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
         for _ in range(rounds):
-            for contestant in contestants:
-                seconds[contestant.name].append(_round(connections[contestant.name]) / contestant.units)
+            for candidate in candidates:
+                seconds[candidate.name].append(_round(connections[candidate.name]) / candidate.units)
         peaks = {}
         for name, connection in connections.items():
             connection.send("peak")
@@ -105,17 +105,17 @@ def race(contestants: Sequence[Contestant], rounds: int = 9, warm_up: int = 2) -
 
 
 @contextmanager
-def _started(contestants: Sequence[Contestant]) -> Iterator[dict[str, Connection]]:
+def _started(candidates: Sequence[Candidate]) -> Iterator[dict[str, Connection]]:
     context = multiprocessing.get_context("spawn")
     processes, connections = [], {}
     try:
-        for contestant in contestants:  # one after the other: building beside each other would not be quicker
+        for candidate in candidates:  # sequentially, as building in parallel would not be faster
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(contestant, there), daemon=True)
+            process = context.Process(target=_serve, args=(candidate, there), daemon=True)
             process.start()
             there.close()
             processes.append(process)
-            connections[contestant.name] = here
+            connections[candidate.name] = here
             _answer(here)
         yield connections
     finally:
@@ -126,15 +126,15 @@ def _started(contestants: Sequence[Contestant]) -> Iterator[dict[str, Connection
             process.terminate()
 
 
-def _serve(contestant: Contestant, connection: Connection) -> None:
-    """A contestant's process: build, then one round for every message."""
-    if contestant.keep_pages:
+def _serve(candidate: Candidate, connection: Connection) -> None:
+    """Process of a candidate: build, then one round per message."""
+    if candidate.keep_pages:
         from stackgan.runtime.allocator import keep_pages
 
         keep_pages()
-    if contestant.threads is not None:
-        torch.set_num_threads(contestant.threads)
-    work = contestant.make(**contestant.arguments)
+    if candidate.threads is not None:
+        torch.set_num_threads(candidate.threads)
+    work = candidate.make(**candidate.arguments)
     connection.send("ready")
     while True:
         try:
@@ -158,13 +158,13 @@ def _answer(connection: Connection) -> Any:
     try:
         return connection.recv()
     except EOFError:
-        raise RuntimeError("a contestant failed: see the traceback above") from None
+        raise RuntimeError("a candidate failed: see the traceback above") from None
 
 
 def _peak_mib() -> float:
     """The largest resident memory of this process so far."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage would count the process that this one was forked from
+    if status.is_file():  # getrusage would include the parent process
         return (
             int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
         )
@@ -178,7 +178,7 @@ def _peak_mib() -> float:
 
 
 def gmacs_at_peak(dtype: torch.dtype = torch.float32, threads: int | None = None) -> float:
-    """10⁹ multiply-adds a second that this machine reaches in a large channels-last convolution, its best case."""
+    """10⁹ multiply-adds per second in a large channels-last convolution, as the peak of this machine."""
     if threads is not None:
         torch.set_num_threads(threads)
     conv = torch.nn.Conv2d(256, 256, 3, 1, 1, bias=False).to(dtype).to(memory_format=torch.channels_last)
@@ -194,7 +194,7 @@ def gmacs_at_peak(dtype: torch.dtype = torch.float32, threads: int | None = None
 
 
 def print_versions() -> None:
-    """One line: processor, threads, PyTorch, Python."""
+    """Print one line: processor, threads, PyTorch, Python."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -208,7 +208,7 @@ def print_versions() -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A Markdown table, so that it can be pasted."""
+    """Print a Markdown table."""
     print(f"\n{title}\n")
     print("| " + " | ".join(header) + " |")
     print("|" + " --- |" * len(header))

@@ -1,9 +1,9 @@
-"""How speed and memory grow with batch, threads, size and width: curves, a table, one page.
+"""Scaling of speed and memory with batch, threads, size and width: curves and tables.
 
     python -m tests.benchmarks.scaling --out tests/benchmarks/scaling
 
-Writes ``scaling.png``, ``numbers.json`` and prints the tables. Every point is a process of its own, measured alone:
-these are curves of one machine, for their shape; ratios between programs are the other benchmarks' work.
+Writes ``scaling.png``, ``numbers.json`` and prints the tables. Every point is measured in a
+separate process: the shape of the curves of one machine. Ratios between programs are in the other benchmarks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stackgan.networks.generator import Generator
 from stackgan.study.figures import dress, new_figure, save_figure, write_numbers
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
-from tests.benchmarks.harness import Contestant, gmacs_at_peak, print_table, print_versions, race
+from tests.benchmarks.harness import Candidate, gmacs_at_peak, print_table, print_versions, race
 
 BATCHES, FEW = (1, 2, 4, 8, 16, 32, 64), (1, 4, 16, 64)
 STEP_BATCHES = (2, 4, 8, 16, 32)
@@ -91,7 +91,7 @@ def _figures(point: dict[str, Any], peak: float) -> list[str]:
 
 
 def painting(stages: int, batch: int, form: str) -> Callable[[], object]:
-    """The published generator of ``stages``, its finest pictures."""
+    """Generation of the finest images by the published generator with ``stages``."""
     generator, (z, c) = _generator(stages), _noise(batch)
     fast = FastGenerator(generator, DTYPES[form]) if form in DTYPES else None
 
@@ -103,7 +103,7 @@ def painting(stages: int, batch: int, form: str) -> Callable[[], object]:
 
 
 def stepping(name: str, batch: int, width: int) -> Callable[[], object]:
-    """A training step of a preset, its widths changed."""
+    """A training step of a preset with other widths."""
     config = _config(name, batch, width)
     run, pictures = _run(config), _pictures(config)
     return lambda: train_step(run, pictures)
@@ -111,7 +111,7 @@ def stepping(name: str, batch: int, width: int) -> Callable[[], object]:
 
 def _paint(options: argparse.Namespace, stages: int, batch: int, form: str, threads: int) -> dict[str, Any]:
     arguments = {"stages": stages, "batch": batch, "form": form}
-    time = _alone(Contestant("point", painting, arguments, threads=threads, units=batch), options.rounds)
+    time = _alone(Candidate("point", painting, arguments, threads=threads, units=batch), options.rounds)
     generator, (z, c) = _generator(stages), _noise(1)
     forward = FastGenerator(generator) if form in DTYPES else generator
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -124,7 +124,7 @@ def _paint(options: argparse.Namespace, stages: int, batch: int, form: str, thre
 def _step(options: argparse.Namespace, name: str, batch: int, width: int) -> dict[str, Any]:
     config = _config(name, batch, width)
     arguments = {"name": name, "batch": batch, "width": width}
-    time = _alone(Contestant("point", stepping, arguments, units=batch), options.rounds)
+    time = _alone(Candidate("point", stepping, arguments, units=batch), options.rounds)
     run, pictures = _run(config), _pictures(config)
     with FlopCounterMode(display=False) as counter:
         train_step(run, pictures)
@@ -133,8 +133,8 @@ def _step(options: argparse.Namespace, name: str, batch: int, width: int) -> dic
     return _said(point | {"rate": 1 / time.median, "mib": time.peak_mib})
 
 
-def _alone(contestant: Contestant, rounds: int) -> Any:
-    return race([contestant], rounds)[contestant.name]
+def _alone(candidate: Candidate, rounds: int) -> Any:
+    return race([candidate], rounds)[candidate.name]
 
 
 def _said(point: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _config(name: str, batch: int, width: int) -> Config:
 
 
 def _run(config: Config) -> Run:
-    """At step 1, which has no penalty."""
+    """Step 1, which has no penalty."""
     run = Run.start(config, torch.device("cpu"))
     run.progress.step = 1
     return run
@@ -210,7 +210,7 @@ def _draw(file: Path, numbers: dict[str, Any]) -> None:
     axes[1, 1].plot([p["width"] for p in points], [1000 * p["seconds"] for p in points], marker="o", ms=3.5,
                     color="#3E9C78", label="modern")  # fmt: skip
     dress(axes[1, 1], "Training, modern, batch 16", "width of G and D", "ms a step", grid="both")
-    axes[0, 0].set_ylim(0, 1.5 * max(p["rate"] for p in numbers["generation"] if p["size"] == 256))  # room for names
+    axes[0, 0].set_ylim(0, 1.5 * max(p["rate"] for p in numbers["generation"] if p["size"] == 256))  # for labels
     for panel in (axes[0, 0], axes[0, 2]):
         panel.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
     for panel, ticks in ((axes[0, 1], (20, 50, 100, 200, 500)), (axes[1, 0], (2, 5, 10, 20, 50, 100))):

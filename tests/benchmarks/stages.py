@@ -2,14 +2,14 @@
 
     python -m tests.benchmarks.stages --checkpoint CHECKPOINT --data DATA-64 [DATA-128 DATA-256] --features FOLDER
 
-One caption of each test photo (chosen by a fixed seed), images with seeds 0 to N − 1; every prepared folder gives the
-photos of one size, and the stage of that size is measured on them. ``--rounds`` repeats it with further captions and
+One caption of each test photo (chosen by a fixed seed), images with seeds 0 to N − 1. Every prepared folder has the
+photos of one size and is compared with the stage of that size. ``--rounds`` repeats it with further captions and
 seeds. Features come from a folder as for ``stackgan evaluate --features``, or are the mean of a frozen classifier's
 last map (``--features efficientnet-lite2``).
 
-The ± is one standard error of the distance under resampling of both the photos and the images: a delete-half
-jackknife, the deviation of the distance of random halves of both sets. It says how far another set of photos and
-images of these sizes would lie, not how well training is reproduced.
+The ± is one standard error of the distance under resampling of both the photos and the images, by a delete-half
+jackknife: the standard deviation of the distance between random halves of both sets. It covers the choice of photos
+and images, not the variation between training runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Extract = Callable[[Tensor], Tensor]  # (B, 3, s, s) uint8 -> (B, D)
 
 @dataclass(frozen=True)
 class Record:
-    """Distances to the test photos with their errors: of a stage, of bicubic enlargement, of training photos."""
+    """Distances to the test photos and their errors: of a stage, of bicubic enlargement, of training photos."""
 
     side: int
     round: int
@@ -119,7 +119,7 @@ def captions_of(split: PreparedSplit, count: int, seed: int) -> list[str]:
 def measure(
     pipe: StackGANPipeline, folders: dict[int, PreparedFolder], extract: Extract, arguments: argparse.Namespace
 ) -> list[Record]:
-    """One record a size and round: distances of the stage, of bicubic enlargement, and of training photos."""
+    """One record per size and round: distances of the stage, of bicubic enlargement, and of training photos."""
     found = []
     for side, folder in folders.items():
         train, test = folder.train, folder.splits["test"]
@@ -140,7 +140,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="prepared folders, one a size")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="prepared folders, one per size")
     parser.add_argument("--features", required=True, help="folder or name of a feature network")
     parser.add_argument("--num", type=int, help="photos, from the first on (default: all)")
     parser.add_argument("--rounds", type=int, default=1)

@@ -1,9 +1,9 @@
-"""Training speed: milliseconds an image and step of ``legacy``, against the published model in plain eager PyTorch.
+"""Training speed: milliseconds per image and step of ``legacy``, and of the published model in plain eager PyTorch.
 
     python -m tests.benchmarks.train --batch 8 --rounds 7
 
-Both do the same mathematics from the same weights (tests/training/test_step.py shows equal gradients in float64).
-Where the yardstick is not beside the repository, a plain form of our own modules takes its place.
+Both compute the same step from the same weights (tests/training/test_step.py shows equal gradients in float64).
+If the published model is not beside the repository, a plain form of our own modules is the baseline.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stackgan.images.pixels import to_stages
 from stackgan.tools.convert import _discriminator_modules, _generator_modules
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
-from tests.benchmarks.harness import Contestant, baseline, gmacs_at_peak, print_table, print_versions, race
+from tests.benchmarks.harness import Candidate, baseline, gmacs_at_peak, print_table, print_versions, race
 from tests.plain import plain_optimizers, plain_step
 
-NEEDED = 56.0  # 10⁹ multiply-adds an image and step at the published size, after all that is exact was spared
+NEEDED = 56.0  # 10⁹ multiply-adds per image and step at the published size, after all exact savings
 TEXT = 1024
 
 
@@ -47,7 +47,7 @@ def ours(batch: int, overrides: Sequence[str] = ()) -> Callable[[], object]:
 
 
 def plain(batch: int) -> Callable[[], object]:
-    """A step of the yardstick with the same weights, or of our modules in its way."""
+    """A step of the baseline with the same weights."""
     config = config_of(batch)
     run, pictures = Run.start(config, torch.device("cpu")), random_batch(config)
     reference = baseline()
@@ -74,31 +74,31 @@ def plain(batch: int) -> Callable[[], object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=4, help="pictures a step (published: 24)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each contestant")
+    parser.add_argument("--batch", type=int, default=4, help="images per step (published: 24)")
+    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each candidate")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for ours, e.g. optim.compile=true")
     arguments = parser.parse_args()
     batch, overrides = arguments.batch, arguments.overrides
 
-    def mine(name: str, *more: str) -> Contestant:
-        return Contestant(name, ours, {"batch": batch, "overrides": [*more, *overrides]}, units=batch)
+    def mine(name: str, *more: str) -> Candidate:
+        return Candidate(name, ours, {"batch": batch, "overrides": [*more, *overrides]}, units=batch)
 
-    contestants = [
-        Contestant("plain, as it comes", plain, {"batch": batch}, keep_pages=False, units=batch),
-        Contestant("plain, pages kept", plain, {"batch": batch}, units=batch),
+    candidates = [
+        Candidate("plain, as it comes", plain, {"batch": batch}, keep_pages=False, units=batch),
+        Candidate("plain, pages kept", plain, {"batch": batch}, units=batch),
         mine("ours, fp32"),
         mine("ours, bf16", "optim.precision=bf16"),
     ]
     print_versions()
     print(f"legacy at 256 px, batch {batch}; plain: {'the yardstick' if baseline() else 'our modules, plainly used'}")
-    times = race(contestants, arguments.rounds, warm_up=1)
-    first, second = (times[contestant.name] for contestant in contestants[:2])
+    times = race(candidates, arguments.rounds, warm_up=1)
+    first, second = (times[candidate.name] for candidate in candidates[:2])
     peaks = {bf16: gmacs_at_peak(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
     rows = []
-    for contestant in contestants:
-        mine_times = times[contestant.name]
-        share = NEEDED / mine_times.median / peaks[contestant.name.endswith("bf16")]
-        cells = [contestant.name, f"{1000 * mine_times.median:.0f}"]
+    for candidate in candidates:
+        mine_times = times[candidate.name]
+        share = NEEDED / mine_times.median / peaks[candidate.name.endswith("bf16")]
+        cells = [candidate.name, f"{1000 * mine_times.median:.0f}"]
         for other in (first, second):
             middle, low, high = mine_times.faster_than(other)
             cells.append(f"{middle:.2f} ({low:.2f}–{high:.2f})")

@@ -1,4 +1,4 @@
-"""Articles follow the word after them."""
+"""The indefinite article, "a" or "an", by the word that follows."""
 
 from stackgan.captions.articles import before_word, replaced, with_article
 
@@ -9,6 +9,6 @@ def test_articles_are_adjusted() -> None:
     assert replaced("red wings", (0, 3), "teal") == "teal wings"
 
 
-def test_other_words_are_left_alone() -> None:
+def test_other_words_are_kept() -> None:
     assert before_word("extra ", "orange") == "extra " and before_word("a, ", "orange") == "a, "
     assert with_article("Orange beak") == "an Orange beak"

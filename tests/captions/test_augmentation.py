@@ -1,11 +1,11 @@
-"""Captions as people type them: what is cut out of a caption is true of it, and says something."""
+"""Caption augmentation: a shortened caption is not empty and states nothing that the caption does not."""
 
 import re
 
 import numpy as np
 import pytest
 
-from data_prep.painted import random_painting
+from data_prep.painted import random_bird
 from data_prep.painted_captions import captions as captions_of
 from stackgan.captions.augmentation import Shortener, augmented_captions, content_words
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
@@ -22,7 +22,7 @@ BIRDS = [
 
 @pytest.fixture(scope="module")
 def shortener() -> Shortener:
-    # Nouns are learned from many captions: each adjective has stood before one somewhere.
+    # Nouns are inferred from many captions: each adjective occurs before a noun in one of them.
     parts = ("bird", "wings", "belly", "beak", "crown", "tail", "head", "feet", "eye", "breast")
     words = ("red", "black", "white", "grey", "blue", "green", "long", "short", "curved", "sharp", "round")
     return Shortener(BIRDS + [f"a {word} {part} with a {other} head" for word in words for part in parts
@@ -32,7 +32,7 @@ def shortener() -> Shortener:
 @pytest.fixture(scope="module")
 def painted() -> list[str]:
     draws = np.random.default_rng(0)
-    return [caption for _ in range(300) for caption in captions_of(random_painting(draws, held_out=False), draws)]
+    return [caption for _ in range(300) for caption in captions_of(random_bird(draws, held_out=False), draws)]
 
 
 def test_phrases_of_real_sentences(shortener: Shortener) -> None:
@@ -46,7 +46,7 @@ def test_phrases_of_real_sentences(shortener: Shortener) -> None:
     ]
 
 
-def test_short_forms_say_what_the_caption_says(shortener: Shortener) -> None:
+def test_short_forms_state_only_what_the_caption_states(shortener: Shortener) -> None:
     draws = np.random.default_rng(0)
     found = {shortener.draw(BIRDS[0], draws) for _ in range(200)}
     assert {"a small red bird", "small red bird with white belly", "a small red bird with black wings"} <= found
@@ -59,7 +59,7 @@ def test_short_forms_say_what_the_caption_says(shortener: Shortener) -> None:
 
 
 def test_a_generated_language_is_cut_without_a_change_of_meaning(painted: list[str]) -> None:
-    """Colours stay with the parts they had: each "colour part" of a short form stands in the caption too."""
+    """Colours stay with their parts: each "colour part" of a short form occurs in the caption too."""
     shortener, draws, cut = Shortener(painted), np.random.default_rng(1), 0
     for caption in painted:
         text = shortener.draw(caption, draws)

@@ -1,4 +1,4 @@
-"""Captions files: text, JSON lines and CSV, and what is said of wrong ones."""
+"""Captions files: text, JSON lines and CSV, and error messages."""
 
 from pathlib import Path
 
@@ -34,13 +34,13 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "picture": ("a.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a.txt:1: not UTF-8 text"),
     "escape": ("a.txt", b"a \x1b[31mred bird", "a.txt:1: the caption holds the control character U+001B"),
     "long": ("a.txt", b"a bird\n" + b"x" * 20_001, "a.txt:2: longer than 20000 characters"),
-    "empty": ("a.txt", b"", "a.txt: holds no caption"),
-    "blank": ("a.txt", b"\n  \n\t\n", "a.txt: holds no caption"),
-    "kind": ("a.pdf", b"a bird", "a.pdf: a captions file ends in .txt, .jsonl, .csv, not in .pdf"),
+    "empty": ("a.txt", b"", "a.txt: holds no captions"),
+    "blank": ("a.txt", b"\n  \n\t\n", "a.txt: holds no captions"),
+    "kind": ("a.pdf", b"a bird", "a.pdf: the extension of a captions file is .txt, .jsonl, .csv, not .pdf"),
     "no kind": (
         "captions",
         b"a bird",
-        "captions: a captions file ends in .txt, .jsonl, .csv, not in nothing",
+        "captions: the extension of a captions file is .txt, .jsonl, .csv, not empty",
     ),
     "json": ("a.jsonl", b'{"caption": "a bird"}\n{"caption": \n', "a.jsonl:2: not JSON"),
     "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not JSON"),
@@ -56,13 +56,13 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "no words": ("a.jsonl", b'\n{"caption": " "}', "a.jsonl:2: the caption is empty"),
     "two lines": ("a.jsonl", b'{"caption": "a\\nb"}', "a.jsonl:1: the caption holds a line break"),
     "surrogate": ("a.jsonl", b'{"caption": "a \\ud800"}', "the caption holds the control character U+D800"),
-    "text seed": ("a.jsonl", b'{"caption": "a", "seed": "7"}', "a.jsonl:1: seed is '7': it must be a whole"),
+    "text seed": ("a.jsonl", b'{"caption": "a", "seed": "7"}', "a.jsonl:1: seed is '7': it must be an integer"),
     "true seed": (
         "a.jsonl",
         b'{"caption": "a", "seed": true}',
-        "a.jsonl:1: seed is True: it must be a whole",
+        "a.jsonl:1: seed is True: it must be an integer",
     ),
-    "half seed": ("a.jsonl", b'{"caption": "a", "seed": 1.5}', "a.jsonl:1: seed is 1.5: it must be a whole"),
+    "half seed": ("a.jsonl", b'{"caption": "a", "seed": 1.5}', "a.jsonl:1: seed is 1.5: it must be an integer"),
     "negative": ("a.jsonl", b'{"caption": "a", "seed": -1}', "a.jsonl:1: seed -1 is out of range"),
     "huge": (
         "a.jsonl",
@@ -73,19 +73,19 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "count 0": ("a.jsonl", b'{"caption": "a", "count": 0}', "a.jsonl:1: count 0 is too small"),
     "header": ("a.csv", b"a red bird\na blue bird\n", "a.csv:1: there is no caption among a red bird"),
     "column": ("a.csv", b"caption,colour\na,b\n", "a.csv:1: unknown column 'colour'"),
-    "twice": ("a.csv", b"caption,caption\na,b\n", "a.csv:1: column 'caption' is there twice"),
+    "twice": ("a.csv", b"caption,caption\na,b\n", "a.csv:1: column 'caption' appears twice"),
     "cells": ("a.csv", b"caption,seed\na bird, red,3\n", "a.csv:2: has 3 cells, the header has 2; quote"),
-    "csv seed": ("a.csv", b"caption,seed\na bird,\na bird,x\n", "a.csv:3: seed is 'x': it must be a whole"),
+    "csv seed": ("a.csv", b"caption,seed\na bird,\na bird,x\n", "a.csv:3: seed is 'x': it must be an integer"),
     "csv negative": ("a.csv", b"caption,seed\na bird,-4\n", "a.csv:2: seed -4 is out of range"),
     "csv count": ("a.csv", b"caption,count\na bird,0\n", "a.csv:2: count 0 is too small"),
     "csv empty": ("a.csv", b"caption,seed\n,4\n", "a.csv:2: the caption is empty"),
     "csv quote": ("a.csv", b'caption\n"a bird\n', "a.csv:2: not CSV"),
-    "only a header": ("a.csv", b"caption,seed\n", "a.csv: holds no caption"),
+    "only a header": ("a.csv", b"caption,seed\n", "a.csv: holds no captions"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_captions_files_are_told_with_their_line(
+def test_wrong_captions_files_are_reported_with_their_line(
     tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, content, said = WRONG[case]

@@ -1,4 +1,4 @@
-"""The lexicon: its tables fit together, and colours are found in captions."""
+"""The lexicon: consistency of its tables, and colours in captions."""
 
 from data_prep.painted_parameters import COLOURS
 from stackgan.captions.lexicon import BASIC_COLOURS, HELD_OUT, MEANINGS, SHADES, SPELLINGS, colours_in
@@ -10,7 +10,7 @@ def test_tables_hold_together() -> None:
     colours = [word for word, meaning in MEANINGS.items() if meaning.split()[-1] in BASIC_COLOURS]
     assert {MEANINGS[word].split()[-1] for word in colours} == set(BASIC_COLOURS)
     assert {MEANINGS[word].split()[-1] for word in colours if word in HELD_OUT} == set(BASIC_COLOURS)
-    # Nothing is explained by words that need explaining, and no basic colour is called a synonym of another.
+    # Meanings use no word that has an entry itself, and no basic colour is a synonym of another.
     assert not {part for meaning in MEANINGS.values() for part in meaning.split()} & set(MEANINGS)
     assert all(word == word.lower() and word.isascii() for word in MEANINGS)
 

@@ -1,4 +1,4 @@
-"""Reworded captions: what is drawn from the lexicon, what is held out, and sentences around captions."""
+"""Caption augmentation with synonyms: words of the lexicon, held-out words, and longer sentences."""
 
 import re
 
@@ -16,7 +16,7 @@ def draws(count: int, **options: object) -> list[tuple[str, str, str | None]]:
     return [drawn for _ in range(count) if (drawn := replacer.draw(CAPTION, random)) is not None]
 
 
-def test_one_word_is_said_otherwise() -> None:
+def test_one_word_is_replaced() -> None:
     seen = set()
     for said, meant, wrong in draws(400):
         new = next(word for word in sorted(MEANINGS, key=len, reverse=True) if re.search(rf"\b{word}\b", said))
@@ -35,7 +35,7 @@ def test_a_whole_meaning_is_replaced_at_once() -> None:
     assert not any("dark" in said for said in blues)
 
 
-def test_held_out_words_are_never_said() -> None:
+def test_held_out_words_are_never_used() -> None:
     texts = " ".join(said for said, _, _ in draws(2000))
     assert not HELD_OUT & set(re.findall(r"[a-z]+", texts))
     everything = " ".join(said for said, _, _ in draws(2000, held_out=()))
@@ -52,4 +52,4 @@ def test_sentences_around_a_caption(caption: str) -> None:
     wrapped = {in_a_sentence(caption, random) for _ in range(50)}
     assert len(wrapped) > 25 and all(caption.rstrip(".") in text for text in wrapped)
     thing = any(text.startswith("i saw ") for text in wrapped)
-    assert thing == caption.startswith("a ")  # "i saw this bird is red" is no sentence
+    assert thing == caption.startswith("a ")  # as "i saw this bird is red" is not a sentence

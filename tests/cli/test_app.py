@@ -1,4 +1,4 @@
-"""The web page from the command line: what it refuses, and how."""
+"""``stackgan app``: rejected arguments and their messages."""
 
 import inspect
 import shutil
@@ -45,11 +45,11 @@ def test_refuses_an_address_that_cannot_be(capsys: pytest.CaptureFixture[str]) -
     assert "no.such.host.invalid" in _refusal(capsys, "--host", "no.such.host.invalid")
 
 
-def test_without_a_checkpoint_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_checkpoint_it_reports_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parser = Parser(prog="app.py")
     add_arguments(parser)
-    with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: give the folder of a published"):
+    with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: pass the folder of a checkpoint"):
         run(parser.parse_args([]))
 
 

@@ -1,4 +1,4 @@
-"""What a start imports: counted, not timed (tests/benchmarks/cold_start.py times it)."""
+"""Imports at start-up, counted; tests/benchmarks/cold_start.py measures the time."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER = ("transformers", "gradio", "torchvision", "matplotlib", "tensorboard", "huggingface_hub", "sklearn", "scipy")
-PAINTING = ("torch", "tokenizers", "safetensors")  # needed to paint, and by nothing that only talks
+PAINTING = ("torch", "tokenizers", "safetensors")  # needed for generation only
 
 RUN = """
 import json, sys
@@ -35,11 +35,11 @@ def imported(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["generate", "--help"], ["train", "--help"]])
-def test_help_imports_nothing_that_paints(arguments: list[str]) -> None:
+def test_help_imports_nothing_that_generates(arguments: list[str]) -> None:
     assert imported(*arguments).isdisjoint({*NEVER, *PAINTING})
 
 
-def test_generate_imports_what_it_paints_with_alone(tmp_path: Path) -> None:
+def test_generate_imports_only_what_it_needs(tmp_path: Path) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "checkpoint")
     out = tmp_path / "out"
     names = imported("generate", CAPTIONS[0], "--seeds", "0", "--checkpoint", str(checkpoint), "--out", str(out))
@@ -74,7 +74,7 @@ page.close(verbose=False)
 
 
 @pytest.mark.parametrize("text", [True, False])
-def test_the_first_visitors_picture_imports_nothing_more(tmp_path: Path, text: bool) -> None:
+def test_the_first_visitors_image_imports_nothing_more(tmp_path: Path, text: bool) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "checkpoint", stages=1, text=text)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Wrong input at the command line: one clear line on stderr, exit code 2, and nothing left behind."""
+"""Wrong input at the command line: one line on stderr, exit code 2, and no files written."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command that has to fail; returns the one line that it says."""
+    """Run a command that must fail; returns its one line on stderr."""
 
     def run(*arguments: object) -> str:
         try:
@@ -113,7 +113,7 @@ def test_captions_for_a_checkpoint_without_text(tmp_path: Path, captions: Path, 
 
 def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     command = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
-    assert "generates from captions: give one or more" in refused("generate", *command)
+    assert "generates from captions: pass one or more" in refused("generate", *command)
     assert "caption 2 is empty" in refused("generate", "a bird", "  ", *command)
     assert not (tmp_path / "out").exists()
 
@@ -124,11 +124,11 @@ def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path,
 def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     file, out = tmp_path / "captions.txt", tmp_path / "out"
     command = ("batch", file, "--checkpoint", checkpoint, "--out", out)
-    assert refused(*command) == f"stackgan: {file}: no such file; give a text file with one caption a line"
+    assert refused(*command) == f"stackgan: {file}: no such file; give a text file with one caption per line"
     file.write_bytes(b"")
-    assert refused(*command) == f"stackgan: {file}: holds no caption: write one a line"
+    assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
     file.write_bytes(b"\n\n  \n")
-    assert refused(*command) == f"stackgan: {file}: holds no caption: write one a line"
+    assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
     file.write_bytes(b"a red bird\n\x00\x01\x02")
     assert refused(*command) == f"stackgan: {file}:2: not a text file (it holds zero bytes)"
     file.write_bytes(bytes(range(128, 256)))
@@ -143,18 +143,18 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--seed", "-1"], "seed -1 is out of range: seeds are whole numbers from 0 to 9223372036854775807"),
+        (["--seed", "-1"], "seed -1 is out of range: seeds are integers from 0 to 9223372036854775807"),
         (["--seed=-1"], "seed -1 is out of range"),
         (["--count", "0"], "count 0 is too small: it is the number of images per caption, 1 or more"),
         (["--count", "-3"], "count -3 is too small"),
         (["--size", "100"], "size 100 is not in this checkpoint's tree: choose from 64, 128"),
         (["--size", "-64"], "size -64 is not in this checkpoint's tree"),
         (["--size", "256"], "size 256 is not in this checkpoint's tree"),
-        (["--truncation", "-0.5"], "truncation -0.5 is out of range: it goes from 0 (the mean) to 2"),
+        (["--truncation", "-0.5"], "truncation -0.5 is out of range: it must be from 0 (the mean) to 2"),
         (["--truncation", "nan"], "truncation nan is out of range"),
         (["--batch-size", "0"], "batch_size 0 is too small: it must be 1 or more"),
-        (["--device", "abacus"], "device 'abacus' is unknown: it is cpu, cuda or cuda:N, mps, or xpu"),
-        (["--device", "cuda:99"], "device 'cuda:99' is not here"),
+        (["--device", "abacus"], "device 'abacus' is unknown: it must be cpu, cuda or cuda:N, mps, or xpu"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["--seed", "x"], "stackgan batch: argument --seed: invalid int value: 'x'; see --help"),
         (["--seed"], "stackgan batch: argument --seed: expected one argument; see --help"),
         (["--sede", "1"], "unrecognized arguments: --sede 1; see --help"),
@@ -228,7 +228,7 @@ def test_an_output_folder_that_may_not_be_written(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
-    if os.geteuid() == 0:  # permissions do not bind root: the same error, raised by hand
+    if os.geteuid() == 0:  # permissions do not apply to root, so the error is raised directly
 
         def denied(*arguments: object, dir: Path, **named: object) -> None:
             raise PermissionError(13, "Permission denied", str(dir))

@@ -1,4 +1,4 @@
-"""The table of commands: every module keeps the protocol, is imported alone, and leaves defaults to the functions."""
+"""The table of commands: every module has the interface, is imported alone, and takes its defaults from functions."""
 
 import argparse
 import inspect
@@ -67,7 +67,7 @@ def test_the_help_of_all_imports_no_command(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_function_called_has_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    """No default is written twice, and what --help shows is the signature's."""
+    """Defaults are those of the function's signature, also in --help."""
     checked = 0
     for parser in _parsers():
         functions = [_function(name) for name in getattr(parser.formatter_class, "keywords", {}).get("functions", ())]
@@ -100,7 +100,7 @@ def _function(name: str) -> tuple[str, dict[str, inspect.Parameter]]:
 
 
 def _typed(default: Any, action: argparse.Action) -> str:
-    """A default as one would type it."""
+    """A default value as command-line text."""
     if isinstance(default, range):
         return f"{default[0]}-{default[-1]}"
     if isinstance(default, tuple):

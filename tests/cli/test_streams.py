@@ -1,4 +1,4 @@
-"""Closed streams, closed pipes and narrow encodings: the images are written all the same."""
+"""Closed streams, closed pipes and encodings without some characters: the images are written anyway."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_a_service_without_streams_gets_its_images(tmp_path: Path, checkpoint: P
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
-def test_a_reader_that_leaves_does_not_end_a_batch(tmp_path: Path, checkpoint: Path, stream: str) -> None:
+def test_a_closed_pipe_does_not_end_a_batch(tmp_path: Path, checkpoint: Path, stream: str) -> None:
     captions = tmp_path / "captions.txt"
     captions.write_text("a red bird\nquibbling zebras\na blue bird\n")
     reading, writing = os.pipe()
@@ -67,7 +67,7 @@ def test_help_into_a_closed_pipe_ends_quietly() -> None:
     assert finished.returncode == 0 and finished.stderr == b""
 
 
-def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path, checkpoint: Path) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path, checkpoint: Path) -> None:
     command = ["generate", "a café bird", "--checkpoint", str(checkpoint), "--seeds", "0", "--out", str(tmp_path)]
     finished = _run(command, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}, capture_output=True)
     assert finished.returncode == 0 and len(list(tmp_path.glob("*.png"))) == 1

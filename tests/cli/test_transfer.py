@@ -1,4 +1,4 @@
-"""`stackgan pack` and `unpack`: their arguments, the whole way there and back, and runs that go on elsewhere."""
+"""`stackgan pack` and `unpack`: arguments, round trips, and runs that are resumed on another machine."""
 
 import json
 import shutil
@@ -36,14 +36,14 @@ def _training(data: Path, run: Path, images: int, *words: object) -> list[object
     ("arguments", "said"),
     [
         (["pack", "gone", "p"], "gone: no such folder to pack"),
-        (["pack", "f", "p", "--limit", "0"], "--limit 0: it is the MiB of a piece, more than 0"),
+        (["pack", "f", "p", "--limit", "0"], "--limit 0: the size of a piece in MiB must be above 0"),
         (["pack", "f", "p", "--limit", "nan"], "--limit nan: "),
-        (["pack", "f", "p", "--limit", "1e-9"], "limit 0: a piece holds 1 byte or more"),
-        (["pack", "f", "p", "--only", "b"], "f: has no 'b' at its top; it has a"),
-        (["pack", "f", "p", "--only", ""], "f: has no '' at its top; it has a"),
+        (["pack", "f", "p", "--limit", "1e-9"], "limit 0: it must be 1 byte or more"),
+        (["pack", "f", "p", "--only", "b"], "f: has no 'b' at its top level; it has a"),
+        (["pack", "f", "p", "--only", ""], "f: has no '' at its top level; it has a"),
         (["unpack", "p", "back"], "p/manifest.json: missing; "),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: it is minutes, more than 0"),
-        (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: it is minutes"),
+        (["train", "--data", "d", "--run", "r", "--stop-after", "0"], "--stop-after 0: the minutes must be above 0"),
+        (["train", "--data", "d", "--run", "r", "--stop-after", "nan"], "--stop-after nan: the minutes must be"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -63,7 +63,7 @@ def test_wrong_arguments(
 
 
 def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prepare here, train there in as many calls as it takes, paint here."""
+    """Prepare here, train there in several calls, generate here."""
     here, there = tmp_path / "here", tmp_path / "there"
     assert _run("pack", painted, here / "data", "--limit", 0.2) == 0
     said = capsys.readouterr().out
@@ -76,8 +76,8 @@ def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     codes = []
     while (code := _run(*_training(there / "data", there / "run", 12, "--stop-after", 1e-6))) == 3:
         codes.append(code)
-        assert "time is up: saved at step" in capsys.readouterr().out
-    assert code == 0 and len(codes) == 2  # each call makes one step, and the last of three is the run's end
+        assert "time limit reached: saved at step" in capsys.readouterr().out
+    assert code == 0 and len(codes) == 2  # one step per call; the third is the last of the run
     assert _run("pack", there / "run", there / "back", "--only", "checkpoint", "--limit", 0.05) == 0
     assert all(file.stat().st_size <= 0.05 * 2**20 for file in (there / "back").glob("piece-*"))
     assert _run("unpack", there / "back", here / "run") == 0
@@ -86,18 +86,18 @@ def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((here / "out").glob("*.png"))) == 1
 
 
-AUGMENT = "augment.policy=translation"  # draws from torch's generator, whose state a call hands to the next
+AUGMENT = "augment.policy=translation"  # draws from torch's generator, whose state is saved between calls
 
 
 @pytest.fixture(scope="module")
 def whole(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four steps in one go."""
+    """A run of four steps in one call."""
     run = tmp_path_factory.mktemp("whole") / "run"
     assert _run(*_training(painted, run, 16), AUGMENT) == 0
     return run
 
 
-def test_a_run_goes_on_elsewhere_to_the_same_bits(painted: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_run_continues_elsewhere_to_the_same_bits(painted: Path, whole: Path, tmp_path: Path) -> None:
     home, away = tmp_path / "home", tmp_path / "away"
     assert _run(*_training(painted, home / "run", 8), AUGMENT) == 0
     assert _run("pack", home / "run", tmp_path / "pieces", "--limit", 0.1) == 0
@@ -117,7 +117,7 @@ def test_a_run_cut_into_calls_equals_one_that_ran_through(painted: Path, whole: 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_goes_on_with_its_own_noise(tmp_path: Path) -> None:
+def test_a_gpu_continues_with_its_own_noise(tmp_path: Path) -> None:
     run = Run.start(preset("quickstart", [*TINY, "text.dim=12"]), torch.device("cuda"))
     torch.randn(3, device="cuda")
     save_state(tmp_path / "state.pt", run.state())
@@ -140,7 +140,7 @@ def _check_equal(one: Path, two: Path) -> None:
 def test_evaluations_come_at_their_minutes_whatever_the_calls(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of 30 s and an evaluation every minute, in one call and in calls of one step."""
+    """Steps of 30 s and an evaluation per minute, in one call and in calls of one step."""
 
     class Clock:
         def __init__(self) -> None:

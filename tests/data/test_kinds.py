@@ -1,4 +1,4 @@
-"""The table of data set kinds: its rows can be resolved, and a new row is all that reading and writing need."""
+"""The table of data set kinds: its rows resolve, and a new row is sufficient for reading and writing."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def _write(out: Path, kind: str, ids: str) -> Path:
 
 
 def test_a_kind_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing, reading and merging take what they need to know of a kind from its row."""
-    with pytest.raises(ValueError, match="kind: 'boats' is none of cub, folder, painted"):
+    """Writing, reading and merging use only the row of a kind."""
+    with pytest.raises(ValueError, match="kind: 'boats' is not one of cub, folder, painted"):
         _write(tmp_path / "boats", "boats", "a")
     row = DataKind("data_prep.boats:prepare_boats", "boats", "drawn boats", drawn=True, examples=("a red boat",))
     monkeypatch.setitem(KINDS, "boats", row)
-    boats = _write(tmp_path / "boats", "boats", "ab")  # one species in both splits, as drawn images may have
+    boats = _write(tmp_path / "boats", "boats", "ab")  # one species in both splits, as for drawn images
     assert PreparedFolder.open(boats).kind == "boats" and len(PreparedFolder.open(boats).train) == 2
-    with pytest.raises(ValueError, match="drawn boats have a test split of their own"):
+    with pytest.raises(ValueError, match="drawn boats have their own kind of test split"):
         prepare_merged([boats], tmp_path / "both")
     monkeypatch.setitem(KINDS, "boats", DataKind(row.prepare, "boats", "boats", examples=("a red boat",)))
     side = load_side(64)
     with PreparedWriter(tmp_path / "own", kind="folder", size=64, crop="none", source={}) as writer:
         writer.add("train", np.zeros((side, side, 3), np.uint8), Record("c", ("mine",)))
     merged = prepare_merged([tmp_path / "own", boats], tmp_path / "both")
-    assert merged.kind == "boats"  # the kind that brings examples, so that its captions are not published
+    assert merged.kind == "boats"  # a kind with example captions, whose own captions are not published

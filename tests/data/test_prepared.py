@@ -1,4 +1,4 @@
-"""The prepared folder: what is written is read back, half-written folders never appear, damage is named."""
+"""The prepared folder: round trips, atomic writing, messages about damage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def writer(out: Path, **keys: object) -> PreparedWriter:
 
 
 def write(out: Path, **keys: object) -> Path:
-    """Three train pictures with 1, 2 and 1 captions, one test picture with 2."""
+    """Write three train images with 1, 2 and 1 captions, and one test image with 2."""
     with writer(out, **keys) as w:
         for i in range(4):
             captions = (f"bird {i}", "a red\u2028bird, ünlike others")[: 1 + i % 2]
@@ -131,7 +131,7 @@ def test_bad_additions_raise_and_leave_nothing(case: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_prepared_says_why(tmp_path: Path) -> None:
+def test_nothing_prepared_gives_the_reason(tmp_path: Path) -> None:
     message = r"nothing was prepared: x\.jpg: truncated \(and 1 more\)"
     with pytest.raises(ValueError, match=message), writer(tmp_path / "out") as w:
         w.problem("x.jpg", "truncated")
@@ -154,19 +154,19 @@ def test_existing_out(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_out_that_is_no_prepared_folder_is_left_alone(tmp_path: Path) -> None:
+def test_out_that_is_no_prepared_folder_is_kept(tmp_path: Path) -> None:
     holiday = tmp_path / "holiday"
     holiday.mkdir()
-    write(holiday)  # an empty folder will do
+    write(holiday)  # an empty folder is accepted
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "me.jpg").write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(FileExistsError, match="not replaced"):
         writer(photos, overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(FileExistsError, match="is a file"):
         writer(tmp_path / "file", overwrite=True)
-    with pytest.raises(ValueError, match=r"file.out: cannot be made"), writer(tmp_path / "file" / "out"):
+    with pytest.raises(ValueError, match=r"file.out: cannot be created"), writer(tmp_path / "file" / "out"):
         pass
     assert (photos / "me.jpg").read_bytes() == b"precious"
 
@@ -258,7 +258,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "version": (edit("format_version", 99), "format version 99, this program reads 1"),
     "kind": (edit("kind", "cats"), "kind 'cats'"),
     "size": (edit("size", "64"), "key 'size' is '64', expected int"),
-    "other size": (edit("size", 128), "load_side 76 does not belong to size 128"),
+    "other size": (edit("size", 128), "load_side 76 does not match size 128"),
     "no splits": (edit("splits", {}), "'splits' is empty"),
     "split outside": (edit("splits", {"../x": {}}), r"split name '\.\./x'"),
     "split without counts": (edit("splits", {"train": {}}), r"splits\.train\.images"),
@@ -274,7 +274,7 @@ def test_damage_is_named(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value) and str(tmp_path / "out") in str(caught.value)
 
 
-def test_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
+def test_missing_folder_explains_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder; make a prepared folder with `stackgan prepare`"):
         PreparedFolder.open(tmp_path / "nowhere")
 
@@ -298,14 +298,14 @@ def test_embeddings_are_stored_under_any_encoder_name(tmp_path: Path) -> None:
     names = ["a/b@main:cls", "../../escape", "50% of it", "ünïcode", "con:nul?*"]
     for i, name in enumerate(names):
         split.store_embeddings(name, np.full((3, 2), i, np.float32))
-        split.store_embeddings(name, np.full((3, 4), i, np.float64))  # a second time replaces
+        split.store_embeddings(name, np.full((3, 4), i, np.float64))  # a second call replaces it
     assert split.embedding_names() == sorted([*names, "org/model:mean"])
     for i, name in enumerate(names):
         assert split.embeddings(name).tolist() == [[i] * 4] * 3
     arrays = {path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob("*.npy")}
     assert arrays == {"out/train", "out/test", "out/train/embeddings"}
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
-    assert PreparedFolder.open(tmp_path / "out").identity == identity  # a cache is not the data
+    assert PreparedFolder.open(tmp_path / "out").identity == identity  # the cache is not part of the identity
 
 
 def test_embeddings_that_are_not_there_or_do_not_fit(tmp_path: Path) -> None:

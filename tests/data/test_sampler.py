@@ -1,4 +1,4 @@
-"""The loader: crops and flips pixel by pixel, wrong pairs, the batch made ahead."""
+"""The loader: crops and flips pixel by pixel, wrong pairs, prefetching."""
 
 import threading
 from pathlib import Path
@@ -16,7 +16,7 @@ from stackgan.data.writer import PreparedWriter
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    """14 pictures of noise, 76 x 76, of seven species, with two captions each."""
+    """14 images of noise, 76 x 76, of seven species, with two captions each."""
     folder = tmp_path_factory.mktemp("data") / "p"
     rng = np.random.default_rng(0)
     with PreparedWriter(folder, kind="folder", size=64, crop="none", source={}) as writer:
@@ -30,7 +30,7 @@ def _rows(split: PreparedSplit) -> Any:
     return np.arange(len(split.captions), dtype=np.float32)[:, None]
 
 
-def test_every_crop_is_a_window_of_its_picture_or_its_mirror_image(split: PreparedSplit) -> None:
+def test_every_crop_is_a_window_of_its_image_or_its_mirror_image(split: PreparedSplit) -> None:
     sampler = Sampler(split, _rows(split), size=64, batch_size=7, seed=1)
     corners, mirrored = set(), 0
     for step in range(20):
@@ -48,8 +48,8 @@ def test_every_crop_is_a_window_of_its_picture_or_its_mirror_image(split: Prepar
     assert {y for y, _ in corners} == {x for _, x in corners} == set(range(13)), "both edges are reached"
 
 
-def test_the_batch_made_ahead_is_the_one_asked_for(split: PreparedSplit) -> None:
-    """In any order of steps, and as a resumed run asks for them."""
+def test_the_batch_made_ahead_is_the_one_requested(split: PreparedSplit) -> None:
+    """In any order of steps, also after resuming."""
     steps = [0, 1, 2, 5, 6, 6, 3, 0]
     ahead = Sampler(split, _rows(split), size=64, batch_size=7, seed=1)
     for step, batch in [(step, ahead.batch(step)) for step in steps]:
@@ -80,7 +80,7 @@ def test_the_next_batch_is_made_while_a_step_runs(split: PreparedSplit, monkeypa
     assert made[1].startswith("data")
 
 
-def test_what_goes_wrong_ahead_is_told_by_the_step_that_needs_it(
+def test_what_goes_wrong_ahead_is_reported_by_the_step_that_needs_it(
     split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = Sampler._draw
@@ -132,7 +132,7 @@ def _write(folder: Path, species: list[str | None], captions: int = 2, size: int
         for i, name in enumerate(species):
             lines = tuple(f"bird {i} caption {k}" for k in range(captions))
             image = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            image[..., 2] = i  # tells which picture a crop came from
+            image[..., 2] = i  # identifies the image of a crop
             writer.add("train", image, Record(f"{i}.jpg", lines, name))
     return PreparedFolder.open(folder)
 
@@ -141,13 +141,13 @@ def _write(folder: Path, species: list[str | None], captions: int = 2, size: int
 def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str) -> None:
     species: list[str | None] = ["a"] * 12 + ["b", "c", None, None]
     split = _write(tmp_path / "p", species).splits["train"]
-    rows = np.repeat(np.arange(16), 2)[:, None].astype(np.float32)  # an embedding that is its picture's number
+    rows = np.repeat(np.arange(16), 2)[:, None].astype(np.float32)  # each embedding is the index of its image
     sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, wrong=WrongPairs(mismatch))
     for step in range(40):
         batch = sampler.batch(step)
         assert batch.embedding is not None
         own = batch.real[:, 0, 0, 2].numpy()
-        assert (batch.embedding[:, 0].numpy() == own).all(), "captions belong to their pictures"
+        assert (batch.embedding[:, 0].numpy() == own).all(), "captions belong to their images"
         if mismatch == "photo":
             assert batch.wrong is not None and batch.wrong_embedding is None
             other = batch.wrong[:, 0, 0, 2].numpy()
@@ -159,7 +159,7 @@ def test_wrong_pairs_are_never_of_the_same_species(tmp_path: Path, mismatch: str
 
 
 def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
-    """Red birds with black wings are shown as black birds with red wings, never as the green ones."""
+    """The wrong caption of a red bird with black wings is a black bird with red wings, never a green one."""
     captions = ["a red bird with black wings", "a black bird with red wings", "a green bird", "a white duck in water"]
     with PreparedWriter(tmp_path / "p", kind="folder", size=64, crop="none", source={}) as writer:
         for i in range(16):
@@ -167,7 +167,7 @@ def test_hard_wrong_captions_use_the_same_words(tmp_path: Path) -> None:
     split = PreparedFolder.open(tmp_path / "p").splits["train"]
     rows = np.arange(16, dtype=np.float32)[:, None]
     sampler = Sampler(split, rows, size=64, batch_size=8, seed=0, wrong=WrongPairs(hard=1.0))
-    sampler.near = [near[:1] for near in sampler.near]  # the closest alone
+    sampler.near = [near[:1] for near in sampler.near]  # the closest only
     for step in range(10):
         batch = sampler.batch(step)
         assert batch.embedding is not None and batch.wrong_embedding is not None
@@ -189,13 +189,13 @@ def test_half_of_the_hard_wrong_captions_are_swapped_ones(tmp_path: Path) -> Non
         other.append(batch.wrong_embedding[:, 0])
     have, given = torch.cat(own), torch.cat(other)
     used = given >= 1000
-    assert torch.equal(given[used], have[used] + 1000)  # its own caption's swap, nobody else's
+    assert torch.equal(given[used], have[used] + 1000)  # the swap of its own caption
     assert not used[have % 4 == 0].any() and not (given == have).any()
     assert 0.4 < used[have % 4 != 0].float().mean() < 0.6
 
 
 def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> None:
-    """Of true and of wrong ones alike, but of no wrong one whose rewording is true of the picture."""
+    """Of matching and wrong captions, except wrong ones whose augmented form would match the image."""
     split = _write(tmp_path / "p", [None] * 16).splits["train"]
     rows = np.arange(len(split.captions), dtype=np.float32)[:, None]
     words = [frozenset({"new"} if row % 4 else split.captions[row].split()) for row in range(len(rows))]
@@ -215,7 +215,7 @@ def test_rewordings_take_the_place_of_a_share_of_captions(tmp_path: Path) -> Non
     assert not (torch.cat(wrong)[torch.cat(wrong) % 4 == 0] >= 1000).any()
 
 
-def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
+def test_every_epoch_shows_every_image_once(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     sampler = Sampler(split, None, size=64, batch_size=6, seed=3)
     seen = np.concatenate([sampler.batch(step).real[:, 0, 0, 2].numpy() for step in range(5)])
@@ -223,7 +223,7 @@ def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
     assert seen[:15].tolist() != seen[15:].tolist()
 
 
-def test_a_batch_depends_on_its_step_alone(tmp_path: Path) -> None:
+def test_a_batch_depends_on_its_step_only(tmp_path: Path) -> None:
     split = _write(tmp_path / "p", [None] * 15).splits["train"]
     one, two = (Sampler(split, None, size=64, batch_size=6, seed=3) for _ in range(2))
     for step in range(4):

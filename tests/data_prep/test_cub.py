@@ -1,4 +1,4 @@
-"""CUB in both layouts: the split, the crop, what is missing, and every kind of damage by name."""
+"""CUB in both layouts: the split, the crop, and messages about missing or damaged files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PHOTOS = NAMES["train"] + NAMES["test"]
 
 
 def make_cub(folder: Path, layout: str = "attngan") -> Path:
-    """Three species of three photos each; returns SRC. Photo i is 90 + 10 i by 70, its box well inside."""
+    """Write three species of three photos each; returns SRC. Photo i is 90 + 10 i by 70, its box well inside."""
     root = folder / "CUB_200_2011"
     text = {
         "attngan": folder / "text",
@@ -232,8 +232,8 @@ def test_refusals_of_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert prepare(src, tmp_path / "out", "--workers", "0") == 2
     assert "--workers 0: must be 1 or more" in capsys.readouterr().err
     assert prepare(src, tmp_path, "--overwrite") == 2
-    assert "holds the source" in capsys.readouterr().err
-    assert prepare(src, src / "CUB_200_2011" / "README" / "out") == 0  # inside SRC, but nothing there is read
+    assert "contains the source" in capsys.readouterr().err
+    assert prepare(src, src / "CUB_200_2011" / "README" / "out") == 0  # inside SRC, in a folder that is not read
     (tmp_path / "file").touch()
     assert prepare(src, tmp_path / "file" / "out") == 2
     assert "file: File exists); name another folder" in capsys.readouterr().err
@@ -280,7 +280,7 @@ def test_every_problem_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_links_are_followed_but_not_named(tmp_path: Path) -> None:
-    """A tree of links to another: problems are still named as SRC has them, so the bytes stay the same."""
+    """A tree of links to another: messages name the paths in SRC, so the output has the same bytes."""
     for there in ("real", "elsewhere/real"):
         src = make_cub(tmp_path / there, "inside")
         (src / "images" / f"{PHOTOS[0]}.jpg").write_bytes(b"x")
@@ -380,7 +380,7 @@ def test_download_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str
     url = f"http://127.0.0.1:{server.server_address[1]}/CUB_200_2011.tgz"
     options = ("--download", "--archive-url", url, "--archive-md5", md5)
     try:
-        assert prepare(src, tmp_path / "out", *options) == 2  # says so before it fetches a gigabyte
+        assert prepare(src, tmp_path / "out", *options) == 2  # reported before the download of 1 GB
         assert "no captions" in capsys.readouterr().err and not src.exists()
         src.mkdir()
         for name in ("text", "train", "test"):
@@ -393,7 +393,7 @@ def test_download_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str
         server.server_close()
     assert "photos found: 9 of 9" in capsys.readouterr().out
     (src / "CUB_200_2011.tgz").unlink()
-    assert prepare(src, tmp_path / "again", *options) == 0  # all photos are there: nothing is fetched
+    assert prepare(src, tmp_path / "again", *options) == 0  # complete: nothing is downloaded
     assert files(tmp_path / "out") == files(tmp_path / "again")
 
 
@@ -402,7 +402,7 @@ def test_download_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree that takes many seconds: the same large photo under many names."""
+    """A tree whose preparation takes many seconds: the same large photo under many names."""
     src = make_cub(tmp_path_factory.mktemp("slow") / "src")
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
     names = [f"001.Wren/Many_{i:04d}" for i in range(2000)]
@@ -428,7 +428,7 @@ def test_interrupted_in_the_middle(number: int, code: int, slow: Path, tmp_path:
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
-        # a shell's background job, as the tests may be one, would hand down a SIGINT that is ignored
+        # background jobs of a shell, which the tests may be, inherit an ignored SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # type: ignore[arg-type, return-value]
     )
     deadline = time.monotonic() + 60
@@ -443,7 +443,7 @@ def test_interrupted_in_the_middle(number: int, code: int, slow: Path, tmp_path:
     left = [path.name for path in tmp_path.iterdir()]
     if number == signal.SIGKILL:
         assert left == [f"out.partial-{process.pid}"]
-        prepare_cub(make_cub(tmp_path / "src"), out, progress=False)  # the next run clears it away
+        prepare_cub(make_cub(tmp_path / "src"), out, progress=False)  # removed by the next run
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "src"]
     else:
         assert left == []

@@ -1,4 +1,4 @@
-"""Fetching the archive: whole, resumed, refused; every case against a server on this machine."""
+"""Download of the archive: complete, resumed, rejected; all cases against a local server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MD5 = hashlib.md5(DATA).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `data`; counts what it was asked for, and misbehaves as told."""
+    """Serves `data`; records requests, and fails as configured."""
 
     daemon_threads = True
 
@@ -29,11 +29,11 @@ class Server(ThreadingHTTPServer):
         self.ranges = True  # answer Range requests
         self.drop_after: list[int] = []  # for the next connections: bytes after which each is cut
         self.status: list[int] = []  # for the next connections: an error to answer with
-        self.asked: list[str | None] = []  # the Range headers seen
+        self.asked: list[str | None] = []  # the Range headers received
         self.url = f"http://127.0.0.1:{self.server_address[1]}/CUB_200_2011.tgz"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Broken pipes are part of these tests."""
+        """Broken pipes are expected in these tests."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -84,16 +84,16 @@ def test_whole_file(server: Server, tmp_path: Path) -> None:
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
     assert [path.name for path in tmp_path.iterdir()] == ["a.tgz"]
     fetch(server, tmp_path / "a.tgz", MD5.upper())
-    assert server.asked == [None]  # what is there is checked, not fetched again
+    assert server.asked == [None]  # an existing file is checked, not downloaded again
 
 
-def test_a_broken_connection_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_broken_connection_continues_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.drop_after = [1_000_000, 500_000]
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
     assert server.asked == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
-def test_an_interrupted_run_goes_on_in_the_next(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_in_the_next(server: Server, tmp_path: Path) -> None:
     server.drop_after = [700_000, 0, 0]
     with pytest.raises(ValueError, match=r"ended early; 700,000 bytes are kept in a\.tgz\.part"):
         fetch(server, tmp_path / "a.tgz")
@@ -148,16 +148,16 @@ def test_answers_of_the_server(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the server answers 404 Not Found"):
         fetch(server, tmp_path / "a.tgz")
     server.status = [503, 503]
-    with pytest.raises(ValueError, match="cannot be fetched: the server answers 503"):
+    with pytest.raises(ValueError, match="cannot be downloaded: the server answers 503"):
         fetch(server, tmp_path / "a.tgz")
-    server.status = [503]  # a passing one
+    server.status = [503]  # a temporary error
     assert fetch(server, tmp_path / "a.tgz").read_bytes() == DATA
 
 
 def test_no_server_and_no_address(server: Server, tmp_path: Path) -> None:
     server.shutdown()
     server.server_close()
-    with pytest.raises(ValueError, match=r"cannot be fetched: .*refused"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded: .*refused"):
         fetch(server, tmp_path / "a.tgz")
     with pytest.raises(ValueError, match="not an http or https address"):
         download("file:///etc/hostname", tmp_path / "a.tgz", md5=MD5, progress=False)
@@ -198,7 +198,7 @@ def test_unpacking_fills_gaps_and_leaves_the_rest(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(archive(CUB))
     (tmp_path / "CUB_200_2011").mkdir()
     (tmp_path / "CUB_200_2011/images.txt").write_bytes(b"mine")
-    (tmp_path / ".CUB_200_2011.unpacking-1/half").mkdir(parents=True)  # of a run that was killed
+    (tmp_path / ".CUB_200_2011.unpacking-1/half").mkdir(parents=True)  # left by a killed process
     extract(tmp_path / "x.tgz", tmp_path, "CUB_200_2011", progress=False)
     assert (tmp_path / "CUB_200_2011/images.txt").read_bytes() == b"mine"
     assert (tmp_path / "CUB_200_2011/images/a/b.jpg").read_bytes() == b"jpg"
@@ -220,7 +220,7 @@ REFUSED = "not unpacked: .* is a link or leads out of the folder: nothing was un
         (archive({"CUB_200_2011/../../escaped": b"x"}), REFUSED),
         (archive({}, link("CUB_200_2011/images", "/")), REFUSED),
         (archive({}, link("CUB_200_2011/images", "../../..")), REFUSED),
-        (archive({"other/file": b"x"}), "holds no folder CUB_200_2011"),
+        (archive({"other/file": b"x"}), "has no folder CUB_200_2011"),
         (b"no archive", "not unpacked"),
         (archive(CUB)[:-30], "not unpacked"),
     ],

@@ -1,4 +1,4 @@
-"""Own photos: captions in every form, the square, the split, and every problem by name."""
+"""Own photos: caption formats, square crops, the split, and messages about problems."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_metadata_csv(src: Path, tmp_path: Path) -> None:
     }
 
 
-def test_metadata_in_subfolders_speaks_of_its_own_folder(src: Path, tmp_path: Path) -> None:
+def test_metadata_in_subfolders_refers_to_its_own_folder(src: Path, tmp_path: Path) -> None:
     lines(src / "deep" / "metadata.jsonl", [{"file_name": "b.PNG", "captions": ["green"]}])
     lines(src / "metadata.jsonl", [{"file_name": "a.jpg", "text": "red"}])
     assert prepare(src, tmp_path / "out", "--test-fraction", "0") == 0
@@ -215,7 +215,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "csv first line": (csv_text(b'"file_name"x,text\na.jpg,x\n'), "metadata.csv, line 1: ',' expected"),
     "csv commas everywhere": (csv_text(b"file_name,text\na.jpg,x,y\n"), "a text with commas needs quotes"),
-    "two metadata files": (both, "metadata.csv stands beside it"),
+    "two metadata files": (both, "metadata.csv is beside it"),
     "no row fits": (
         lambda src: lines(src / "metadata.jsonl", [{"file_name": "x.jpg", "text": "x"}]),
         "nothing was prepared: metadata.jsonl, line 1: x.jpg: there is no such photo (and 2 more)",
@@ -242,21 +242,21 @@ def test_refusals_of_arguments(src: Path, tmp_path: Path, capsys: pytest.Capture
     for options, message in (
         (("--test-fraction", "1"), "--test-fraction 1.0: must be at least 0 and below 1"),
         (("--test-fraction", "nan"), "--test-fraction nan: must be"),
-        (("--test-fraction", "0.9999999"), "leaves no photo to train with"),
+        (("--test-fraction", "0.9999999"), "leaves no photos for training"),
     ):
         assert prepare(src, tmp_path / "out", *options) == 2
         assert message in capsys.readouterr().err
     assert prepare(src, src / "deep" / "out") == 2
-    assert "lies inside the source" in capsys.readouterr().err
+    assert "is inside the source" in capsys.readouterr().err
     assert prepare(src, src, "--overwrite") == 2
-    assert "holds the source" in capsys.readouterr().err
+    assert "contains the source" in capsys.readouterr().err
     assert prepare(tmp_path / "nowhere", tmp_path / "out") == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
     assert prepare(src / "a.jpg", tmp_path / "out") == 2
     assert "a.jpg: is not a folder" in capsys.readouterr().err
 
 
-# --- pictures ----------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------
 
 
 def prepared_image(src: Path, out: Path, *options: str) -> np.ndarray:
@@ -271,12 +271,12 @@ def test_not_square(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "src").mkdir()
     Image.fromarray(image).save(tmp_path / "src" / "bird.png")
     padded = prepared_image(tmp_path / "src", tmp_path / "pad")
-    assert "not square: 1 photos, made so by --fit pad" in capsys.readouterr().out
+    assert "not square: 1 photos, made square by --fit pad" in capsys.readouterr().out
     cut = prepared_image(tmp_path / "src", tmp_path / "cut", "--fit", "cut")
     stretched = prepared_image(tmp_path / "src", tmp_path / "stretch", "--fit", "stretch")
     assert padded[38, 2].tolist() == [255, 0, 0] and padded[38, -3].tolist() == [0, 0, 255]
-    assert padded[2, 2, 0] > 200 and padded[2, -3, 2] > 200  # the border goes on in the photo's own colours
-    assert (cut == 0).all()  # head and tail are gone: why "pad" is the default
+    assert padded[2, 2, 0] > 200 and padded[2, -3, 2] > 200  # padding continues the colours of the border
+    assert (cut == 0).all()  # head and tail are cut off, hence the default "pad"
     assert stretched[2, 2].tolist() == [255, 0, 0] and stretched[38, 38].tolist() == [0, 0, 0]
     assert json.loads((tmp_path / "pad" / "dataset.json").read_text())["source"]["fit"] == "pad"
 
@@ -285,7 +285,7 @@ def test_orientation(tmp_path: Path) -> None:
     image = np.zeros((40, 40, 3), np.uint8)
     image[:20] = 255  # white above
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise to be seen upright
+    exif[0x0112] = 6  # EXIF: rotate by 90° clockwise
     (tmp_path / "src").mkdir()
     Image.fromarray(image).save(tmp_path / "src" / "turned.jpg", exif=exif, quality=95)
     seen = prepared_image(tmp_path / "src", tmp_path / "out").astype(int)
@@ -318,7 +318,7 @@ def gradient(mode: str) -> Image.Image:
     ],
 )
 def test_colour_modes_become_the_same_rgb(mode: str, suffix: str, tmp_path: Path) -> None:
-    """A ramp from black to white: grey, CMYK, 16 bits, or black that grows transparent over white."""
+    """A ramp from black to white: grey, CMYK, 16 bits, or black with increasing transparency on white."""
     (tmp_path / "src").mkdir()
     gradient(mode).save(
         tmp_path / "src" / f"ramp.{suffix}", **({"quality": 100} if suffix in ("jpg", "webp") else {})
@@ -338,7 +338,7 @@ def test_one_bit_transparency_of_palettes_is_white(tmp_path: Path) -> None:
     assert seen[30, 5].tolist() == [255, 0, 0] and seen[30, 70].tolist() == [255, 255, 255]
 
 
-def test_pictures_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     src = tmp_path / "src"
     photo(src / "fine.png")
     Image.new("F", (20, 20)).save(src / "float.tif")
@@ -349,7 +349,7 @@ def test_pictures_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80_000)
     assert prepare(src, tmp_path / "out", "--no-captions", "--test-fraction", "0") == 1
     found = problems(tmp_path / "out")
-    assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits a channel"
+    assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits per channel"
     assert found["huge.png"] == "more than 80,000 pixels; save it smaller"
     assert found["text.jpg"] == found["zero.png"] == "not an image in a format that can be read"
     assert set(found) == {"float.tif", "huge.png", "text.jpg", "zero.png", "cut.png"}
@@ -383,7 +383,7 @@ def test_split_by_file_name_is_stable(tmp_path: Path) -> None:
     assert prepare(src, tmp_path / "one", "--test-fraction", "0.3") == 0
     one = PreparedFolder.open(tmp_path / "one").splits
     assert 8 <= len(one["test"]) <= 28
-    many(src, 100)  # more photos: those there before stay where they are
+    many(src, 100)  # more photos: earlier ones keep their split
     assert prepare(src, tmp_path / "two", "--test-fraction", "0.3") == 0
     two = PreparedFolder.open(tmp_path / "two").splits
     assert ids(one["test"]) <= ids(two["test"]) and ids(one["train"]) <= ids(two["train"])
@@ -402,7 +402,7 @@ def test_split_by_species_is_disjoint(seed: int, tmp_path: Path) -> None:
     assert folder.meta["source"]["split"] == "species" and folder.meta["species_disjoint"]
 
 
-def test_two_species_of_unlike_size_and_one_alone(tmp_path: Path) -> None:
+def test_two_species_of_different_size_and_a_single_one(tmp_path: Path) -> None:
     src = many(tmp_path / "src", 40, lambda i: "rare" if i < 10 else "common")
     assert prepare(src, tmp_path / "two") == 0
     assert {record.species for record in PreparedFolder.open(tmp_path / "two").splits["test"].records} == {"rare"}

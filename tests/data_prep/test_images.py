@@ -1,4 +1,4 @@
-"""Photos to squares: CUB's crop box, and the rules for what is not square."""
+"""Square images from photos: CUB's crop box, and the rules for photos that are not square."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def test_fits() -> None:
     wide = Image.fromarray(ramp)
     stretched, cut, padded = (to_square(wide, 40, fit) for fit in ("stretch", "cut", "pad"))
     assert {array.shape for array in (stretched, cut, padded)} == {(40, 40, 3)}
-    assert stretched[20, 0, 0] < 10 and stretched[20, -1, 0] > 226  # both ends are there, three times as narrow
-    assert 75 < cut[20, 0, 0] < 90 and 150 < cut[20, -1, 0] < 165  # the middle third alone
+    assert stretched[20, 0, 0] < 10 and stretched[20, -1, 0] > 226  # both ends, scaled by 1/3 horizontally
+    assert 75 < cut[20, 0, 0] < 90 and 150 < cut[20, -1, 0] < 165  # the middle third only
     inner = np.asarray(wide.resize((40, 13), Image.Resampling.BILINEAR))
     assert np.array_equal(padded[13:26], inner)  # the whole photo, undistorted
-    assert (padded[0, :, 1] > 190).all() and (padded[-1, :, 1] < 10).all()  # its upper and lower edge go on
+    assert (padded[0, :, 1] > 190).all() and (padded[-1, :, 1] < 10).all()  # upper and lower edge are extended
     tall = to_square(wide.transpose(Image.Transpose.TRANSPOSE), 40, "pad")
     assert np.array_equal(tall, padded.transpose(1, 0, 2))
     square = wide.resize((30, 30))

@@ -1,4 +1,4 @@
-"""Several prepared folders to one: nothing lost, nothing twice, a held-out share that stays."""
+"""Merging of prepared folders: all images once, and a stable held-out share."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def _folder(path: Path, ids: str, *, size: int = 64, test: str = "", kind: str =
 
 
 def _pixels(folder: PreparedFolder) -> dict[str, tuple[str, int]]:
-    """Split and grey level by id."""
+    """Split and grey level of each id."""
     return {
         record.id: (name, int(image[0, 0, 0]))
         for name, split in folder.splits.items()
@@ -31,7 +31,7 @@ def _pixels(folder: PreparedFolder) -> dict[str, tuple[str, int]]:
     }
 
 
-def test_merging_keeps_every_picture_with_its_record(tmp_path: Path) -> None:
+def test_merging_keeps_every_image_with_its_record(tmp_path: Path) -> None:
     first, second = _folder(tmp_path / "a", "abc", test="x", kind="cub"), _folder(tmp_path / "b", "de")
     merged = prepare_merged([first, second], tmp_path / "out")
     merged.verify()
@@ -41,7 +41,7 @@ def test_merging_keeps_every_picture_with_its_record(tmp_path: Path) -> None:
     assert [part["kind"] for part in merged.meta["source"]["merged"]] == ["cub", "folder"]
 
 
-def test_held_out_pictures_stay_when_others_are_added(tmp_path: Path) -> None:
+def test_held_out_images_stay_when_others_are_added(tmp_path: Path) -> None:
     names = "abcdefghijklmnopqrst"
     few, many = _folder(tmp_path / "few", names[:12]), _folder(tmp_path / "rest", names[12:])
     one = _pixels(prepare_merged([few], tmp_path / "one", hold_out=0.4))
@@ -53,7 +53,7 @@ def test_held_out_pictures_stay_when_others_are_added(tmp_path: Path) -> None:
     assert {name for name, (split, _) in other.items() if split == "test"} != held
 
 
-def test_the_command_says_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, same, large = (
         _folder(tmp_path / "a", "ab"),
         _folder(tmp_path / "b", "bc"),
@@ -62,7 +62,7 @@ def test_the_command_says_what_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     cases = [
         ([a, same], [], "appears twice"),
         ([a, large], [], "prepare both with the same --size"),
-        ([a], ["--hold-out", "0.9999"], "leaves no photo"),
+        ([a], ["--hold-out", "0.9999"], "leaves no photos"),
         ([a], ["--hold-out", "1"], "below 1"),
         ([tmp_path / "nowhere"], [], "nowhere"),
     ]

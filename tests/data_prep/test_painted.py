@@ -1,4 +1,4 @@
-"""Painted birds: their look is measured, their captions are true, and the same seed gives the same bytes."""
+"""Painted birds: measured appearance, correct captions, and the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from data_prep.painted import (
     COLOURS,
     HELD_OUT,
     PALETTE,
-    Painting,
+    BirdParameters,
     Part,
+    bird_with_captions,
     caption_colours,
     draw,
     held_out_combinations,
-    paint_bird,
     prepare_painted,
-    random_painting,
+    random_bird,
 )
 from data_prep.painted_parameters import BACKGROUND_POSES, BEAK_SHAPES, CROWN_SHAPES, SIZES, TAIL_SHAPES
 from stackgan.data.prepared import PreparedFolder
@@ -32,13 +32,13 @@ PARTS = ("crown", "breast", "wing")
 DARK, RED = Part("black", (30, 30, 30)), Part("red", (230, 30, 30))
 
 
-def colours(painting: Painting) -> dict[str, str]:
-    return {part: getattr(painting, part).colour for part in PARTS}
+def colours(bird: BirdParameters) -> dict[str, str]:
+    return {part: getattr(bird, part).colour for part in PARTS}
 
 
-def visible(painting: Painting, part: str, side: int = 64) -> np.ndarray:
-    """Where a part shows: the pixels that turn red when it alone is painted red on a dark bird."""
-    dark = dataclasses.replace(painting, body=DARK, crown=DARK, breast=DARK, wing=DARK, tail=DARK)
+def visible(bird: BirdParameters, part: str, side: int = 64) -> np.ndarray:
+    """Mask of a part: the pixels that turn red if only this part of a dark bird is red."""
+    dark = dataclasses.replace(bird, body=DARK, crown=DARK, breast=DARK, wing=DARK, tail=DARK)
     before = draw(dark, side).astype(int)
     after = draw(dataclasses.replace(dark, **{part: RED}), side).astype(int)
     return (after - before)[..., 0] > 100
@@ -76,10 +76,10 @@ def test_prepared_folder_holds_the_birds_and_their_truth(tmp_path: Path) -> None
     assert (folder.kind, folder.size, folder.load_side) == ("painted", 64, load_side(64))
     assert {name: len(split) for name, split in folder.splits.items()} == {"train": 4, "test": 1}
     split = folder.splits["train"]
-    painting, lines = paint_bird(11, "train", 2)
-    assert np.array_equal(split.images[2], draw(painting, 76))
+    bird, lines = bird_with_captions(11, "train", 2)
+    assert np.array_equal(split.images[2], draw(bird, 76))
     assert split.records[2].captions == lines
-    assert split.records[2].parameters == json.loads(json.dumps(dataclasses.asdict(painting)))
+    assert split.records[2].parameters == json.loads(json.dumps(dataclasses.asdict(bird)))
     stored = {tuple(tuple(part) for part in pair) for pair in folder.meta["source"]["held_out"]}
     assert stored == HELD_OUT
 
@@ -94,7 +94,7 @@ def test_senseless_numbers_are_refused(tmp_path: Path, wrong: dict[str, int]) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_folder_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_by_default(tmp_path: Path) -> None:
     prepare_painted(tmp_path / "out", count=1, seed=0, size=32, workers=1)
     before = folder_bytes(tmp_path / "out")
     with pytest.raises(FileExistsError, match="overwrite"):
@@ -109,7 +109,7 @@ def test_held_out_combinations_are_never_in_train_and_always_in_test() -> None:
     paired: dict[str, set[frozenset[tuple[str, str]]]] = {"train": set(), "test": set()}
     for split in single:
         for i in range(3000):
-            found = colours(random_painting(np.random.default_rng([8, i]), held_out=split == "test"))
+            found = colours(random_bird(np.random.default_rng([8, i]), held_out=split == "test"))
             assert bool(held_out_combinations(found)) == (split == "test")
             single[split] |= set(found.items())
             paired[split] |= {frozenset(pair) for pair in itertools.combinations(found.items(), 2)}
@@ -125,24 +125,24 @@ def test_captions_are_true_varied_and_mostly_complete() -> None:
     birds = 400
     for split in ("train", "test"):
         for i in range(birds):
-            painting, lines = paint_bird(2, split, i)
-            truth = colours(painting)
+            bird, lines = bird_with_captions(2, split, i)
+            truth = colours(bird)
             assert len(set(lines)) == 10
             named = [caption_colours(line) for line in lines]
             for line, found in zip(lines, named, strict=True):
                 assert all(truth[part] == colour for part, colour in found.items()), (line, truth)
-                told = re.sub(r"small (pointed|hooked)", "", line)  # that is the beak
-                assert all(size == painting.size or size not in told for size in SIZES), (line, painting)
+                told = re.sub(r"small (pointed|hooked)", "", line)  # the beak
+                assert all(size == bird.size or size not in told for size in SIZES), (line, bird)
                 assert line == line.lower().strip() and "  " not in line and "None" not in line
-                assert "swimming" not in line or painting.pose == "swimming"
-                assert "branch" not in line or painting.background == "branch"
+                assert "swimming" not in line or bird.pose == "swimming"
+                assert "branch" not in line or bird.background == "branch"
             assert sum(len(found) == 3 for found in named) >= 5
             everything.update(lines)
     assert len(everything) > 0.95 * 2 * birds * 10
 
 
 def test_the_caption_that_users_type_is_in_the_data() -> None:
-    birds = [paint_bird(6, "train", i) for i in range(600)]
+    birds = [bird_with_captions(6, "train", i) for i in range(600)]
     plain = [lines for p, lines in birds if p.body.colour == p.crown.colour == p.breast.colour]
     assert 0.18 < len(plain) / len(birds) < 0.35
     assert sum(any(f"{c} bird with" in line for line in lines for c in COLOURS) for lines in plain) > len(plain) / 2
@@ -171,8 +171,8 @@ def test_every_part_is_large_and_apart_from_the_others() -> None:
     least = {"crown": 60, "breast": 110, "wing": 150}
     typical: dict[str, list[int]] = {part: [] for part in PARTS}
     for i in range(25):
-        painting, _ = paint_bird(1, "train", i)
-        areas = {part: visible(painting, part) for part in PARTS}
+        bird, _ = bird_with_captions(1, "train", i)
+        areas = {part: visible(bird, part) for part in PARTS}
         for part, area in areas.items():
             assert area.sum() >= least[part], (i, part, int(area.sum()))
             typical[part].append(int(area.sum()))
@@ -183,32 +183,32 @@ def test_every_part_is_large_and_apart_from_the_others() -> None:
     assert np.median(typical["wing"]) > 200
 
 
-def test_named_colours_can_be_told_apart_in_the_picture() -> None:
-    """Each part's median colour lies nearest to a shade of its own name, the picture's light included."""
+def test_named_colours_are_distinguishable_in_the_image() -> None:
+    """Each part's median colour is nearest to a shade of its own name, under the light of the image."""
     right = total = 0
     names = [name for name in COLOURS for _ in PALETTE[name]]
     shades = np.array([rgb for name in COLOURS for rgb in PALETTE[name]], np.float64)
     for i in range(25):
-        painting, _ = paint_bird(3, "train", i)
-        picture = draw(painting, 64).astype(np.float64)
-        for part, colour in colours(painting).items():
-            seen = np.median(picture[visible(painting, part)], axis=0)
+        bird, _ = bird_with_captions(3, "train", i)
+        picture = draw(bird, 64).astype(np.float64)
+        for part, colour in colours(bird).items():
+            seen = np.median(picture[visible(bird, part)], axis=0)
             right += names[int(((shades - seen) ** 2).sum(1).argmin())] == colour
             total += 1
     assert right >= 0.99 * total
 
 
 @pytest.mark.parametrize("background", sorted(BACKGROUND_POSES))
-def test_the_picture_is_the_same_at_every_size(background: str) -> None:
-    birds = (paint_bird(9, "train", i)[0] for i in range(200))
-    painting = next(bird for bird in birds if bird.background == background)
-    large = draw(painting, 256).astype(np.float64)
+def test_the_image_is_the_same_at_every_size(background: str) -> None:
+    birds = (bird_with_captions(9, "train", i)[0] for i in range(200))
+    bird = next(bird for bird in birds if bird.background == background)
+    large = draw(bird, 256).astype(np.float64)
     shrunk = large.reshape(64, 4, 64, 4, 3).mean((1, 3))
-    assert np.abs(shrunk - draw(painting, 64)).mean() < 2.0
+    assert np.abs(shrunk - draw(bird, 64)).mean() < 2.0
 
 
 def test_every_shape_draws_and_shows() -> None:
-    base, _ = paint_bird(0, "train", 0)
+    base, _ = bird_with_captions(0, "train", 0)
     for background, poses in BACKGROUND_POSES.items():
         for pose in poses:
             assert draw(dataclasses.replace(base, background=background, pose=pose), 32).shape == (32, 32, 3)
@@ -220,6 +220,6 @@ def test_every_shape_draws_and_shows() -> None:
         assert len(pictures) == len(shapes), field
 
 
-def test_too_small_a_picture_is_refused() -> None:
+def test_too_small_an_image_is_refused() -> None:
     with pytest.raises(ValueError, match="side is 8"):
-        draw(paint_bird(0, "train", 0)[0], 8)
+        draw(bird_with_captions(0, "train", 0)[0], 8)

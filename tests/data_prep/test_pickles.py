@@ -1,4 +1,4 @@
-"""Pickles of plain values are read; everything else is refused, and nothing in them is run."""
+"""Pickles of plain values are read; all others are rejected without executing anything."""
 
 import os
 import pickle

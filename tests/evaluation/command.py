@@ -1,4 +1,4 @@
-"""The evaluate command on tiny checkpoints."""
+"""Runs the evaluate command on tiny checkpoints."""
 
 from __future__ import annotations
 

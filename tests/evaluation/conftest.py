@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
-    """Nine photos of three species: of five, three and one photos."""
+    """Nine photos of three species, with five, three and one photos."""
     folder = tmp_path_factory.mktemp("data") / "birds"
     rng = np.random.default_rng(0)
     with PreparedWriter(folder, kind="folder", size=32, crop="none", source={}) as writer:
@@ -59,7 +59,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def untrained_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is trained: a random attribute classifier, and the checkpoint's own encoder as the only scorer."""
+    """No training: a random attribute classifier, and the checkpoint's own encoder as the only scorer."""
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         untrained = AttributeClassifier()

@@ -12,7 +12,7 @@ from data_prep.painted import (
 
 
 def discs(names: list[str], seed: int) -> Tensor:
-    """A disc of each colour in a random place and size on a random background, (N, 3, 64, 64)."""
+    """A disc of each colour with random position and size on a random background, (N, 3, 64, 64)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:64, :64]
     out = []

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data_prep.painted import (
-    painting_of,
     prepare_painted,
+    recorded_bird,
 )
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.attribute_classifier import (
@@ -31,7 +31,7 @@ def classifier() -> AttributeClassifier:
 
 
 def test_the_classifier_learns_and_is_cached(painted: Path, classifier: AttributeClassifier, tmp_path: Path) -> None:
-    """Trained on 900 birds it is far above chance; the full one (10,000) is reported with its own accuracy."""
+    """With 900 training birds it is far above chance; the default (10,000) is reported with its accuracy."""
     photos = Photos(PreparedFolder.open(painted).splits["test"], 64)
     found = classifier_accuracy(classifier, photos)  # chance: 0.09 of colours, 0.25, 0.5 and 0.17 of the others
     assert found["named"] > 0.2 and found["background"] > 0.8 and found["facing"] > 0.65 and found["pose"] > 0.4
@@ -56,7 +56,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 
 
 def test_readings_are_compared(split: PreparedSplit, tmp_path: Path) -> None:
-    truth = true_attributes([painting_of(record.parameters) for record in split.records])
+    truth = true_attributes([recorded_bird(record.parameters) for record in split.records])
     assert truth.colours.shape == (66, 3) and truth.rolled(66).scene_agreement(truth)["tilt"] == 0
     leaning = dataclasses.replace(truth, tilt=truth.tilt + 3, scale=truth.scale * 1.1)
     found = leaning.scene_agreement(truth)

@@ -1,4 +1,4 @@
-"""The cache in a prepared folder: where it is, what it says about itself, and what happens where it cannot be."""
+"""The cache in a prepared folder: its place, its metadata, and folders where it cannot be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stackgan.evaluation.image_sets import Photos
 NETWORK = FeatureNetwork(lambda x: x.float().mean((2, 3)), "means", identity="means-1", preprocessing="none")
 
 
-def test_everything_is_in_one_folder_that_says_what_it_is(
+def test_everything_is_in_one_folder_that_has_a_readme(
     few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
@@ -43,7 +43,7 @@ def test_everything_is_in_one_folder_that_says_what_it_is(
 
 
 def test_what_cannot_be_kept_is_measured_all_the_same(few_birds: Path, tmp_path: Path) -> None:
-    """A file stands where the cache would be made, as for a folder that somebody else owns."""
+    """A file has the name of the cache folder, as a substitute for a read-only folder."""
     data = tmp_path / "data"
     data.mkdir()
     for name in ("dataset.json", "train", "test"):
@@ -53,5 +53,5 @@ def test_what_cannot_be_kept_is_measured_all_the_same(few_birds: Path, tmp_path:
     with pytest.warns(UserWarning, match="cannot be written to"):
         found = Photos(PreparedFolder.open(data).splits["test"], 64).features(NETWORK)
     assert found.features.shape == (12, 3) and torch.isfinite(found.features).all()
-    with pytest.warns(UserWarning, match="computed again next time"):
+    with pytest.warns(UserWarning, match="will be computed again"):
         keep(data / "cache" / "file", b"content")

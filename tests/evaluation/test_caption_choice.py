@@ -1,4 +1,4 @@
-"""Which captions of a split are generated."""
+"""Choice of the captions of a split to generate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_full_captions_name_the_truth(painted: Path) -> None:
     assert len(captions) == 100 and len(set(captions[:60])) > 50
     truth = [[record.parameters[part]["colour"] for part in PARTS] for record in split.records]  # type: ignore[index]
     assert named[:60].tolist() == truth
-    many, again = full_caption_rows(split, 5000)  # more than there are: from the start again
+    many, again = full_caption_rows(split, 5000)  # more than there are: repeated from the start
     distinct = len(set(many.tolist()))
     assert (many[:100] == rows).all() and (many[distinct : distinct + 100] == rows).all()
     assert (again[distinct : distinct + 100] == named).all()

@@ -1,4 +1,4 @@
-"""The measure of colours in CIELAB, where the truth is known."""
+"""Colour measurement in CIELAB on images of known colours."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tests.evaluation.discs import discs
 
 
 def colour_share(images: Tensor) -> Tensor:
-    """(N, 11): how much of each image's own foreground is of each basic colour."""
+    """Share of each basic colour in each image's foreground, (N, 11)."""
     return measure_pairs(images, images).shares[0]
 
 
-def photos_told_apart(
+def colour_separation(
     images: Tensor, captions: Sequence[Sequence[str]], count: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
-    """How well the measure separates real photos by colours that their captions name: the best the test could show.
+    """Separation of real photos by the colours that their captions name: an upper bound for the colour-word test.
 
-    For colours A, B: a photo that three captions or more give A and none B, another the other way round; the share
-    of such pairs whose margin is above 0, every two colours as often as any others. Each photo has its own
+    For colours A, B, pairs of a photo with A in three or more captions and B in none, and a photo with the reverse:
+    the share of pairs whose margin is above 0, with equal weights for all pairs of colours. Each photo has its own
     foreground here.
 
     Args:
         images: (N, 3, s, s) in [−1, 1].
         captions: of each photo.
 
-    Returns: ``pairs``, ``told_apart``, and ``colours``, the share by colour; empty where no two colours can be told.
+    Returns: ``pairs``, ``separated``, and ``colours``, the share by colour; empty if there are no pairs.
     """
     times = np.zeros((len(captions), len(COLOUR_ORDER)))
     for row, texts in enumerate(captions):
@@ -59,19 +59,19 @@ def photos_told_apart(
     for a, b, one, other in groups:
         p, q = draws.choice(one, each), draws.choice(other, each)
         margin = (shares[p, a] - shares[p, b]) - (shares[q, a] - shares[q, b])
-        told = ((margin > 0) + 0.5 * (margin == 0)).tolist()
-        right[a] += told
-        right[b] += told
+        result = ((margin > 0) + 0.5 * (margin == 0)).tolist()
+        right[a] += result
+        right[b] += result
     every = [value for values in right.values() for value in values]
     return {
         "pairs": len(every) // 2,
-        "told_apart": float(np.mean(every)),
+        "separated": float(np.mean(every)),
         "colours": {COLOUR_ORDER[k]: float(np.mean(values)) for k, values in right.items() if values},
     }
 
 
 def test_lab_of_known_colours() -> None:
-    """Values of the sRGB primaries under D65, to the precision at which they are published."""
+    """Values of the sRGB primaries under D65, to the published precision."""
     known = {
         (255, 255, 255): (100, 0, 0),
         (0, 0, 0): (0, 0, 0),
@@ -93,25 +93,25 @@ def test_the_foreground_is_the_disc() -> None:
     images[:, :, 20:44, 24:48] = torch.tensor([0.7, -0.8, -0.7])[:, None, None]
     weights = foreground(to_lab(F.interpolate(images, (32, 32), mode="area")))[0]
     assert weights.shape == (32, 32) and float(weights.sum()) == pytest.approx(1)
-    assert float(weights[9:23, 11:25].sum()) > 0.95  # a pixel more at each side: the border colours are blurred
+    assert float(weights[9:23, 11:25].sum()) > 0.95  # one pixel more on each side, as border colours are blurred
     share = colour_share(images)
     assert share.shape == (1, 11) and COLOUR_ORDER[int(share.argmax())] == "red" and float(share.max()) > 0.7
     assert float(share.sum()) == pytest.approx(1)
-    plain = colour_share(torch.full((1, 3, 16, 16), 1.0))  # nothing but border: still an answer
+    plain = colour_share(torch.full((1, 3, 16, 16), 1.0))  # border only: still defined
     assert COLOUR_ORDER[int(plain.argmax())] == "white"
 
 
-def test_photos_are_told_apart_by_the_colours_that_captions_name() -> None:
+def test_photos_are_separated_by_the_colours_that_captions_name() -> None:
     names = ["red", "blue", "white", "black"] * 10
     captions = [[f"a {name} bird"] * 3 for name in names]
-    told = photos_told_apart(discs(names, 3), captions, count=120)
-    assert told["pairs"] == 120 and told["told_apart"] > 0.95 and set(told["colours"]) == set(names)
-    wrong = photos_told_apart(discs([*names[1:], names[0]], 3), captions, count=120)
-    assert wrong["told_apart"] < 0.6
-    assert photos_told_apart(discs(["red"], 0), [["a bird"]]) == {}
+    result = colour_separation(discs(names, 3), captions, count=120)
+    assert result["pairs"] == 120 and result["separated"] > 0.95 and set(result["colours"]) == set(names)
+    wrong = colour_separation(discs([*names[1:], names[0]], 3), captions, count=120)
+    assert wrong["separated"] < 0.6
+    assert colour_separation(discs(["red"], 0), [["a bird"]]) == {}
 
 
-def test_real_photos_are_told_apart(shared: Path) -> None:
+def test_colours_of_real_photos_are_separated(shared: Path) -> None:
     """Real birds, whose named colours are small, shaded and dull: far above chance (one half)."""
     folder = shared / "cub" / "crops" / "train"
     if not folder.is_dir():
@@ -120,4 +120,4 @@ def test_real_photos_are_told_apart(shared: Path) -> None:
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
     photos = [Image.open(folder / line["file_name"]).convert("RGB").resize((64, 64)) for line in lines]
     images = torch.from_numpy(np.stack([np.asarray(p) for p in photos])).permute(0, 3, 1, 2) / 127.5 - 1
-    assert photos_told_apart(images, [line["text"] for line in lines], count=2000)["told_apart"] > 0.7
+    assert colour_separation(images, [line["text"] for line in lines], count=2000)["separated"] > 0.7

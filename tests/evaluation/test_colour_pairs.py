@@ -30,7 +30,7 @@ def test_pairs_differ_in_one_colour_word() -> None:
     assert colour_pairs(TEXTS, 150, seed=3) == pairs != colour_pairs(TEXTS, 150, seed=4)
 
 
-def test_every_ordered_pair_of_colours_comes_as_often() -> None:
+def test_every_ordered_pair_of_colours_occurs_equally_often() -> None:
     times = Counter((p.old, p.new) for p in colour_pairs(TEXTS, 8 * 7 * 2, seed=0))  # eight colours are named
     assert len(times) == 56 and set(times.values()) == {2}
 
@@ -50,7 +50,7 @@ def test_every_ordered_pair_of_colours_comes_as_often() -> None:
         "a bird",
     ],
 )
-def test_words_that_are_left_alone(caption: str) -> None:
+def test_words_that_are_kept(caption: str) -> None:
     with pytest.raises(ValueError, match="1 captions name 0 basic colours"):
         colour_pairs([caption], 4, seed=0)
 
@@ -76,7 +76,7 @@ def test_synonyms_are_words_that_training_never_had() -> None:
         assert pair.word in SHADES[pair.new] and pair.word in pair.new_caption and pair.new != "white"
     with pytest.raises(ValueError, match="synonyms need training_captions"):
         colour_pairs(TEXTS, 10, seed=0, synonyms=True)
-    with pytest.raises(ValueError, match="to words that no training caption holds"):
+    with pytest.raises(ValueError, match="to words that occur in no training caption"):
         colour_pairs(TEXTS, 10, 0, True, [" ".join(word for shades in SHADES.values() for word in shades)])
     with pytest.raises(ValueError, match="count is 0"):
         colour_pairs(TEXTS, 0, seed=0)

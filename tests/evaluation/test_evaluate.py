@@ -1,4 +1,4 @@
-"""The evaluation command: the report, what is resumed, what is refused, and how a metric is added."""
+"""The evaluation command: the report, resuming, rejected arguments."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_a_report_of_everything(
     assert "## Distances to real images\n\n" in tables and "\n| Kernel distance (tiny features) | " in tables
     page = (out / "report.html").read_text("utf-8")
     assert page.count("<img ") >= 64 + 7 and page.count('src="data:image/jpeg;base64,') == page.count("<img ")
-    assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # loads nothing
+    assert not re.search(r"(src|href)=\"(?!data:|#|[a-z-]+\.png)", page) and "@import" not in page  # self-contained
     for caption in found["samples"]["captions"]:
         assert f"<figcaption>{caption}</figcaption>" in page
     text = page + json.dumps(report) + printed
-    for words in ("must not be put beside a published FID or KID", "FID, KID and Inception score: give --inception"):
+    for words in ("but not with a published FID or KID", "FID, KID and Inception score: give --inception"):
         assert words in text
         text = text.replace(words, "")
-    assert "FID" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)  # no such name for another network's features
+    assert "FID" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)  # reserved for Inception's features
 
 
 @pytest.mark.usefixtures("untrained_networks")
@@ -91,11 +91,11 @@ def test_without_options_there_are_figures_too_and_reasons(
     assert "pyramid" in report["sections"]["distances"]["figures"]
     missing = report["not_measured"]
     assert "no posterior" in missing["posterior"] and "--out-of-domain" in missing["captions_against_sentences"]
-    assert "not measured: give --out-of-domain" in capsys.readouterr().out
-    assert "give --out-of-domain" in (out / "report.html").read_text("utf-8")
+    assert "not measured: pass --out-of-domain" in capsys.readouterr().out
+    assert "pass --out-of-domain" in (out / "report.html").read_text("utf-8")
     assert "edits.png" not in {file.name for file in out.iterdir()}
 
-    # Again: nothing is generated, and every figure but the seconds comes back.
+    # Again: nothing is generated, and all results except the seconds are equal.
     def refuse(*_: Any) -> Tensor:
         raise AssertionError("generated again")
 

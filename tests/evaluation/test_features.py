@@ -51,7 +51,7 @@ def test_pyramid_sees_colours_blur_and_nothing_of_mirrored_detail() -> None:
     sharp = net(noise)
     blurred = net(torch.nn.functional.avg_pool2d(noise.float(), 2).repeat_interleave(2, 2).repeat_interleave(2, 3))
     assert torch.allclose(sharp[:, :192], blurred[:, :192], atol=0.02)  # the same at 8 × 8
-    assert (blurred[:, 192:240] < 0.6 * sharp[:, 192:240]).all()  # far less of the finest band
+    assert (blurred[:, 192:240] < 0.6 * sharp[:, 192:240]).all()  # much less of the finest band
     red = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
     red[:, 0] = 255
     assert net(red)[0, :64].min() > 0.99 and net(red)[0, 64:192].max() < -0.99
@@ -65,8 +65,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
     return PreparedFolder.open(folder)
 
 
-def test_pyramid_distance_falls_for_better_pictures(prepared: PreparedFolder) -> None:
-    """Real birds, birds blurred, one bird over and over, noise: in the order that anyone would put them."""
+def test_pyramid_distance_decreases_with_quality(prepared: PreparedFolder) -> None:
+    """Real birds, blurred birds, copies of one bird, noise: increasing distances."""
 
     network = pyramid_features()
     reference = Photos(prepared.splits["test"], 64).features(network).features

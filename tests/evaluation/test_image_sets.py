@@ -1,4 +1,4 @@
-"""Sets of images in shards: stopped work continues, nothing is made twice, nothing stale is used."""
+"""Sets of images in shards: resuming, reuse, and invalidation of outdated shards."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
 
 
 class GeneratorForward:
-    """Images whose levels give their place; remembers which it generated, stops at ``stop_at``."""
+    """Images whose levels encode their index; records the generated ones, stops at ``stop_at``."""
 
     def __init__(self, stop_at: int = 10**9) -> None:
         self.painted: list[int] = []
@@ -71,19 +71,19 @@ def network(name: str = "mean", calls: list[int] | None = None) -> FeatureNetwor
     return FeatureNetwork(net, name, identity=f"{name}-1", preprocessing="none")
 
 
-def test_what_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_what_was_stopped_continues(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         GeneratorForward(stop_at=16).set(30, tmp_path).generate_all()
     again = GeneratorForward()
     pictures = again.set(30, tmp_path)
     pictures.generate_all()
-    assert again.painted == list(range(16, 30))  # the first two shards were there
+    assert again.painted == list(range(16, 30))  # the first two shards existed
     assert pictures.rows([29, 0, 17])[:, 0, 0, 0].tolist() == [29, 0, 17]
     whole = torch.cat([pictures.shard(*span) for span in pictures.spans()])
     assert whole.shape == (30, 3, 4, 4) and whole[:, 0, 0, 0].tolist() == list(range(30))
-    assert again.painted == list(range(16, 30))  # and nothing is painted for looking at them
+    assert again.painted == list(range(16, 30))  # reading them generates nothing
 
-    more = GeneratorForward().set(40, tmp_path)  # a larger number of the same pictures
+    more = GeneratorForward().set(40, tmp_path)  # more images of the same set
     more.generate_all()
     assert more.generate.painted == list(range(24, 40))  # type: ignore[attr-defined]
 
@@ -138,11 +138,11 @@ def test_photos_are_centre_crops_and_their_features_stay_in_the_prepared_folder(
     calls: list[int] = []
     net = network(calls=calls)
     plain, mirrored = photos.features(net).features, photos.features(net, mirrored=True).features
-    assert torch.allclose(plain, mirrored, atol=1e-3) and calls == [8, 3, 8, 3]  # means do not know left from right
+    assert torch.allclose(plain, mirrored, atol=1e-3) and calls == [8, 3, 8, 3]  # means are invariant to mirroring
     Photos(split, 64).features(net)
     kept = evaluation_cache(split.path.parent) / "features" / "test"
     assert calls == [8, 3, 8, 3] and len(list(kept.glob("mean-1-*.safetensors"))) == 4
-    Photos(split, 32).features(net)  # another crop is other pictures
+    Photos(split, 32).features(net)  # another crop gives other images
     assert len(calls) == 6
 
 
@@ -160,7 +160,7 @@ def test_generated_images_are_those_of_the_pipeline(split: PreparedSplit, tmp_pa
     expected = pipe([split.captions[row] for row in rows], seeds=range(5, 15)).images
     found = pictures.rows(range(10))
     worst = max(np.abs(a.astype(int) - np.asarray(b).astype(int)).max() for a, b in zip(found, expected, strict=True))
-    assert worst <= 1  # batches of another size round differently
+    assert worst <= 1  # rounding depends on the batch size
     keys = {pictures.key(0, 8), images_of_captions(ImageSource(pipe), split, rows, 6, None).key(0, 8)}
     pipe.fingerprint = "another"
     assert len(keys | {images_of_captions(ImageSource(pipe), split, rows, 5, None).key(0, 8)}) == 3

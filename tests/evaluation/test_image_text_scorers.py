@@ -1,4 +1,4 @@
-"""Image–text scorers: trained, kept, given; CLIP as transformers computes it."""
+"""Image–text scorers: trained, cached, given by a folder; CLIP equals that of transformers."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_the_dual_encoder_is_trained_once_and_kept(
     torch.testing.assert_close(given.encode_images(images), again.encode_images(images), rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(SETTINGS, replace(TINY, dim=8))
     other = load_or_train_dual_encoder(prepared)
-    assert other.dim == 8 and load_or_train_dual_encoder(prepared, kept).dim == 8  # of other settings: trained anew
+    assert other.dim == 8 and load_or_train_dual_encoder(prepared, kept).dim == 8  # other settings: trained again
     tiny_encoder().save(tmp_path / "half")
     (tmp_path / "half" / "image.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds no image\.safetensors"):
         load_or_train_dual_encoder(prepared, tmp_path / "half")
 
 
-def test_a_split_without_training_pictures_needs_a_scorer(birds: PreparedSplit) -> None:
+def test_a_split_without_training_images_needs_a_scorer(birds: PreparedSplit) -> None:
     with pytest.raises(ValueError, match="give one with --scorer"):
         load_or_train_dual_encoder(PreparedFolder.open(birds.path.parent))
 
@@ -75,7 +75,7 @@ def test_scorers_of_a_checkpoint(prepared: PreparedFolder, tmp_path: Path) -> No
     figures = text_agreement_figures(split, rows, chunks, scorers, seed=1)
     for name in scorers:
         found = figures[name]["random"]
-        assert 0 <= found["painted"] < 0.3 and 0 <= found["photos"] < 0.3  # random weights: near one in a hundred
+        assert 0 <= found["painted"] < 0.3 and 0 <= found["photos"] < 0.3  # random weights: about 1/100
     pipe.text_encoder = None
     assert list(choose_scorers(pipe, prepared, scorer=tmp_path / "encoder")) == ["independent"]
 
@@ -86,7 +86,7 @@ SMALL: dict[str, Any] = {
 
 
 def save_clip(folder: Path) -> transformers.CLIPModel:
-    """A CLIP of random weights that knows the words of ``CAPTIONS``, with tokenizer and image processor."""
+    """Write a CLIP with random weights and the vocabulary of ``CAPTIONS``, with tokenizer and image processor."""
     words = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", *sorted({word for text in CAPTIONS for word in text.split()})]
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]")
@@ -145,7 +145,7 @@ def test_clip_folders_that_do_not_fit(tmp_path: Path) -> None:
         ClipScorer(str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match=r"config\.json: missing"):
         ClipScorer(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"could not be fetched.*hf download nobody/nothing"):
+    with pytest.raises(FileNotFoundError, match=r"could not be downloaded.*hf download nobody/nothing"):
         ClipScorer("nobody/nothing")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="cannot be read as a CLIP"):

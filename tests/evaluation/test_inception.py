@@ -1,4 +1,4 @@
-"""Inception: its name, its weights, and what is said without them."""
+"""Inception: its name, its weights, and the message without them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.tiny import save_tiny_checkpoint
 
 @pytest.fixture
 def extractor(monkeypatch: pytest.MonkeyPatch) -> type:
-    """torch-fidelity's Inception in miniature, with weights whose digest is taken for the true one."""
+    """A small version of torch-fidelity's Inception, with the expected digest set to that of its weights."""
     fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
 
     class Small(torch.nn.Module):
@@ -67,7 +67,7 @@ def test_inception_from_a_file(painted: Path, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("untrained_networks")
-def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
+def test_without_the_weights_it_reports_what_to_fetch_and_where_to_put_it(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch_fidelity")
@@ -82,10 +82,10 @@ def test_without_the_weights_it_says_what_to_fetch_and_where_to_put_it(
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2
     said = capsys.readouterr().err
     assert "https://github.com/toshas/torch-fidelity/releases/" in said and str(place) in said and "no route" in said
-    assert not (tmp_path / "report").exists()  # told before anything is painted
+    assert not (tmp_path / "report").exists()  # reported before anything is generated
 
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", str(tmp_path / "none.pth"))) == 2
-    assert "none.pth: not there; fetch https://" in capsys.readouterr().err
+    assert "none.pth: does not exist; download https://" in capsys.readouterr().err
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"half a file")
     assert main(command_for(checkpoint, painted, tmp_path / "report", "--inception", "auto")) == 2

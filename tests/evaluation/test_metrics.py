@@ -1,4 +1,4 @@
-"""Distances and scores: cases with a known answer, and torch-fidelity's values on the same features."""
+"""Distances and scores: cases with a known result, and torch-fidelity's values on the same features."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_frechet_distance_of_equal_permuted_and_moved_sets() -> None:
 
 
 def test_kernel_distance_is_the_unbiased_mmd() -> None:
-    """Against the definition written out, pair by pair, on all rows."""
+    """Comparison with the definition, pair by pair, on all rows."""
     x, y = normal(7, 3).double(), normal(7, 3, seed=4, shift=1).double()
 
     def k(a: Tensor, b: Tensor) -> float:
@@ -101,8 +101,8 @@ def test_class_score_of_certain_even_and_constant_classes() -> None:
     certain = torch.eye(5).repeat(20, 1) * 100
     found = class_score(certain, splits=4)
     assert found.value == pytest.approx(5, rel=1e-6) and found.error < 1e-6
-    assert class_score(torch.zeros(40, 7)).value == pytest.approx(1)  # nothing recognised
-    assert class_score(torch.eye(5)[[2] * 30] * 100).value == pytest.approx(1)  # one class alone
+    assert class_score(torch.zeros(40, 7)).value == pytest.approx(1)  # uniform predictions
+    assert class_score(torch.eye(5)[[2] * 30] * 100).value == pytest.approx(1)  # one class only
     halves = torch.tensor([[0.8, 0.2], [0.2, 0.8]]).repeat(10, 1).log()
     divergence = 0.8 * math.log(0.8 / 0.5) + 0.2 * math.log(0.2 / 0.5)
     order = torch.arange(20).roll(0)
@@ -126,16 +126,16 @@ def test_manifolds_of_identical_disjoint_and_nested_sets() -> None:
     other = normal(150, 4, seed=6, shift=0.5)
     assert precision_recall(x[order], other) == precision_recall(x, other)
     assert density_coverage(x[order], other) == density_coverage(x, other)
-    narrow = normal(200, 4, seed=7, scale=0.2)  # few kinds of pictures, all of them good
+    narrow = normal(200, 4, seed=7, scale=0.2)  # few modes, all of high quality
     precision, recall = precision_recall(narrow, x)
     assert precision > 0.9 and recall < 0.3
-    wide = normal(200, 4, seed=7, scale=5)  # all kinds, most of them bad
+    wide = normal(200, 4, seed=7, scale=5)  # all modes, mostly of low quality
     precision, recall = precision_recall(wide, x)
     assert precision < 0.4 and recall > 0.9
 
 
 def test_density_and_coverage_by_their_definitions() -> None:
-    """Points on a line, counted by hand: real 0, 1, 3, 7 with k = 1 have radii 1, 1, 2, 4."""
+    """Points on a line: real 0, 1, 3, 7 with k = 1 have radii 1, 1, 2, 4."""
     real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [1.5], [20.0]])
     # 0.5 lies in the balls of 0 and 1; 1.5 in those of 1 and 3; 20 in none.
     density, coverage = density_coverage(generated, real, neighbours=1)
@@ -148,7 +148,7 @@ def test_density_and_coverage_by_their_definitions() -> None:
 
 
 def test_realism_by_its_definition() -> None:
-    """Of real 0, 1, 3, 7 with radii 1, 1, 2, 4 the first two are kept; twins of radius 0 hold what equals them."""
+    """Of real 0, 1, 3, 7 with radii 1, 1, 2, 4 the first two are kept; a ball of radius 0 contains equal points."""
     real, generated = torch.tensor([[0.0], [1.0], [3.0], [7.0]]), torch.tensor([[0.5], [3.0], [-9.0]])
     assert realism(generated, real, neighbours=1).tolist() == pytest.approx([2, 0.5, 1 / 9])
     twins = torch.tensor([[2.0], [2.0], [5.0], [5.0]])
@@ -191,7 +191,7 @@ def test_area_under_curve_counts_pairs() -> None:
 
 @pytest.fixture(scope="module")
 def sets() -> tuple[Tensor, Tensor]:
-    """Features as a network might give them: correlated, not normal, of unequal number."""
+    """Features like those of a network: correlated, not normal, of different numbers."""
     mix = normal(24, 24, seed=11)
     return torch.relu(normal(300, 24, 12) @ mix), torch.relu(normal(260, 24, 13) @ mix + 0.4)
 
@@ -204,7 +204,7 @@ def test_frechet_distance_is_torch_fidelitys(sets: tuple[Tensor, Tensor]) -> Non
 
 
 def test_kernel_distance_is_torch_fidelitys(sets: tuple[Tensor, Tensor]) -> None:
-    """On one subset of everything, where the draw of subsets plays no part."""
+    """With one subset of all rows, so that the choice of subsets has no influence."""
     kid = pytest.importorskip("torch_fidelity.metric_kid")
     x, y = sets[0][:260].double(), sets[1].double()
     expected = kid.kid_features_to_metric(x, y, kid_subsets=2, kid_subset_size=260, verbose=False)
@@ -215,11 +215,11 @@ def test_kernel_distance_is_torch_fidelitys(sets: tuple[Tensor, Tensor]) -> None
 def test_class_score_is_torch_fidelitys() -> None:
     isc = pytest.importorskip("torch_fidelity.metric_isc")
     logits = normal(200, 30, seed=14, scale=2)
-    strided = torch.cat([logits[i::10] for i in range(10)])  # the library takes its parts one after the other
+    strided = torch.cat([logits[i::10] for i in range(10)])  # the library uses contiguous splits
     expected = isc.isc_features_to_metric(strided, splits=10, shuffle=False)
     found = class_score(logits, splits=10)
     assert found.value == pytest.approx(expected["inception_score_mean"], rel=1e-6)
-    spread = expected["inception_score_std"]  # over all parts, by 10; ours is the error of the mean, by 9
+    spread = expected["inception_score_std"]  # standard deviation (10); ours: standard error (9)
     assert found.error == pytest.approx(spread * (10 / 9) ** 0.5 / 10**0.5, rel=1e-6)
 
 
@@ -229,11 +229,11 @@ def test_precision_and_recall_are_torch_fidelitys(sets: tuple[Tensor, Tensor]) -
     expected = prc.prc_features_to_metric(x, y, verbose=False)
     found = precision_recall(x, y)
     assert found == pytest.approx((expected["precision"], expected["recall"]), abs=1e-6)
-    assert 0.1 < found[0] < 1 and 0.1 < found[1] < 1  # so that the comparison says something
+    assert 0.1 < found[0] < 1 and 0.1 < found[1] < 1  # so that the comparison is informative
 
 
 def test_density_and_coverage_as_clean_code_has_them(sets: tuple[Tensor, Tensor]) -> None:
-    """The definitions of arXiv:2002.09797 written with whole matrices (no library at hand has them)."""
+    """Comparison with the definitions of arXiv:2002.09797 on whole matrices."""
     fake, real = (rows.double().numpy() for rows in sets)
     between = np.linalg.norm(real[:, None] - fake[None], axis=2)  # (M, N)
     within = np.linalg.norm(real[:, None] - real[None], axis=2)

@@ -1,4 +1,4 @@
-"""The figures of a model in training."""
+"""Short evaluations during training."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
     return PreparedFolder.open(folder)
 
 
-def test_caption_agreement_of_own_foreign_and_random_pictures() -> None:
+def test_caption_agreement_of_matching_wrong_and_random_images() -> None:
     rows = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
     assert caption_agreement(rows, rows * 3) == 1.0
-    assert caption_agreement(rows, rows.roll(40, 0)) == 0.0  # every picture shows a rival's caption
+    assert caption_agreement(rows, rows.roll(40, 0)) == 0.0  # every image matches another caption
     random = torch.randn(400, 16, generator=torch.Generator().manual_seed(1))
     assert abs(caption_agreement(rows, random) - 0.1) < 0.05
-    assert caption_agreement(rows[:1].expand(20, -1), rows[:1].expand(20, -1)) == 1.0  # equal captions are no rivals
+    assert caption_agreement(rows[:1].expand(20, -1), rows[:1].expand(20, -1)) == 1.0  # equal captions do not compete
 
 
 def test_quick_figures_with_and_without_a_network(prepared: PreparedFolder) -> None:
@@ -44,7 +44,7 @@ def test_quick_figures_with_and_without_a_network(prepared: PreparedFolder) -> N
     net = FeatureNetwork(lambda x: x.float().mean((2, 3)) / 255, "means", identity="means-1", preprocessing="none")
     assert quick_figures(pipe, split, net, count=40)["kernel_distance"] > 0
     kept = evaluation_cache(prepared.path) / "features" / "test"
-    assert list(kept.glob("*.safetensors"))  # features of photos are kept for the next time
+    assert list(kept.glob("*.safetensors"))  # features of photos are cached
     bare = tiny_pipeline(stages=1, text=False)
     assert set(quick_figures(bare, split, None, count=40)) == {"pyramid_distance"}
     with pytest.raises(ValueError, match="2 images"):

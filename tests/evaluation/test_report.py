@@ -19,7 +19,7 @@ def test_the_page_is_one_file_and_shows_captions_as_they_are(tmp_path: Path) -> 
         figures={"a": 1},
         protocol="How <it> was done.",
         tables=[Table(("", "value"), [("a row", "1.5")], title="a table")],
-        verdict="All is well.",
+        conclusion="All is well.",
         headlines=[("a number", "42")],
         sheets=[Sheet("sheet", "All of them", picture), Sheet("other", "Only a file", picture, shown=False)],
         cards=[Card(picture, caption)],

@@ -1,4 +1,4 @@
-"""Fixtures of generation: an untrained checkpoint, a captions file, one thread, a batch that ran through."""
+"""Fixtures of generation: an untrained checkpoint, a captions file, one thread, a complete batch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def captions(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(one_thread: None, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a batch that ran through."""
+    """The files of a complete batch."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "captions.txt").write_text(TEXT, "utf-8")
     batch(folder / "captions.txt", checkpoint=checkpoint, out=folder / "out", count=3, batch_size=4, size=64)

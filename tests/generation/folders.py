@@ -1,4 +1,4 @@
-"""What tests of generated folders share: a captions file's text, and what a folder, a manifest and a PNG hold."""
+"""Shared by tests of generated folders: a captions file, and the contents of a folder, a manifest and a PNG."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`batch`: what is written, and that an image depends on its caption and its seed alone."""
+"""`batch`: its files, and that an image depends only on its caption and its seed."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.tiny import CAPTIONS, tiny_pipeline
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_batch_writes_pictures_a_manifest_and_a_grid(
+def test_a_batch_writes_images_a_manifest_and_a_grid(
     tmp_path: Path, checkpoint: Path, captions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "out"
@@ -85,10 +85,10 @@ def test_the_batch_size_does_not_matter_beyond_rounding(tmp_path: Path, checkpoi
     assert len(names) == 24
     for name in names:
         assert np.abs(pixels(tmp_path / "1" / name) - pixels(tmp_path / "16" / name)).max() <= 1
-    assert pixels(tmp_path / "1" / names[0]).std() > 10, "a picture, not one colour"
+    assert pixels(tmp_path / "1" / names[0]).std() > 10, "not a uniform image"
 
 
-def test_a_picture_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
+def test_an_image_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     batch(captions, checkpoint=checkpoint, out=tmp_path / "all", count=2)
     other = tmp_path / "other.txt"
     other.write_text(f"the bird is green\n{CAPTIONS[3]}\n{CAPTIONS[0]}\n", "utf-8")
@@ -101,7 +101,7 @@ def test_a_picture_does_not_depend_on_the_rest_of_the_file(tmp_path: Path, check
         assert np.abs(difference).max() <= 1
 
 
-def test_the_base_seed_and_the_copy_change_the_picture() -> None:
+def test_the_base_seed_and_the_copy_change_the_image() -> None:
     seeds = {image_seed(seed, "a red bird", copy) for seed in range(20) for copy in range(20)}
     assert len(seeds) == 400
     assert image_seed(0, "a red bird", 1) != image_seed(0, "a blue bird", 1)
@@ -154,7 +154,7 @@ def test_a_caption_is_encoded_once_for_all_its_copies_near_by(
 
     monkeypatch.setattr(StackGANPipeline, "encode", spy)
     batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=10, batch_size=2, size=64)
-    asked = encoded[1:]  # the first is the check that there is an encoder
+    asked = encoded[1:]  # the first call checks that there is an encoder
     assert len(asked) == -(-60 // (2 * BLOCK))
     assert asked[0] == [CAPTIONS[0], CAPTIONS[1]]
     assert sum(map(len, asked)) < 12

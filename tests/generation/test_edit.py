@@ -1,4 +1,4 @@
-"""What latent modules are for: photos, pictures without words, walks, densities of captions."""
+"""Uses of latent modules: editing photos, sampling without text, interpolation, densities of captions."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A short true run of every kind."""
+    """Short training runs with each latent module."""
     made = {}
     for name, overrides in LATENTS.items():
         run = tmp_path_factory.mktemp(name) / "run"
@@ -59,13 +59,13 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_every_kind_paints_and_truncates_the_same_way(checkpoints: dict[str, Path], name: str) -> None:
+def test_every_kind_generates_and_truncates_the_same_way(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     e = pipe.encode(CAPTIONS)
     one, two = pipe.generate(e, [1, 2])[-1], pipe.generate(e, [1, 2])[-1]
     assert torch.equal(one, two) and not torch.equal(one, pipe.generate(e, [3, 4])[-1])
     torch.testing.assert_close(one[1:], pipe.generate(e[1:], [2])[-1], rtol=1e-4, atol=1e-5)
-    # Truncation scales the base space: at 0 the seed does not matter, and that is latent="mean".
+    # Truncation scales the base space: 0 is independent of the seed and equals latent="mean".
     still = pipe.generate(e, [1, 2], 0.0)[-1]
     assert torch.equal(still, pipe.generate(e, [8, 9], 0.0)[-1])
     mean = pipe(CAPTIONS, seeds=[5, 6], latent="mean").images
@@ -81,7 +81,7 @@ def test_styles_are_read_and_carried_over(checkpoints: dict[str, Path], photo: P
     image = Image.open(photo)
     noise = pipe.encode_style(image, CAPTIONS[0])
     assert noise.shape == (1, pipe.config.latent.dim) and noise.isfinite().all()
-    # Decoding what was read is the posterior's mean through G, exactly.
+    # Reconstruction is exactly G of the posterior's mean.
     c = pipe.model.condition(pipe.encode(CAPTIONS[:1])).mu
     assert pipe.model.posterior is not None
     z = pipe.model.posterior(to_tensor(image, 64)[None], c).mode
@@ -97,13 +97,13 @@ def test_styles_are_read_and_carried_over(checkpoints: dict[str, Path], photo: P
     assert len(many.images) == 2
 
 
-def test_what_cannot_be_done_is_said(checkpoints: dict[str, Path], photo: Path) -> None:
+def test_what_cannot_be_done_is_reported(checkpoints: dict[str, Path], photo: Path) -> None:
     image = Image.open(photo)
     plain = StackGANPipeline.from_pretrained(checkpoints["gaussian"], device="cpu")
     with pytest.raises(ValueError, match="no posterior"):
         plain.reconstruct(image, CAPTIONS[0])
     pipe = StackGANPipeline.from_pretrained(checkpoints["vae"], device="cpu")
-    with pytest.raises(ValueError, match="1 photos and 2 captions do not pair up"):
+    with pytest.raises(ValueError, match="1 photos and 2 captions do not match"):
         pipe.reconstruct(image, CAPTIONS)
     with pytest.raises(ValueError, match="2 photos and 3 new captions"):
         pipe.edit([image, image], CAPTIONS, ["a", "b", "c"])
@@ -112,7 +112,7 @@ def test_what_cannot_be_done_is_said(checkpoints: dict[str, Path], photo: Path) 
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_pictures_without_words(checkpoints: dict[str, Path], name: str) -> None:
+def test_images_without_text(checkpoints: dict[str, Path], name: str) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     images = pipe.sample(range(20)).images
     assert len(images) == 20 and not np.array_equal(np.asarray(images[0]), np.asarray(images[1]))
@@ -123,7 +123,9 @@ def test_pictures_without_words(checkpoints: dict[str, Path], name: str) -> None
 
 
 @pytest.mark.parametrize("name", LATENTS)
-def test_a_walk_begins_and_ends_where_the_pipeline_paints(checkpoints: dict[str, Path], name: str) -> None:
+def test_an_interpolation_begins_and_ends_where_the_pipeline_generates(
+    checkpoints: dict[str, Path], name: str
+) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints[name], device="cpu")
     frames = pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (3, 8), frames=5).images
     ends = pipe(CAPTIONS, seeds=[3, 8]).images
@@ -142,7 +144,7 @@ def test_slerp_keeps_to_the_sphere() -> None:
         assert min(a.norm(), b.norm()) - 1e-3 <= between <= max(a.norm(), b.norm()) + 1e-3
     torch.testing.assert_close(slerp(a, b, 0.0), a)
     torch.testing.assert_close(slerp(a, b, 1.0), b)
-    for other in (a, -a, torch.zeros(100)):  # no great circle, or any: still finite, still both ends
+    for other in (a, -a, torch.zeros(100)):  # antipodal or equal ends: finite, with exact ends
         assert slerp(a, other, 0.3).isfinite().all()
         torch.testing.assert_close(slerp(a, other, 1.0), other)
 
@@ -153,7 +155,7 @@ def test_density_of_captions(checkpoints: dict[str, Path], painted: Path) -> Non
     assert (quantiles.diff() >= 0).all() and quantiles[0] < quantiles[-1]
     known = pipe.caption_log_prob(CAPTIONS)
     assert all(density.share is not None and np.isfinite(density.log_prob) for density in known)
-    pipe.model.code_quantiles = quantiles + 1e6  # as if the training captions were far likelier
+    pipe.model.code_quantiles = quantiles + 1e6  # as if training captions had a much higher density
     warned = pipe.caption_log_prob(CAPTIONS[0])[0]
     assert warned.share == 0
     plain = StackGANPipeline.from_pretrained(checkpoints["vae"], device="cpu").caption_log_prob(CAPTIONS[0])[0]
@@ -163,7 +165,7 @@ def test_density_of_captions(checkpoints: dict[str, Path], painted: Path) -> Non
 # --- the command line ---------------------------------------------------------------------------------------
 
 
-def test_commands_write_their_pictures(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
+def test_commands_write_their_images(checkpoints: dict[str, Path], photo: Path, tmp_path: Path) -> None:
     use = ["--checkpoint", str(checkpoints["flow"]), "--device", "cpu"]
     out = tmp_path / "out"
     assert main(["edit", str(photo), CAPTIONS[0], CAPTIONS[1], "--out", str(out), *use]) == 0
@@ -171,11 +173,11 @@ def test_commands_write_their_pictures(checkpoints: dict[str, Path], photo: Path
     assert Image.open(out / "edit-01_a-small-yellow-bird.png").text["caption"] == CAPTIONS[1]
     assert main(["sample", "--seeds", "0-2", "--out", str(tmp_path / "free"), *use]) == 0
     assert len(list((tmp_path / "free").iterdir())) == 3
-    film = tmp_path / "walk.gif"
-    assert main(["walk", *CAPTIONS, "--seeds", "1,2", "--frames", "6", "--out", str(film), *use]) == 0
-    with Image.open(film) as shown:
+    video = tmp_path / "walk.gif"
+    assert main(["walk", *CAPTIONS, "--seeds", "1,2", "--frames", "6", "--out", str(video), *use]) == 0
+    with Image.open(video) as shown:
         assert shown.n_frames == 10 and shown.width >= 256  # there and back
-    assert Image.open(film.with_suffix(".png")).height == 64
+    assert Image.open(video.with_suffix(".png")).height == 64
 
 
 def test_command_errors_are_one_line(
@@ -190,7 +192,7 @@ def test_command_errors_are_one_line(
         (["edit", str(photo), " ", "--checkpoint", flow], "is empty"),
         (["edit", str(photo), "a bird", "--checkpoint", plain], "no posterior"),
         (["walk", "a", "b", "--checkpoint", flow, "--out", "x.avi"], ".gif or an .mp4"),
-        (["walk", "a", "b", "--checkpoint", flow, "--seeds", "1-3"], "one other"),
+        (["walk", "a", "b", "--checkpoint", flow, "--seeds", "1-3"], "between two seeds"),
         (["sample", "--checkpoint", flow, "--truncation", "3"], "truncation"),
     ]
     for arguments, message in cases:
@@ -200,7 +202,7 @@ def test_command_errors_are_one_line(
 
 
 def test_old_checkpoints_load_as_before() -> None:
-    """A configuration written before there were latent modules describes the same model."""
+    """A configuration from before latent modules gives the same model."""
     values = preset("quickstart", ["text.dim=8", "generator.width=4"]).to_dict()
     values["latent"] = {"z": "gaussian", "dim": 100}
     from stackgan.config import Config

@@ -1,4 +1,4 @@
-"""`generate`: its files, their names, and that they repeat the images of a batch."""
+"""`generate`: its files, their names, and equality with the images of a batch."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.tiny import save_tiny_checkpoint
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_generate_repeats_a_picture_of_the_batch(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
+def test_generate_repeats_an_image_of_the_batch(tmp_path: Path, checkpoint: Path, captions: Path) -> None:
     batch(captions, checkpoint=checkpoint, out=tmp_path / "batch", truncation=0.7)
     for record in manifest(tmp_path / "batch"):
         (file,) = generate(
@@ -46,7 +46,7 @@ def test_generate_names_its_files_after_caption_and_seed(
     assert contents(tmp_path / "out") == before
 
 
-def test_a_checkpoint_without_text_paints_seeds(tmp_path: Path, captions: Path) -> None:
+def test_a_checkpoint_without_text_generates_seeds(tmp_path: Path, captions: Path) -> None:
     plain = save_tiny_checkpoint(tmp_path / "plain", stages=1, text=False)
     files = generate([], seeds=[3, 4], checkpoint=plain, out=tmp_path / "out")
     assert [file.name for file in files] == ["seed-3.png", "seed-4.png"]

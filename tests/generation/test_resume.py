@@ -1,4 +1,4 @@
-"""Batches that were interrupted: the same command goes on to the same bytes; other folders are refused."""
+"""Interrupted batches: the same command resumes to the same bytes; other folders are rejected."""
 
 import contextlib
 import os
@@ -53,10 +53,10 @@ batch(Path(captions), checkpoint=Path(checkpoint), out=Path(out), count=3, batch
 
 
 @pytest.mark.parametrize("moment", ["inside 7", "after"])
-def test_a_killed_batch_goes_on_to_the_same_bytes(
+def test_a_killed_batch_continues_to_the_same_bytes(
     tmp_path: Path, checkpoint: Path, captions: Path, whole: dict[str, bytes], moment: str
 ) -> None:
-    if moment == "after":  # anywhere in the run: what is asserted holds for every moment
+    if moment == "after":  # at any time of the run: the assertions hold for all of them
         moment = f"after {random.SystemRandom().uniform(0, 0.15)}"
     out = tmp_path / "out"
     repository = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_a_killed_batch_goes_on_to_the_same_bytes(
     left = contents(out)
     if moment.startswith("inside"):
         assert done.returncode == -signal.SIGKILL, done.stderr
-        assert len([name for name in left if name.endswith(".png")]) < 12  # other threads may be before or behind
+        assert len([name for name in left if name.endswith(".png")]) < 12  # other threads may be ahead or behind
         assert len([name for name in left if name.startswith(".") and "partial" in name]) >= 2
     finished = {name: (out / name).stat() for name in left if name in whole and name.startswith("0")}
     batch(captions, checkpoint=checkpoint, out=out, count=3, batch_size=4, size=64)
@@ -80,7 +80,7 @@ def test_a_killed_batch_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("pictures", [0, 1, 4, 11, 17])
-def test_a_stopped_batch_goes_on_to_the_same_bytes(
+def test_a_stopped_batch_continues_to_the_same_bytes(
     tmp_path: Path,
     checkpoint: Path,
     captions: Path,
@@ -102,7 +102,7 @@ def test_a_stopped_batch_goes_on_to_the_same_bytes(
     arguments += ["--count", "3", "--batch-size", "4", "--size", "64"]
     monkeypatch.setattr(stackgan.generation.writer, "write_atomic", stop)
     assert main(arguments) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     assert not [name for name in contents(out) if "partial" in name]
     monkeypatch.undo()
     assert main(arguments) == 0
@@ -137,7 +137,7 @@ def test_lost_and_broken_files_are_painted_again_and_nothing_else(
     assert sorted(written[:3]) == [names[5], names[12], names[13]]
     assert written[3:] == ["grid.png"]
     assert "3 generated" in (said := capsys.readouterr().out)
-    assert "15 were there already" in said
+    assert "15 existed already" in said
 
 
 def test_a_batch_keeps_the_number_of_threads_that_it_began_with(
@@ -164,7 +164,7 @@ def test_a_batch_keeps_the_number_of_threads_that_it_began_with(
 def test_blocks_of_captions_do_not_move_when_a_batch_is_stopped(
     tmp_path: Path, checkpoint: Path, captions: Path, pictures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An embedding's roundings depend on what is encoded beside it, which must be the same after a stop."""
+    """Rounding of an embedding depends on the batch it is encoded in, which must be the same after a stop."""
     monkeypatch.setattr(stackgan.generation.batch, "BLOCK", 2)
     usual: dict[str, Any] = {"checkpoint": checkpoint, "count": 3, "batch_size": 2, "size": 64}
     batch(captions, out=tmp_path / "whole", **usual)
@@ -208,7 +208,7 @@ def test_the_folder_of_another_batch_is_refused(tmp_path: Path, checkpoint: Path
 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "mine.png").write_bytes(b"mine")
-    with pytest.raises(ValueError, match="not empty and holds no batch"):
+    with pytest.raises(ValueError, match="not empty and not a batch"):
         batch(captions, checkpoint=checkpoint, out=tmp_path / "photos")
     (out / "batch.json").write_text("[]")
     with pytest.raises(ValueError, match="not a batch of this program"):
@@ -225,6 +225,6 @@ def test_two_batches_at_once_in_one_folder_are_refused(tmp_path: Path, checkpoin
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, handle)
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another batch is writing here"):
+        with pytest.raises(ValueError, match="another batch is writing to this folder"):
             batch(captions, checkpoint=checkpoint, out=out)
     assert batch(captions, checkpoint=checkpoint, out=out, size=64) == 0

@@ -30,7 +30,7 @@ def threads_left() -> list[str]:
 def test_files_are_written_while_the_next_chunks_are_painted(
     tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first file waits for the third chunk's painting: without overlap, for ever."""
+    """Writing the first file waits for the third chunk's generation: a deadlock without overlap."""
     third, painted, ahead = threading.Event(), [0], [0]
     paint, save = stackgan.generation.writer._generate, stackgan.generation.writer.write_png
     written: list[str] = []
@@ -58,7 +58,7 @@ def test_files_are_written_while_the_next_chunks_are_painted(
 def test_the_grid_is_drawn_while_the_rest_is_painted(
     tmp_path: Path, checkpoint: Path, captions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last chunk waits for the grid of the first pictures: drawn at the end, for ever."""
+    """The last chunk waits for the grid of the first images: a deadlock if it is drawn at the end."""
     drawn, painted = threading.Event(), [0]
     paint, draw = stackgan.generation.writer._generate, stackgan.generation.batch._write_grid
 

@@ -1,9 +1,9 @@
-"""Training and generation on a GPU against the published model in plain PyTorch, and the card's own peak.
+"""Training and generation on a GPU, compared with the published model in plain PyTorch and the GPU's peak.
 
     python -m tests.gpu.benchmark --seconds 90
 
-Times are medians of several rounds. With ``--device cpu`` the same program runs at toy size, to try it before a GPU
-is at hand.
+Times are medians of several rounds. ``--device cpu`` runs the same program at a small size, to test it without a
+GPU.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def precision(name: str) -> None:
 
 
 def generation(clock: Clock, batch: int, toy: bool) -> list[Row]:
-    """Images of the published size a second: the published model plainly, ours in its fast form."""
+    """Images per second at the published size: the published model, and ours in its fast form."""
     keys = ["text.dim=1024", *(["generator.width=16"] if toy else [])]
     model = StackGAN(preset("legacy", keys)).to(clock.device).eval()
     z, e = torch.randn(batch, 100, device=clock.device), torch.randn(batch, 1024, device=clock.device)
@@ -193,7 +193,7 @@ def main() -> None:
         try:
             for name, ms, note in section():
                 print(f"{name:50} {ms:9.2f} ms  {note}", flush=True)
-        except Exception as error:  # one section's failure is to cost no other's figures
+        except Exception as error:  # a failure of one section must not lose the results of others
             import traceback
 
             traceback.print_exc()

@@ -1,12 +1,12 @@
-"""Photos of a prepared folder as small files for a machine that takes only so many bytes a transfer, and back.
+"""Conversion of the photos of a prepared folder to small files, for transfers of limited size, and back.
 
     python -m tests.gpu.photos pack data/cub-256 carry --side 152 --limit 60
     python -m tests.gpu.photos unpack carry data/cub-64 --size 64
 
 ``pack`` writes the train split as WebP files in numbered ZIP archives of at most ``--limit`` MiB, in the split's
 order, with the captions. ``unpack`` decodes them on all processors and writes an ordinary prepared folder, resized to
-the side that ``--size`` asks for. The pixels are not those of the prepared folder (WebP loses detail), so its
-identity is another.
+the load side of ``--size``. The pixels are not those of the prepared folder (WebP loses detail), so its
+identity differs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _images(data: Path) -> NDArray[np.uint8]:
 
 
 def unpack(archives: list[Path], captions: Path, out: Path, size: int) -> int:
-    """Write a prepared folder for ``size`` px of the photos in ``archives``; returns how many."""
+    """Write a prepared folder for ``size`` px of the photos in ``archives``; returns their number."""
     with zipfile.ZipFile(captions) as first:
         records = [json.loads(line) for line in first.read(CAPTIONS).decode().splitlines()]
     count = 0

@@ -1,4 +1,4 @@
-"""The measure of how much images differ."""
+"""The measure of diversity."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Photo files become images in one way: `prepare`, `edit` and the page read the same pixels and refuse the same."""
+"""`prepare`, `edit` and the page read the same pixels of photo files and reject the same files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_preparing_and_editing_read_the_same_pixels(name: str, tmp_path: Path) -
     assert np.abs(seen - stored[6:70, 6:70]).max() <= 1, "a PIL image given to the pipeline"
 
 
-def test_transparency_lies_over_white_and_16_bits_are_scaled(tmp_path: Path) -> None:
+def test_transparency_is_composited_on_white_and_16_bits_are_scaled(tmp_path: Path) -> None:
     _transparent(tmp_path / "a.png")
     _grey_16(tmp_path / "b.png")
     assert np.asarray(open_rgb(tmp_path / "a.png"))[0, 0].tolist() == [219] * 3
@@ -94,7 +94,7 @@ def _empty(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write"), [("f.tif", _float), ("c.jpg", _cut_jpeg), ("t.png", _text), ("e.png", _empty)]
 )
-def test_what_preparing_refuses_editing_refuses_by_the_same_words_and_by_name(
+def test_editing_rejects_the_same_files_as_preparing_with_the_same_message(
     name: str, write: Callable[[Path], None], tmp_path: Path
 ) -> None:
     write(tmp_path / name)
@@ -105,9 +105,7 @@ def test_what_preparing_refuses_editing_refuses_by_the_same_words_and_by_name(
     assert str(named.value) == f"{tmp_path / name}: {reason.value}"
 
 
-def test_any_exception_of_a_decoder_is_a_file_that_cannot_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_exception_of_a_decoder_is_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
 
     class DecoderError(Exception):
@@ -123,6 +121,6 @@ def test_any_exception_of_a_decoder_is_a_file_that_cannot_be_read(
             open_rgb(tmp_path / "a.png")
 
 
-def test_a_photo_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_photo(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         open_photo(tmp_path / "nothing.png")

@@ -1,4 +1,4 @@
-"""Levels and floats, crops, stages and PIL images; and that their constants stand in images/ alone."""
+"""Levels and floats, crops, stages and PIL images; their constants occur only in images/."""
 
 import ast
 from pathlib import Path
@@ -20,9 +20,9 @@ def test_every_level_is_read_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     x = from_levels(levels)
     assert x.dtype == torch.float32 and x[0] == -1 and x[-1] == 1 and torch.equal(to_levels(x), levels)
-    assert torch.equal(x, levels.float() / 127.5 - 1)  # to the last bit, as checkpoints were trained
+    assert torch.equal(x, levels.float() / 127.5 - 1)  # exact, as checkpoints were trained with it
     given = levels.float()
-    assert torch.equal(from_levels(given), x) and given[-1] == 255  # what is given stays as it is
+    assert torch.equal(from_levels(given), x) and given[-1] == 255  # the argument is not changed
 
 
 def test_memory_layout_is_kept() -> None:
@@ -78,7 +78,7 @@ def test_photos_are_seen_as_in_training(tmp_path: Path) -> None:
     wide = Image.new("RGB", (300, 100), (255, 0, 0))
     wide.paste((0, 0, 255), (100, 0, 200, 100))
     x = to_tensor(wide, 64)
-    assert x.shape == (3, 64, 64) and x[2].min() > 0.9 and x[0].max() < -0.9  # the middle square alone
+    assert x.shape == (3, 64, 64) and x[2].min() > 0.9 and x[0].max() < -0.9  # the middle square only
     turned = Image.new("RGB", (64, 64))
     turned.paste((255, 255, 255), (0, 0, 64, 20))
     exif = Image.Exif()

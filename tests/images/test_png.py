@@ -1,4 +1,4 @@
-"""The PNG writer: other people's readers see the same pixels and texts."""
+"""The PNG writer: other libraries decode the same pixels and texts."""
 
 import zlib
 from io import BytesIO
@@ -28,11 +28,11 @@ def test_texts_come_back_in_any_script() -> None:
     assert found.info == {key: str(value) for key, value in texts.items()}
 
 
-def test_other_kinds_of_picture_become_rgb() -> None:
+def test_other_kinds_of_image_become_rgb() -> None:
     assert Image.open(BytesIO(png_bytes(Image.new("L", (4, 4), 9), {}))).getpixel((1, 1)) == (9, 9, 9)
 
 
-def test_a_smooth_picture_is_compressed() -> None:
+def test_a_smooth_image_is_compressed() -> None:
     ramp = np.add.outer(np.arange(256), np.arange(256))[..., None] / np.array([2, 3, 4])
     pixels = (ramp + np.random.default_rng(0).normal(0, 2, ramp.shape)).clip(0, 255).astype(np.uint8)
     assert len(png_bytes(Image.fromarray(pixels), {})) < len(zlib.compress(pixels.tobytes(), 9)) / 1.3

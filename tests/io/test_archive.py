@@ -1,4 +1,4 @@
-"""Split archives: folders of any sizes there and back, damage, interruption."""
+"""Split archives: round trips of folders of any size, damage, interruption."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_there_and_back(tmp_path: Path, name: str, limit: int) -> None:
 
 
 def test_random_folders(tmp_path: Path) -> None:
-    """Sizes and limits at random, among them limits at which the stream is cut exactly and one byte off."""
+    """Random sizes and limits, including limits that divide the stream exactly and with a remainder of one byte."""
     draws = random.Random(0)
     for trial in range(25):
         here = tmp_path / f"{trial}"
@@ -68,7 +68,7 @@ def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
     sizes: dict[str, int | None] = {"b/x": 700, "a": 10, "c": 0}
     one, two = fill(tmp_path / "one", sizes), tmp_path / "two"
     two.mkdir()
-    for name in reversed(sizes):  # the same content made in another order, at another time, with other rights
+    for name in reversed(sizes):  # the same content with another order of creation, times and permissions
         (two / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(one / name, two / name)
         os.utime(two / name, (1e9, 1e9))
@@ -88,7 +88,7 @@ def test_the_stream_is_a_tar_without_times_and_owners(tmp_path: Path) -> None:
 
 
 def _times(pieces: Path) -> dict[str, int]:
-    """Sets every piece's time back; returns the names and times, which a piece that is written anew changes."""
+    """Set the time of every piece back; returns names and times, to detect pieces that are written again."""
     for file in pieces.iterdir():
         os.utime(file, (1e9, 1e9))
     return {file.name: file.stat().st_mtime_ns for file in pieces.iterdir()}
@@ -98,7 +98,7 @@ def _rewritten(pieces: Path, before: dict[str, int]) -> list[str]:
     return sorted(file.name for file in pieces.iterdir() if file.stat().st_mtime_ns != before.get(file.name))
 
 
-def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> None:
+def test_packing_again_writes_what_is_missing_or_wrong_only(tmp_path: Path) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     first = pack(folder, pieces, limit=50_000)
     assert (first.count, first.written) == (5, 5)
@@ -118,7 +118,7 @@ def test_packing_again_writes_what_is_missing_or_wrong_alone(tmp_path: Path) -> 
     assert content_of(pieces) == content
 
 
-def test_a_changed_file_changes_its_pieces_alone(tmp_path: Path) -> None:
+def test_a_changed_file_changes_its_pieces_only(tmp_path: Path) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     pack(folder, pieces, limit=50_000)
     with (folder / "images.npy").open("r+b") as file:
@@ -142,7 +142,7 @@ def test_pieces_of_an_earlier_larger_packing_go(tmp_path: Path) -> None:
 
 
 def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
-    """Ctrl-C in the middle: the module's ``function`` is interrupted at its ``call``-th call."""
+    """Interrupt the module's ``function`` at its ``call``-th call, as Ctrl-C would."""
     true, calls = getattr(module, function), iter(range(1, 1_000_000))
 
     def interrupted(*arguments: object) -> object:
@@ -153,7 +153,7 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     monkeypatch.setattr(module, function, interrupted)
 
 
-def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_packing_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, pieces = fill(tmp_path / "folder", FOLDERS["large"]), tmp_path / "pieces"
     true = module._stream
 
@@ -166,7 +166,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_stream", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(folder, pieces, limit=50_000)
-    assert sorted(content_of(pieces)) == ["piece-00001", "piece-00002"]  # whole ones, and no manifest
+    assert sorted(content_of(pieces)) == ["piece-00001", "piece-00002"]  # complete ones, and no manifest
     with pytest.raises(FileNotFoundError, match=r"manifest\.json: missing; `stackgan pack` writes it last"):
         unpack(pieces, tmp_path / "back")
     monkeypatch.undo()
@@ -178,7 +178,7 @@ def test_an_interrupted_packing_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of two packings must not pass for one."""
+    """A mixture of pieces of two packings must not be accepted."""
     one, two = (fill(tmp_path / f"{seed}", FOLDERS["large"], seed) for seed in (1, 2))
     pieces = tmp_path / "pieces"
     pack(one, pieces, limit=50_000)
@@ -195,7 +195,7 @@ def test_a_repacking_that_is_interrupted_has_no_manifest(tmp_path: Path, monkeyp
     assert "manifest.json" not in content_of(pieces)
 
 
-# --- pieces that are not right ------------------------------------------------------------------------------
+# --- damaged pieces -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -206,14 +206,14 @@ def packed(tmp_path: Path) -> Path:
 
 def test_missing_and_damaged_pieces_are_named(tmp_path: Path, packed: Path) -> None:
     (packed / "piece-00005").unlink()
-    with pytest.raises(FileNotFoundError, match="missing: piece-00005: bring these again"):
+    with pytest.raises(FileNotFoundError, match="missing: piece-00005: copy these again"):
         unpack(packed, tmp_path / "back")
     (packed / "piece-00001").unlink()
     content = bytearray((packed / "piece-00003").read_bytes())
     content[777] ^= 1
     (packed / "piece-00003").write_bytes(content)
     (packed / "piece-00004").write_bytes((packed / "piece-00004").read_bytes()[:-1])
-    expected = "missing: piece-00001, piece-00005; damaged: piece-00003, piece-00004: bring these again"
+    expected = "missing: piece-00001, piece-00005; damaged: piece-00003, piece-00004: copy these again"
     with pytest.raises(ValueError, match=expected):
         unpack(packed, tmp_path / "back")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "pieces"]
@@ -225,7 +225,7 @@ def test_missing_and_damaged_pieces_are_named(tmp_path: Path, packed: Path) -> N
 )
 def test_a_manifest_that_is_none(tmp_path: Path, packed: Path, content: bytes) -> None:
     (packed / "manifest.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"manifest\.json: no manifest of pieces .* bring it again"):
+    with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of a split archive .* copy it again"):
         unpack(packed, tmp_path / "back")
 
 
@@ -233,7 +233,7 @@ def test_a_manifest_that_names_other_files(tmp_path: Path, packed: Path) -> None
     told = _manifest(packed)
     told["pieces"][0]["name"] = "../folder/images.npy"  # type: ignore[index]
     (packed / "manifest.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match="no manifest of pieces"):
+    with pytest.raises(ValueError, match="not a manifest of a split archive"):
         unpack(packed, tmp_path / "back")
 
 
@@ -241,14 +241,14 @@ def test_pieces_that_change_while_they_are_read(
     tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (packed / "piece-00003").write_bytes(b"x" * 50_000)
-    monkeypatch.setattr(module, "_check_pieces", lambda *_: None)  # as if they had been right then
+    monkeypatch.setattr(module, "_check_pieces", lambda *_: None)  # with updated digests
     with pytest.raises(ValueError, match="changed while they were read; unpack again"):
         unpack(packed, tmp_path / "back")
     assert not (tmp_path / "back").exists() and not (tmp_path / "back.partial").exists()
 
 
 def _hostile(pieces: Path, *entries: tarfile.TarInfo) -> Path:
-    """Pieces whose digests are right and whose stream is not what pack would make."""
+    """Pieces with correct digests whose stream was not written by pack."""
     pieces.mkdir()
     with tarfile.open(pieces / "piece-00001", "w") as tar:
         for entry in entries:
@@ -292,7 +292,7 @@ def test_nothing_leads_out_of_the_folder(tmp_path: Path, entry: tarfile.TarInfo)
     assert not Path("/stackgan-outside").exists()
 
 
-def test_a_file_that_comes_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> None:
+def test_a_file_that_occurs_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         unpack(_hostile(tmp_path / "twice", _entry("a"), _entry("a")), tmp_path / "back")
     pieces = _hostile(tmp_path / "none")
@@ -301,18 +301,18 @@ def test_a_file_that_comes_twice_and_a_stream_that_is_no_tar(tmp_path: Path) -> 
     told = _manifest(pieces) | {"sha256": digest}
     told["pieces"] = [{"name": "piece-00001", "bytes": 1300, "sha256": digest}]
     (pieces / "manifest.json").write_text(json.dumps(told))
-    with pytest.raises(ValueError, match="not a folder that `stackgan pack` packed"):
+    with pytest.raises(ValueError, match="not written by `stackgan pack`"):
         unpack(pieces, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
-# --- where things go ----------------------------------------------------------------------------------------
+# --- destinations -------------------------------------------------------------------------------------------
 
 
-def test_unpacking_replaces_only_when_told_and_only_what_the_pieces_hold(tmp_path: Path, packed: Path) -> None:
+def test_unpacking_replaces_only_on_request_and_only_what_the_pieces_hold(tmp_path: Path, packed: Path) -> None:
     back = tmp_path / "back"
     back.mkdir()
-    assert unpack(packed, back) == 2  # an empty folder is nobody's
+    assert unpack(packed, back) == 2  # an empty folder may be replaced
     before = content_of(back)
     (back / "dataset.json").write_text("older")
     with pytest.raises(FileExistsError, match="exists; pass --overwrite"):
@@ -321,7 +321,7 @@ def test_unpacking_replaces_only_when_told_and_only_what_the_pieces_hold(tmp_pat
     unpack(packed, back, overwrite=True)
     assert content_of(back) == before
     (back / "state.pt").write_text("hours of work")
-    with pytest.raises(FileExistsError, match=r"holds state\.pt, which the pieces do not, so it is left alone"):
+    with pytest.raises(FileExistsError, match=r"holds state\.pt, which the pieces do not, so it is not replaced"):
         unpack(packed, back, overwrite=True)
     assert (back / "state.pt").read_text() == "hours of work"
     (tmp_path / "file").write_text("in the way")
@@ -342,7 +342,7 @@ def test_an_interrupted_unpacking_leaves_nothing(
         unpack(packed, back, overwrite=overwrite)
     assert content_of(tmp_path) == before
     monkeypatch.undo()
-    for left in ("back.partial", "back.partial-old"):  # what a process that is killed would leave
+    for left in ("back.partial", "back.partial-old"):  # as left by a killed process
         fill(tmp_path / left, {"half": 10})
     unpack(packed, back, overwrite=overwrite)
     assert content_of(back) == content_of(tmp_path / "folder")
@@ -364,7 +364,7 @@ def test_what_is_packed_and_what_is_not(tmp_path: Path) -> None:
     found = ["checkpoint", "checkpoint/model", "checkpoint/text", "checkpoint/text/a", "log.jsonl"]
     assert sorted(content_of(tmp_path / "back")) == found
     with pytest.raises(
-        FileNotFoundError, match=r"has no 'samples' at its top; it has checkpoint, log\.jsonl, state\.pt"
+        FileNotFoundError, match=r"has no 'samples' at its top level; it has checkpoint, log\.jsonl, state\.pt"
     ):
         pack(folder, tmp_path / "other", only=["checkpoint", "samples"])
     assert not (tmp_path / "other").exists()
@@ -374,11 +374,11 @@ def test_packing_refuses(tmp_path: Path) -> None:
     folder = fill(tmp_path / "folder", {"a": 100})
     with pytest.raises(FileNotFoundError, match="no such folder to pack"):
         pack(tmp_path / "gone", tmp_path / "pieces")
-    with pytest.raises(ValueError, match="lies inside"):
+    with pytest.raises(ValueError, match="is inside"):
         pack(folder, folder / "pieces")
-    with pytest.raises(FileExistsError, match="holds a, which is no piece"):
+    with pytest.raises(FileExistsError, match="holds a, which is not a piece"):
         pack(fill(tmp_path / "other", {"b": 1}), folder)
-    with pytest.raises(ValueError, match="holds nothing to pack"):
+    with pytest.raises(ValueError, match="nothing to pack"):
         pack(fill(tmp_path / "empty", {}), tmp_path / "pieces")
     with pytest.raises(ValueError, match=r"more than 99,999; raise --limit"):
         pack(fill(tmp_path / "long", {"a": 150_000}), tmp_path / "pieces", limit=1)

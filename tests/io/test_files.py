@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, whatever stands there and whenever the writing stops."""
+"""Atomic writing of files and folders, for any previous content and any time of interruption."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_an_interrupted_folder_leaves_what_was_there(tmp_path: Path, merge: bool
     assert names(tmp_path) == ["f", "f/old"]
 
 
-def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_replaced_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "f", "old")
     fill(tmp_path / "g", "new")
     rename = Path.replace

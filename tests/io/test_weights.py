@@ -1,4 +1,4 @@
-"""A state dict is compared with a module by name and shape, and each kind of difference is told apart."""
+"""Comparison of a state dict with a module by name and shape, and the kinds of differences."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ def test_a_state_dict_of_the_module_agrees_in_any_dtype() -> None:
     assert (found.missing, found.unexpected, found.reshaped, found.names) == ((), (), {}, [])
 
 
-def test_differences_are_told_apart_and_named_in_order() -> None:
+def test_differences_are_distinguished_and_listed_in_order() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     weights = {"0.weight": torch.zeros(3, 2), "1.weight": torch.zeros(2, 3), "z": torch.zeros(1), "b": torch.zeros(1)}
     found = compare_weights(module, weights)

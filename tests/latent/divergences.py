@@ -1,4 +1,4 @@
-"""Entropies and divergences for tests: of Gaussians in closed form, of any two distributions by sampling."""
+"""Entropies and divergences for tests: in closed form for Gaussians, by Monte Carlo for other distributions."""
 
 import math
 
@@ -40,7 +40,7 @@ def kl_monte_carlo(
 ) -> tuple[Tensor, Tensor]:
     """KL(p ‖ q) = E_p[log p(x) − log q(x)] from ``count`` draws, and the standard error of that mean.
 
-    Both are (B,), or () where the distributions are not batched. Gradients flow through reparameterised draws.
+    Both are (B,), or () for distributions without a batch. Gradients flow through reparameterised draws.
 
     Raises:
         ValueError: fewer than 2 draws leave no standard error.

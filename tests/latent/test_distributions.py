@@ -34,7 +34,7 @@ def _diagonal(rows: int, dim: int, seed: int) -> DiagonalGaussian:
 
 
 def test_tooth_counts() -> None:
-    """The worked example: how much is lost by telling the histogram as uniform, or as a binomial."""
+    """The worked example: KL of the histogram to a uniform distribution and to a binomial."""
     uniform = torch.full_like(TEETH, 1 / 11)
     binomial = torch.tensor([math.comb(10, k) * 0.544**k * 0.456 ** (10 - k) for k in range(11)]).double()
     assert float(kl_discrete(TEETH, uniform)) == pytest.approx(0.13668, abs=5e-6)
@@ -51,7 +51,7 @@ def test_discrete_edges() -> None:
     batch = kl_discrete(torch.stack((p, q)), q)
     assert batch.shape == (2,) and float(batch[1]) == 0
     for bad in (torch.tensor([0.5, 0.6]), torch.tensor([-0.5, 1.5])):
-        with pytest.raises(ValueError, match="no distribution"):
+        with pytest.raises(ValueError, match="not a distribution"):
             kl_discrete(bad, q)
 
 

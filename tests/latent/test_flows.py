@@ -1,4 +1,4 @@
-"""One harness over every invertible map: exact inverses, exact log-determinants, densities that integrate to one."""
+"""Tests of every invertible map: exact inverses, exact log-determinants, densities that integrate to one."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,7 @@ MAPS: dict[str, tuple[tuple[int, ...], Callable[[int], Bijection]]] = {
 
 
 def make(name: str, context: int = CONTEXT, dtype: torch.dtype = torch.float64) -> Bijection:
-    """The map with weights moved away from the identity, as training would move them."""
+    """The map with weights away from the identity, as after training."""
     torch.manual_seed(0)
     made = MAPS[name][1](context).to(dtype).eval()
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_samples_depend_on_the_seed_and_carry_gradients(family: str) -> None:
     assert one.requires_grad and p.log_prob(one).shape == (8,)
     torch.testing.assert_close(p.sample(noise=p.to_noise(one)), one, rtol=1e-4, atol=1e-4)
     assert torch.equal(p.mode, p.sample(noise=torch.zeros(8, 5)))
-    # A row depends on its own context and noise alone.
+    # A row depends only on its own context and noise.
     noise = torch.randn(8, 5, generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(f.given(c[2:3]).sample(noise=noise[2:3]), p.sample(noise=noise)[2:3])
 
@@ -180,7 +180,7 @@ def test_context_matters_and_is_optional(family: str) -> None:
 
 
 def test_autoregressive_order() -> None:
-    """Output i of a MADE looks at inputs before i alone; the first looks at nothing but the context."""
+    """Output i of a MADE depends on inputs before i only; the first depends on the context only."""
     f, (x, c) = make("masked"), points("masked", count=1)
     jacobian = torch.autograd.functional.jacobian(lambda v: f(v[None], c)[0][0], x[0])
     assert torch.equal(jacobian.triu(1), torch.zeros(5, 5, dtype=jacobian.dtype))
@@ -205,7 +205,7 @@ def test_scaling_is_a_trained_prior_variance() -> None:
 
 
 def test_scaling_trains_to_the_data_variance() -> None:
-    """Maximum likelihood of a scaling layer finds the same variances as fitting the prior's."""
+    """Maximum likelihood of a scaling layer gives the same variances as fitting those of the prior."""
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([0.3, 1.0, 4.0])
     f = Flow([Scaling(3).double()], 3)
     optimizer = torch.optim.LBFGS(f.parameters(), max_iter=100, line_search_fn="strong_wolfe")
@@ -223,7 +223,7 @@ def test_scaling_trains_to_the_data_variance() -> None:
 
 @pytest.mark.parametrize("channels", [2, 3, 4, 7, 64])
 def test_couplings_in_a_row_map_other_channels(channels: int) -> None:
-    """A shuffle that left the kept half where it is would waste the next coupling."""
+    """A permutation that kept the unchanged half in place would make the next coupling useless."""
     kept = channels // 2
     for step in range(20):
         order = mixing_shuffle(channels, step).order
@@ -260,7 +260,7 @@ def test_splines_are_monotone_and_meet_the_identity_at_their_bounds() -> None:
 
 
 def test_a_new_flow_is_close_to_its_base() -> None:
-    """Before training every family gives a standard normal back, so that a model with a new prior starts sane."""
+    """Untrained flows of all families are close to a standard normal, so that training begins stably."""
     x = torch.randn(2000, 6, generator=torch.Generator().manual_seed(0))
     for family in FAMILIES:
         torch.manual_seed(0)
@@ -270,7 +270,7 @@ def test_a_new_flow_is_close_to_its_base() -> None:
 
 
 def test_a_trained_flow_learns_what_a_gaussian_cannot() -> None:
-    """Two moons' worth of bend: a short fit beats the best Gaussian by a wide margin."""
+    """Two moons: a short fit has a much higher likelihood than the best Gaussian."""
     generator = torch.Generator().manual_seed(0)
     angle = torch.rand(512, generator=generator) * 2 * math.pi
     ring = torch.stack((angle.cos(), angle.sin()), 1) * 2 + 0.1 * torch.randn(512, 2, generator=generator)
@@ -296,7 +296,7 @@ def test_a_trained_flow_learns_what_a_gaussian_cannot() -> None:
         (lambda: image_flow("maf", (1, 8, 8)), "no image flow"),
         (lambda: image_flow("glow", (1, 6, 8), levels=2), "cannot be squeezed"),
         (lambda: AffineCoupling(1), "2 channels"),
-        (lambda: Permutation([0, 2]), "no permutation"),
+        (lambda: Permutation([0, 2]), "not a permutation"),
         (lambda: flow("nice", 4).given(), "pass count"),
     ],
 )
@@ -328,12 +328,12 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("family", PARAMETERS)
 def test_parameter_names_are_those_of_saved_checkpoints(family: str) -> None:
-    """A renamed attribute would make checkpoints with a flow prior unreadable."""
+    """Renamed attributes would make checkpoints with a flow prior unreadable."""
     assert sorted(flow(family, 4, 2, steps=1, hidden=8).state_dict()) == PARAMETERS[family].split()
 
 
 def test_a_family_is_one_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row alone makes a family that flows of vectors and of images are built of, and that messages list."""
+    """A row is sufficient to build flows of vectors and images, and to list the family in messages."""
 
     def step(s: Step) -> list[Bijection]:
         return [AffineCoupling(s.channels, s.context, s.hidden, images=s.images), shuffle(s.channels)]

@@ -1,4 +1,4 @@
-"""The fast form of a generator: every fusion alone, the whole against the trained module, the work counted."""
+"""The fast form of a generator: each fusion, equality with the trained module, number of operations."""
 
 import copy
 import sys
@@ -29,7 +29,7 @@ BLOCKS = ("legacy", "fused")
 
 
 def made(block: str, stages: int, code: int = 3, dtype: torch.dtype = torch.float64, seed: int = 0) -> Generator:
-    """A generator of few weights, BatchNorm's statistics measured as training would."""
+    """A small generator with BatchNorm statistics as after training."""
     torch.manual_seed(seed)
     width = {"legacy": 1 << max(stages - 1, 3), "fused": 4}[block]
     generator = Generator(GeneratorConfig(block=block, width=width, residuals=1), stages, 5, code).to(dtype)
@@ -40,7 +40,7 @@ def made(block: str, stages: int, code: int = 3, dtype: torch.dtype = torch.floa
                 nn.init.normal_(part.bias, 0.0, 0.3)
     with torch.no_grad():
         generator.train()(*inputs(32 if stages < 4 else 4, code, dtype))
-    for head in generator.heads:  # away from tanh's ends, where no difference shows
+    for head in generator.heads:  # not saturated by tanh, which would hide differences
         head.conv.weight.data.mul_(0.3)
     return generator.eval()
 
@@ -72,10 +72,10 @@ def test_float64_is_the_module_to_1e_10(block: str, stages: int) -> None:
 @pytest.mark.parametrize("code", [3, 0])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_float32_is_the_module_to_1e_4(block: str, code: int, mode: type) -> None:
-    """``inference_mode`` goes through oneDNN's own operators, ``no_grad`` through PyTorch's public ones."""
+    """``inference_mode`` uses oneDNN's operators, ``no_grad`` PyTorch's public ones."""
     generator = made(block, 3, code, torch.float32)
     fast = FastGenerator(generator)
-    for count in (1, 5, 2):  # weights are packed for the first of them
+    for count in (1, 5, 2):  # weights are packed for the first one
         z, c = inputs(count, code, torch.float32)
         with mode():
             assert worst(fast(z, c), generator(z, c)) < 1e-4
@@ -108,7 +108,7 @@ def test_a_bundled_checkpoint_in_bfloat16_differs_by_less_than_a_level(name: str
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_only_what_is_asked_for_is_painted(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_requested_is_generated(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     generator, (z, c) = made(block, 3, dtype=torch.float32), inputs(2, dtype=torch.float32)
     fast = FastGenerator(generator)
     called: list[str] = []
@@ -131,14 +131,14 @@ def test_the_module_is_left_as_it_is() -> None:
     with torch.no_grad():
         first = fast(z, c)
         generator.mix.weight.add_(1.0)
-        assert worst(fast(z, c), first) == 0  # a form of its own …
+        assert worst(fast(z, c), first) == 0  # a separate form …
         generator.mix.weight.sub_(1.0)
         assert worst(fast(z, c), first) == 0
     for name, tensor in generator.state_dict().items():
         assert torch.equal(tensor, before[name]) or name == "mix.weight"
 
 
-def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_operators_it_generates_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     generator, (z, c) = made("legacy", 2, dtype=torch.float32), inputs(3, dtype=torch.float32)
     with torch.inference_mode():
         packed = FastGenerator(generator)(z, c)
@@ -151,7 +151,7 @@ def test_without_the_private_operators_it_paints_the_same(monkeypatch: pytest.Mo
             fast_parts.onednn_works.cache_clear()
 
 
-def test_pipeline_paints_the_size_that_is_asked_for() -> None:
+def test_pipeline_generates_the_requested_size() -> None:
     pipe = tiny_pipeline(stages=3)
     whole = pipe(CAPTIONS[:2], seeds=[3, 4])
     assert [stage[0].size for stage in whole.stages] == [(64, 64), (128, 128), (256, 256)]
@@ -186,7 +186,7 @@ def test_constant_planes_have_nine_values(side: tuple[int, int]) -> None:
     expected = y + F.conv2d(spread(code, y), weight, padding=1)
     borders = fast_parts.CodeBorders(weight)
     assert worst([borders(y.clone(), code)], [expected]) < 1e-12
-    halves = [half(part.clone(), code) for half, part in zip(borders.halves(), y.chunk(2, 1), strict=True)]
+    halves = [half(part.clone(), code) for half, part in zip(borders.split_outputs(), y.chunk(2, 1), strict=True)]
     assert worst([torch.cat(halves, 1)], [expected]) < 1e-12
 
 
@@ -194,7 +194,7 @@ def test_constant_planes_have_nine_values(side: tuple[int, int]) -> None:
 @pytest.mark.parametrize("code", [0, 3])
 @pytest.mark.parametrize("split", [False, True])
 def test_gated_block(upsample: bool, code: int, split: bool) -> None:
-    """In bfloat16 values and gates are two convolutions; whichever they are, the result is the block's."""
+    """In bfloat16 values and gates are two convolutions; the result equals that of the block in both forms."""
     torch.manual_seed(0)
     block = GatedBlock(4 + code, 6, upsample).double()
     block.norm.momentum = 1.0
@@ -245,7 +245,7 @@ def test_compiled_form_is_the_module(block: str) -> None:
     fast = FastGenerator(generator, compiled=True)
     began = torch._dynamo.utils.counters["frames"]["total"]
     with torch.inference_mode():
-        for count in (2, 3, 2):  # the first is compiled for
+        for count in (2, 3, 2):  # the first one is compiled
             z, c = inputs(count, dtype=torch.float32)
             assert worst(fast(z, c), generator(z, c)) < 1e-4
             assert torch._dynamo.utils.counters["frames"]["total"] == began + 1
@@ -267,7 +267,7 @@ def test_weights_are_frozen_where_pytorch_can(monkeypatch: pytest.MonkeyPatch) -
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(
-        ValueError, match=r"compiled generator was asked for and no C\+\+ compiler .*no-such-compiler"
+        ValueError, match=r"compiled generator was requested and no C\+\+ compiler .*no-such-compiler"
     ):
         FastGenerator(made("fused", 1), compiled=True)
 
@@ -278,17 +278,17 @@ def gmacs(forward: nn.Module, z: Tensor, c: Tensor) -> float:
     return counter.get_total_flops() / 2e9
 
 
-def counted_by_hand(width: int, code: int, planes: bool) -> float:
-    """10⁹ multiply-adds of the published tree at 256 px; with ``planes`` convolved and upsampled maps, or without."""
+def analytic_count(width: int, code: int, planes: bool) -> float:
+    """10⁹ multiply-adds of the published tree at 256 px; ``planes``: with constant planes and upsampled maps."""
     total = 228.0 * (width << 4) * 32
     side, channels = 4, width << 4
     for _ in range(4):  # the first stage: upsampling to 64 px
-        taps = 9 if planes else 9 / 4 if side <= 8 else 4  # a pixel behind the upsampling
+        taps = 9 if planes else 9 / 4 if side <= 8 else 4  # one pixel after upsampling
         side, channels = 2 * side, channels // 2
         total += side**2 * (2 * channels) ** 2 * taps
     for _ in range(2):  # joint convolution, two residual blocks, upsampling
         total += side**2 * (channels + code * planes) * 2 * channels * 9 + 2 * side**2 * 3 * channels**2 * 9
-        total += 0 if planes else 9 * 2 * channels * code  # nine places see the code
+        total += 0 if planes else 9 * 2 * channels * code  # nine positions depend on the code
         side, channels = 2 * side, channels // 2
         total += side**2 * (2 * channels) ** 2 * (9 if planes else 4)
     total += sum((64 << stage) ** 2 * (width >> stage) * 3 * 9 for stage in range(3))
@@ -296,13 +296,13 @@ def counted_by_hand(width: int, code: int, planes: bool) -> float:
 
 
 def test_multiply_adds_of_the_published_size() -> None:
-    """7.91 G an image as published, 3.85 G here; counted by hand and by PyTorch."""
+    """7.91 G per image as published, 3.85 G here; analytically and counted by PyTorch."""
     config = PRESETS["legacy"].generator
     with torch.device("meta"):
         fast = FastGenerator(Generator(config, 3, 100, 128).eval())
         found = gmacs(fast, torch.empty(1, 100), torch.empty(1, 128))
-    assert counted_by_hand(config.width, 128, planes=True) == pytest.approx(7.91, abs=0.01)
-    assert found == pytest.approx(counted_by_hand(config.width, 128, planes=False), rel=1e-6)
+    assert analytic_count(config.width, 128, planes=True) == pytest.approx(7.91, abs=0.01)
+    assert found == pytest.approx(analytic_count(config.width, 128, planes=False), rel=1e-6)
     assert found < 3.86
 
 
@@ -319,7 +319,7 @@ def test_fewer_and_smaller_feature_maps_are_made(block: str) -> None:
     generator, (z, c) = made(block, 3, dtype=torch.float32), inputs(4, dtype=torch.float32)
     fast = FastGenerator(generator)
     with torch.inference_mode():
-        fast(z, c)  # packs its weights, once
+        fast(z, c)  # packs its weights once
         ours, theirs = allocated(lambda: fast(z, c)), allocated(lambda: generator(z, c))
     assert ours[0] < 0.5 * theirs[0]
     assert ours[1] < 0.7 * theirs[1]

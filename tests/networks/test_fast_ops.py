@@ -1,4 +1,4 @@
-"""Operations that rest on undocumented operators have a plain form that computes the same."""
+"""Operations with undocumented operators are equal to their plain forms."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def without_native_operators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _trained(module: torch.nn.Module, x: torch.Tensor, *more: object) -> dict[str, torch.Tensor]:
-    """What a training step sees and changes: output, gradients, buffers."""
+    """Output, gradients and buffers of a training step."""
     leaf = x.clone().requires_grad_()
     y = module(leaf, *more)
     (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
@@ -46,8 +46,8 @@ def test_the_plain_form_is_the_same_step(kind: str, request: pytest.FixtureReque
         torch.testing.assert_close(tensor, plain[name], rtol=1e-10, atol=1e-12, msg=name)
 
 
-def test_private_operators_stand_where_their_fallbacks_are() -> None:
-    """A file that uses what PyTorch does not document checks for it, and a test of that file goes without."""
+def test_private_operators_are_used_only_with_fallbacks() -> None:
+    """A file that uses undocumented parts of PyTorch checks for them, and a test of it runs without them."""
     root, private = (
         Path(stackgan.__file__).parent,
         re.compile(r"torch\.ops\.|torch\._|torch\.native_|\._(buffers|modules)\b"),

@@ -1,4 +1,4 @@
-"""Frozen classifiers as feature extractors: their maps, where they come from, and the heads that judge the maps."""
+"""Frozen classifiers as feature extractors: their maps, their sources, and the heads on the maps."""
 
 import json
 from pathlib import Path
@@ -104,16 +104,16 @@ def test_a_network_without_the_strides_is_refused() -> None:
         _ends([nn.Conv2d(3, 4, 3, 2, 1)])
 
 
-def test_heads_judge_every_place_with_the_condition() -> None:
+def test_heads_score_every_place_with_the_condition() -> None:
     torch.manual_seed(0)
-    heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a step of their iteration
+    heads = FeatureHeads((8, 12), condition_dim=5).eval()  # spectral norms without a power iteration
     maps = [torch.randn(3, 8, 16, 16), torch.randn(3, 12, 8, 8)]
     features = heads.features(maps)
-    logits = heads.judge(features, torch.randn(3, 5))
+    logits = heads.score(features, torch.randn(3, 5))
     assert [tuple(h.shape) for h in logits] == [(3, 256), (3, 64)]
-    other = heads.judge(features, torch.randn(3, 5))
+    other = heads.score(features, torch.randn(3, 5))
     assert not torch.allclose(logits[0], other[0])
-    assert [tuple(h.shape) for h in heads.judge(features, None)] == [(3, 256), (3, 64)]
+    assert [tuple(h.shape) for h in heads.score(features, None)] == [(3, 256), (3, 64)]
     coarse_changed = heads.features([maps[0], maps[1] + 1])
     assert not torch.allclose(coarse_changed[0], features[0]), "coarse maps reach the finer head"
     assert torch.equal(heads.features([maps[0] + 1, maps[1]])[1], features[1]), "and not the other way"
@@ -121,13 +121,13 @@ def test_heads_judge_every_place_with_the_condition() -> None:
 
 def test_the_random_mixing_does_not_learn() -> None:
     heads = FeatureHeads((8, 12), condition_dim=5)
-    learning = {id(p) for p in heads.learning()}
+    learning = {id(p) for p in heads.trained_parameters()}
     fixed = [p for part in (heads.across_channels, heads.across_scales) for p in part.parameters()]
     assert fixed and not learning & {id(p) for p in fixed} and not any(p.requires_grad for p in fixed)
 
 
 def test_a_small_network_of_ones_own() -> None:
-    """Any layers with the strides 4 to 32 serve: normalisation is (x / 2 + 1/2 − mean) / std."""
+    """Any network with layers of strides 4 to 32 can be used; normalisation is (x / 2 + 1/2 − mean) / std."""
     layers = [nn.AvgPool2d(2) for _ in range(5)]
     frozen = FrozenFeatures("pool", layers, (1, 2, 3, 4), (0.5,) * 3, (0.25,) * 3)
     images = torch.full((1, 3, 64, 64), 0.5)

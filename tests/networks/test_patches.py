@@ -1,4 +1,4 @@
-"""A crop of the finest stage is what the whole image holds there; heads with image skips; their fast form."""
+"""Crops of the finest stage equal those of the whole image; heads with image skips; their fast form."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def _generator(stages: int, residuals: int = 1, skip: bool = True, narrowest: in
     generator = Generator(config, stages, z_dim=5, code_dim=3).double()
     for head in generator.heads:
         head.conv.weight.data.normal_(0, 0.3)
-    generator(torch.randn(6, 5).double(), torch.randn(6, 3).double())  # statistics of its own
+    generator(torch.randn(6, 5).double(), torch.randn(6, 3).double())  # with its own statistics
     return generator.eval().requires_grad_(False)
 
 
@@ -86,6 +86,6 @@ def test_a_new_stage_begins_near_the_enlarged_image() -> None:
     assert 0 < float(added.square().mean().sqrt()) < 0.2 * float(fine.detach().square().mean().sqrt())
 
 
-def test_no_stage_is_narrower_than_asked_for() -> None:
+def test_no_stage_is_narrower_than_requested() -> None:
     generator = Generator(GeneratorConfig(width=16, narrowest=12), 3, z_dim=5, code_dim=3)
     assert [head.conv.in_channels for head in generator.heads] == [16, 12, 12]  # type: ignore[union-attr]

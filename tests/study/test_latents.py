@@ -1,4 +1,4 @@
-"""The table of latent modules: a true run in miniature, its cache, what it refuses."""
+"""Comparison of latent modules: a small complete run, its cache, rejected arguments."""
 
 import json
 from pathlib import Path
@@ -27,14 +27,14 @@ def test_the_table_in_miniature(
         each = [figures["distance"] for figures in numbers["each_seed"][module]]
         assert found["distance"]["mean"] == pytest.approx(sum(each) / 2)
         assert numbers["seconds_to_sample_64"][module] > 0
-    # A flow is fitted to the VAE of its seed: pictures come back the same, only the prior is another.
+    # A flow is fitted to the VAE of its seed: equal reconstructions, another prior.
     vae, flow = (numbers["each_seed"][module][1] for module in ("vae", "nice"))
     assert vae["reconstruction"] == pytest.approx(flow["reconstruction"], rel=1e-4)
     assert vae["kl"] != flow["kl"]
     texts = {
         (out / f"{model}-{seed}" / "text" / "model.safetensors").read_bytes() for model in MODELS for seed in (0, 1)
     }
-    assert len(texts) == 1  # one caption encoder for all
+    assert len(texts) == 1  # a common caption encoder
     assert "kernel distance" in capsys.readouterr().out
 
     again = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def test_the_table_in_miniature(
 
 
 def test_what_the_table_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="a spread needs 2"):
+    with pytest.raises(ValueError, match="a standard deviation needs 2"):
         run(tmp_path, seeds=1)
     assert main(["study", "kl", "--out", str(tmp_path), "--images", "3"]) == 2
-    assert "--images goes with the study latents alone" in capsys.readouterr().err
+    assert "--images is an option of the study latents only" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The recipe's table: a true run in miniature, its cache, what it refuses."""
+"""Ablation of the recipe: a small complete run, its cache, rejected arguments."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_the_table_in_miniature(
             assert figures["distance"] == min(figures["average"], figures["live"]) and figures["images"] > 0
     runs = [out / f"{row}-{seed}" for row in ("legacy", "modern") for seed in (0, 1)]
     texts = {(folder / "text" / "model.safetensors").read_bytes() for folder in runs}
-    assert len(texts) == 1  # one caption encoder for all
+    assert len(texts) == 1  # a common caption encoder
     assert "kernel distance of the better generator" in capsys.readouterr().out
 
     assert run(out, data=few_birds, features=tiny_features, **small) == numbers  # type: ignore[arg-type]
@@ -44,4 +44,4 @@ def test_what_the_table_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(ValueError, match="needs --data"):
         run(tmp_path)
     assert main(["study", "recipe", "--out", str(tmp_path), "--images", "3"]) == 2
-    assert "--images goes with the study latents alone" in capsys.readouterr().err
+    assert "--images is an option of the study latents only" in capsys.readouterr().err

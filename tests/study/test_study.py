@@ -1,4 +1,4 @@
-"""Studies: exact numbers of the divergences, the accounting of the digit likelihoods, short runs of every study."""
+"""Studies: exact divergences, computation of the digit likelihoods, short runs of every study."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def check_outputs(out: Path, numbers: dict[str, Any], figures: set[str]) -> None
 # --- kl -----------------------------------------------------------------------------------------------------
 
 
-def test_tooth_counts_diverge_as_computed_by_hand() -> None:
+def test_tooth_counts_diverge_as_computed_explicitly() -> None:
     teeth = tooth_counts()
     assert all(abs(float(p.sum()) - 1) < 1e-12 for p in teeth.values())
     assert round(float(kl_discrete(teeth["counted"], teeth["uniform"])), 5) == 0.13668
@@ -78,7 +78,7 @@ def test_variance_term_is_a_gaussians_kl() -> None:
 
 
 def test_forward_covers_and_reverse_seeks() -> None:
-    """Forward KL matches the mixture's moments; reverse KL settles on the peak it starts nearer to."""
+    """Forward KL matches the mixture's moments; reverse KL converges to the nearest mode."""
     mean, std, _ = fit_gaussian("forward", 0.5, steps=300)
     assert mean == pytest.approx(0.6 * -2.5 + 0.4 * 2.5, abs=1e-3)
     second_moment = 0.6 * (0.6**2 + 2.5**2) + 0.4 * (0.8**2 + 2.5**2)
@@ -86,7 +86,7 @@ def test_forward_covers_and_reverse_seeks() -> None:
     left, right = fit_gaussian("reverse", -1.0, steps=300), fit_gaussian("reverse", 1.0, steps=300)
     assert left[:2] == pytest.approx((-2.5, 0.6), abs=0.05)
     assert right[:2] == pytest.approx((2.5, 0.8), abs=0.05)
-    assert left[2] == pytest.approx(-math.log(0.6), abs=0.01)  # all of q under the peak of weight 0.6
+    assert left[2] == pytest.approx(-math.log(0.6), abs=0.01)  # q covers the mode of weight 0.6
     with pytest.raises(ValueError, match="forward or reverse"):
         fit_gaussian("sideways", 0.0)
 
@@ -111,12 +111,12 @@ def test_fitted_q_is_the_posterior(heads: int, tosses: int) -> None:
     q, path = fit_posterior(joint, steps=300)
     assert (q - joint.softmax(0)).abs().max() < 1e-9
     assert all(later >= earlier - 1e-9 for earlier, later in zip(path, path[1:], strict=False))
-    assert max(path) <= float(torch.logsumexp(joint, 0)) + 1e-9  # never above the evidence
+    assert max(path) <= float(torch.logsumexp(joint, 0)) + 1e-9  # at most the evidence
     assert float(elbo(joint.log_softmax(0), joint)) == pytest.approx(float(torch.logsumexp(joint, 0)), abs=1e-9)
 
 
 def test_natural_gradient_is_the_gradient_by_q() -> None:
-    """∂ELBO/∂logits = q · (slope − E_q slope), slope = log p(x, k) − log q(k): what the fit divides by q."""
+    """∂ELBO/∂logits = q · (slope − E_q slope), slope = log p(x, k) − log q(k)."""
     joint = coin_log_joint(9, 24)
     logits = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
     elbo(logits.log_softmax(0), joint).backward()
@@ -160,7 +160,7 @@ def test_dequantisation_stays_in_its_level() -> None:
 
 
 def test_bound_is_the_probability_of_piecewise_constant_densities() -> None:
-    """A density that is constant inside levels loses nothing to dequantisation: log p(y) − log 17 = log P(k)."""
+    """For a density that is constant within levels, the bound is tight: log p(y) − log 17 = log P(k)."""
     chance = torch.rand(17, generator=torch.Generator().manual_seed(0))
     chance = chance / chance.sum()
     level = torch.tensor(5)

@@ -1,4 +1,4 @@
-"""The compact encoder: its tokenizer, its batches, a short real training, and the folder it is shipped in."""
+"""The compact encoder: its tokenizer, its batches, a short training, and its folder."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def captions_of(top: str, bottom: str) -> tuple[str, ...]:
 
 
 def make_split(folder: Path, count: int, species: bool = False) -> PreparedSplit:
-    """Noisy pictures with a coloured upper and lower half; every second one is called by its colours' names."""
+    """Noisy images with a coloured upper and lower half; the captions of every second one name the colours."""
     rng = np.random.default_rng(0)
     side = load_side(16)
     pairs = list(product(COLOURS, COLOURS))
@@ -80,8 +80,8 @@ def pictures(pairs: list[tuple[str, str]]) -> np.ndarray:
     return images
 
 
-def test_captions_find_their_pictures_among_all_combinations(encoder: CompactEncoder) -> None:
-    pairs = list(product(COLOURS, COLOURS))  # 16: a bag of words confuses red over blue with blue over red
+def test_captions_find_their_images_among_all_combinations(encoder: CompactEncoder) -> None:
+    pairs = list(product(COLOURS, COLOURS))  # 16: without word order, red over blue equals blue over red
     images = F.normalize(encoder.encode_images(pictures(pairs)), dim=1)
     found = []
     for form in range(4):
@@ -104,7 +104,7 @@ def test_a_caption_does_not_depend_on_its_batch(encoder: CompactEncoder) -> None
     assert encoder.encode([]).shape == (0, 32)
 
 
-def test_seed_decides_and_global_chance_is_left_alone(split: PreparedSplit) -> None:
+def test_seed_decides_and_the_global_generator_is_kept(split: PreparedSplit) -> None:
     short = replace(SETTINGS, steps=3)
     before = torch.random.get_rng_state()
     one, two, other = (train_compact_encoder(split, short, seed=s, progress=False) for s in (5, 5, 6))
@@ -116,7 +116,7 @@ def test_seed_decides_and_global_chance_is_left_alone(split: PreparedSplit) -> N
 
 def test_too_few_photos(tmp_path: Path) -> None:
     split = make_split(tmp_path / "data", 1)
-    with pytest.raises(ValueError, match="1 photos have captions, contrast needs 2 or more"):
+    with pytest.raises(ValueError, match="1 photos have captions, training needs 2 or more"):
         train_compact_encoder(split, SETTINGS, seed=0, progress=False)
 
 
@@ -129,16 +129,16 @@ def test_a_handful_of_photos_is_enough_to_run(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- loss, batches
 
 
-def test_contrastive_loss_by_hand() -> None:
+def test_contrastive_loss_explicitly() -> None:
     generator = torch.Generator().manual_seed(0)
     captions, images, swapped = torch.randn(3, 3, 4, generator=generator)
     scale = torch.tensor(5.0)
     cosine = torch.stack([F.cosine_similarity(caption, images) for caption in captions]) * 5
-    # Photo 2 might be meant by caption 0, and the other way round: neither counts against the other.
+    # Photo 2 may match caption 0, and vice versa: neither is a negative of the other.
     same = torch.eye(3, dtype=torch.bool)
     same[0, 2] = same[2, 0] = True
     by_caption = [cosine[0, [0, 1]], cosine[1, [1, 0, 2]], cosine[2, [2, 1]]]
-    # Captions 0 and 2 have a version with words swapped, which their photos should not show.
+    # Captions 0 and 2 have a hard negative with swapped words.
     has = torch.tensor([True, False, True])
     wrong = F.cosine_similarity(swapped, images)[:, None] * 5
     by_photo = [
@@ -160,10 +160,10 @@ def test_batches_do_not_set_a_species_against_itself(tmp_path: Path, monkeypatch
     images, ids, mask, same, has = batches.draw()
     assert images.shape == (32, 3, 16, 16) and images.dtype == torch.uint8
     assert ids.shape == mask.shape and len(ids) == 96 and mask.any(1).all() and len(same) == len(has) == 32
-    # Swapped rows hold the words of their captions; only those that could be swapped count.
+    # Hard negatives have the words of their captions; captions without one are masked.
     for own, other, swapped in zip(ids[:32], ids[64:], has, strict=True):
         assert not swapped or sorted(own.tolist()) == sorted(other.tolist())
-    # 32 photos of 16 species: pairs of one species must be there, and be marked, both ways round.
+    # 32 photos of 16 species: pairs of the same species must occur and be masked symmetrically.
     assert same.diagonal().all() and torch.equal(same, same.T) and same.sum() > 32
     photos = batches._photos()
     assert len(set(photos.tolist())) == 32
@@ -191,7 +191,7 @@ def test_tokenizer_is_decided_by_the_captions(split: PreparedSplit) -> None:
     one = train_tokenizer(split.captions, 200)
     assert one.to_str() == train_tokenizer(split.captions[::-1], 200).to_str()
     used = {token for caption in split.captions for token in one.encode(caption).tokens}
-    assert set(one.get_vocab()) - used <= {"[UNK]", "[PAD]"}  # every other piece was trained on
+    assert set(one.get_vocab()) - used <= {"[UNK]", "[PAD]"}  # all other tokens occur in training
     assert one.encode("A RED roof!").tokens[:4] == ["[CLS]", "a", "red", "roof"]
     assert one.encode("a zebra").tokens == ["[CLS]", "a", "[UNK]", "[SEP]"]
 
@@ -213,10 +213,10 @@ def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
     assert elsewhere.stdout == train_tokenizer(split.captions, 200).to_str()
 
 
-# ---------------------------------------------------------------------------------------- notices, folder
+# --------------------------------------------------------------------------------------- warnings, folder
 
 
-def test_notices(encoder: CompactEncoder) -> None:
+def test_warnings(encoder: CompactEncoder) -> None:
     long = "a red roof and " * 6
     notices = encoder.warnings(["A red roof!", "a yelow roof on a zebra", long])
     assert [(notice.index, notice.kind) for notice in notices] == [
@@ -239,7 +239,7 @@ def test_save_and_load_agree(encoder: CompactEncoder, saved: Path) -> None:
     assert torch.equal(again.encode(captions), encoder.encode(captions))
     assert again.warnings(captions) == encoder.warnings(captions)
     images = pictures([("red", "blue"), ("green", "yellow")])
-    # another memory format, another rounding
+    # rounding depends on the memory format
     torch.testing.assert_close(again.encode_images(images), encoder.encode_images(images), atol=1e-5, rtol=0)
     again.save(saved.parent / "twice")
     assert {path.name: path.read_bytes() for path in (saved.parent / "twice").iterdir()} == {
@@ -304,7 +304,7 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         load_text_encoder(str(saved))
 
 
-def test_the_image_half_is_read_only_when_asked_for(saved: Path) -> None:
+def test_the_image_tower_is_read_only_when_requested(saved: Path) -> None:
     (saved / "image.safetensors").unlink()
     encoder = load_text_encoder(str(saved))
     assert isinstance(encoder, CompactEncoder) and encoder.encode(["a red roof"]).isfinite().all()

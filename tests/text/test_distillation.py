@@ -1,4 +1,4 @@
-"""English from a teacher: its words, what unknown ones are taken for, and an encoder that knows both."""
+"""Distillation: vocabulary of the teacher, meanings of its words, and the trained encoder."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ from tests.synonyms import synonym_accuracy
 from tests.text.test_contrastive import SETTINGS, make_split
 
 COLOURS = ("red", "green", "blue", "yellow")
-# Words of the teacher that no caption holds: the first two lie beside a colour in its embeddings, no table has them.
+# Words of the teacher that no caption contains; the first two are close to a colour in its embedding, not in a table.
 NEAR = {"rojo": "red", "bleu": "blue"}
 WORDS = (*COLOURS, *NEAR, "dark", "roof", "wall", "house", "a", "and", "garden", "morning", "Quoin", "##s")
 TAUGHT = replace(SETTINGS, vocabulary=2000, steps=100, distil=0.5)
@@ -36,7 +36,7 @@ TAUGHT = replace(SETTINGS, vocabulary=2000, steps=100, distil=0.5)
 
 @pytest.fixture(scope="module")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of one layer that takes rojo for red."""
+    """A random BERT of one layer in whose embedding rojo equals red."""
     folder = tmp_path_factory.mktemp("teacher")
     vocab = [*("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), *WORDS]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
@@ -67,7 +67,7 @@ def encoder(split: PreparedSplit, teacher_folder: Path) -> CompactEncoder:
 
 
 def nearest(encoder: CompactEncoder, said: str, form: str = "a {} roof and a {} wall") -> str:
-    """The colour that a house in a word's colour is taken for."""
+    """The colour whose caption is nearest to that with the word."""
     told = F.normalize(encoder.encode([form.format(colour, "green") for colour in COLOURS]), dim=1)
     return COLOURS[int((told @ encoder.encode([form.format(said, "green")])[0]).argmax())]
 
@@ -89,7 +89,7 @@ def test_accuracy_counts_what_lands_at_its_colour(encoder: CompactEncoder) -> No
         synonym_accuracy(encoder, captions, ["violet"])
 
 
-def test_captions_still_find_their_pictures(encoder: CompactEncoder, split: PreparedSplit) -> None:
+def test_captions_still_match_their_images(encoder: CompactEncoder, split: PreparedSplit) -> None:
     rows = range(16)  # every pair of colours once
     captions = F.normalize(encoder.encode([split.records[row].captions[0] for row in rows]), dim=1)
     side = split.images.shape[1]
@@ -98,11 +98,11 @@ def test_captions_still_find_their_pictures(encoder: CompactEncoder, split: Prep
     assert found.float().mean() > 0.7
 
 
-def test_notices_know_the_teachers_words(encoder: CompactEncoder) -> None:
+def test_warnings_include_the_teachers_words(encoder: CompactEncoder) -> None:
     assert encoder.warnings(["a crimson roof in the garden, rojo"]) == encoder.warnings(["in"])
     (notice,) = encoder.warnings(["a floccinaucinihilipilification roof"])
     assert notice.message == (
-        'unknown word "floccinaucinihilipilification": no training caption has it, nor its English'
+        'unknown word "floccinaucinihilipilification": no training caption has it, nor does the English vocabulary'
     )
 
 
@@ -144,7 +144,7 @@ def test_vocabulary(split: PreparedSplit, teacher_folder: Path) -> None:
     everything = english_vocabulary(teacher, split.captions, tokenizer, 2000)
     assert len(set(everything)) == len(everything)
     assert {*COLOURS, *NEAR, "garden", "crimson", "azure", "very", "a", "."} <= set(everything)
-    assert "quoin" not in everything  # not a lower-case word of the teacher
+    assert "quoin" not in everything  # not a lower-case word of the vocabulary
     small = english_vocabulary(teacher, split.captions, tokenizer, 100)
     assert {"roof", "crimson"} <= set(small) and "garden" not in small  # captions and tables come first
 
@@ -159,7 +159,7 @@ def test_descriptions_move_to_meanings(split: PreparedSplit, teacher_folder: Pat
     torch.testing.assert_close(moved[seen], own[seen])
     meaning = (own[row["dark"]] + 2 * own[row["red"]]) / 3
     torch.testing.assert_close(moved[row["crimson"]], 0.7 * meaning + 0.3 * own[row["crimson"]])
-    # Crimson alone is explained: other words go towards its meaning by how near they are to it, held-out ones too.
+    # Only crimson is defined: other words, also held-out ones, move to its meaning by their similarity.
     assert "vermilion" in HELD_OUT
     shares = []
     for word in ("rojo", "vermilion", "garden"):
@@ -167,7 +167,7 @@ def test_descriptions_move_to_meanings(split: PreparedSplit, teacher_folder: Pat
         share = float((way @ there) / (there @ there))
         torch.testing.assert_close(way, share * there)
         shares.append(share)
-    assert shares[1] == pytest.approx(0.7, abs=1e-4)  # to this teacher both are [UNK]
+    assert shares[1] == pytest.approx(0.7, abs=1e-4)  # both are [UNK] for this teacher
     assert all(-1e-4 < share < 0.6 for share in (shares[0], shares[2]))
 
 
@@ -191,6 +191,6 @@ def test_practice_sentences() -> None:
     assert "garden" in rest and "vermilion" not in rest and "##" not in rest
 
 
-def test_distillation_loss_by_hand() -> None:
+def test_distillation_loss_explicitly() -> None:
     given, wanted = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
     assert distillation_loss(given, wanted).item() == pytest.approx((0 + 1) / 2)

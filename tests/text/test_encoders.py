@@ -1,4 +1,4 @@
-"""The table of text encoders: a class and a row are all that training, saving and loading need."""
+"""The table of text encoders: a class and a row are sufficient for training, saving and loading."""
 
 from __future__ import annotations
 

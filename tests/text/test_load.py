@@ -1,4 +1,4 @@
-"""Text encoders: every pooling by hand, padding, round trips, notices, the cache, and what is refused."""
+"""Text encoders: references for every pooling, padding, round trips, warnings, the cache, errors."""
 
 import json
 import warnings
@@ -29,7 +29,7 @@ SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 def save_tokenizer(folder: Path, *, first: str = "[CLS]", last: str = "[SEP]", longest: int = 32) -> int:
-    """A word-level WordPiece tokenizer in ``folder``; gives the size of its vocabulary."""
+    """Write a word-level WordPiece tokenizer to ``folder``; returns the size of its vocabulary."""
     vocab = {token: i for i, token in enumerate(["[PAD]", "[UNK]", first, last, *WORDS, "##s", "##ly", ",", "."])}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -52,7 +52,7 @@ def save_tokenizer(folder: Path, *, first: str = "[CLS]", last: str = "[SEP]", l
 
 
 def randomise(model: nn.Module) -> Any:
-    """Weights far from their timid initial values, so that differences show."""
+    """Set large random weights, so that differences are visible."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -121,7 +121,7 @@ POOLED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("pooling", list(POOLED))
-def test_pooling_is_what_it_says(model_folder: tuple[Path, Any], pooling: str) -> None:
+def test_pooling_equals_its_definition(model_folder: tuple[Path, Any], pooling: str) -> None:
     folder, model = model_folder
     encoder = load_text_encoder(str(folder), pooling)
     expected = torch.stack([POOLED[pooling](states_of(model, folder, caption)[0]) for caption in CAPTIONS])
@@ -149,7 +149,7 @@ def test_pooler_is_the_models_own_head(tmp_path: Path) -> None:
         torch.testing.assert_close(load_text_encoder(str(folder), "pooler").encode(CAPTIONS), expected)
 
 
-def test_no_pooler_is_said(tmp_path: Path) -> None:
+def test_no_pooler_is_reported(tmp_path: Path) -> None:
     make_t5(tmp_path).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"t5 has no pooler: set text\.pooling"):
         load_text_encoder(str(tmp_path), "pooler")
@@ -193,7 +193,7 @@ def test_save_and_load_agree(model_folder: tuple[Path, Any], tmp_path: Path, poo
         again = load_text_encoder(str(tmp_path / "text"), asked)
         assert again.identity == encoder.identity
         assert torch.equal(again.encode(CAPTIONS), encoder.encode(CAPTIONS))
-    assert [path.name for path in tmp_path.iterdir()] == ["text"]  # nothing half-written stays
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]  # no partial files remain
 
 
 def test_identity_is_content(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_sentence_transformers_folder(tmp_path: Path) -> None:
     encoder = load_text_encoder(str(folder))
     assert isinstance(encoder, TransformersEncoder)
     assert (encoder.pooling, encoder.dim, encoder.max_tokens) == ("cls", 5, 6)
-    raw = load_text_encoder(str(folder), "cls").encode(CAPTIONS[:1])  # a named pooling goes without the rest
+    raw = load_text_encoder(str(folder), "cls").encode(CAPTIONS[:1])  # a named pooling replaces the other modules
     with torch.no_grad():
         expected = nn.functional.normalize(torch.tanh(linear(raw)), dim=1)
     torch.testing.assert_close(encoder.encode(CAPTIONS[:1]), expected)
@@ -261,7 +261,7 @@ def test_sentence_module_we_cannot_read(tmp_path: Path) -> None:
     assert load_text_encoder(str(folder), "mean").dim == 16
 
 
-def test_notices_of_a_transformers_encoder(tmp_path: Path) -> None:
+def test_warnings_of_a_transformers_encoder(tmp_path: Path) -> None:
     make_bert(tmp_path).save_pretrained(tmp_path)
     encoder = load_text_encoder(str(tmp_path))
     long = "a bird with " + "small " * 26 + "crimson wings and crown"
@@ -284,7 +284,7 @@ def test_missing_model_is_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["compact", "none"])
 def test_names_that_are_no_model(name: str) -> None:
-    with pytest.raises(ValueError, match="names no model"):
+    with pytest.raises(ValueError, match="is not a model"):
         load_text_encoder(name)
 
 
@@ -351,7 +351,7 @@ def test_our_transformer_is_mpnet() -> None:
     }
     ours = randomise(CaptionTransformer(config))
     theirs = transformers.MPNetModel(transformers.MPNetConfig(**config), add_pooling_layer=False).eval()
-    theirs.load_state_dict(ours.state_dict())  # strict: every name and shape is theirs
+    theirs.load_state_dict(ours.state_dict())  # strict: equal names and shapes
     ids = torch.randint(4, 40, (3, 64), generator=torch.Generator().manual_seed(0))
     ids[1, 20:] = 1
     mask = ids != 1
@@ -372,7 +372,7 @@ def make_split(folder: Path, captions: list[tuple[str, ...]]) -> PreparedSplit:
 
 
 class Counting(TextEncoder):
-    """Letters counted; remembers what it was asked."""
+    """Counts letters; records its calls."""
 
     dim = 2
 
@@ -400,7 +400,7 @@ def test_embeddings_are_computed_once(tmp_path: Path) -> None:
     encoder = Counting()
     embeddings = caption_embeddings(split, encoder, progress=False)
     assert embeddings.tolist() == [[6, 1], [3, 0], [6, 1], [6, 3]]
-    assert sorted(encoder.asked) == ["a bird", "banana", "red"]  # equal captions once
+    assert sorted(encoder.asked) == ["a bird", "banana", "red"]  # equal captions are encoded once
     again = Counting()
     assert np.array_equal(caption_embeddings(split, again, progress=False), embeddings) and not again.asked
     other = Counting("another")
@@ -422,7 +422,7 @@ def test_a_folder_we_cannot_write_to_is_no_obstacle(tmp_path: Path, monkeypatch:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(split, "store_embeddings", refuse)
-    with pytest.warns(UserWarning, match="cannot keep the embeddings there"):
+    with pytest.warns(UserWarning, match="embeddings cannot be stored there"):
         assert caption_embeddings(split, Counting(), progress=False).tolist() == [[6, 1]]
 
 
@@ -433,7 +433,7 @@ def test_precomputed_embeddings(tmp_path: Path) -> None:
     assert isinstance(encoder, PrecomputedEmbeddings)
     assert caption_embeddings(split, encoder).shape == (2, 4) and encoder.dim == 4
     assert encoder.warnings(["a bird"]) == []
-    with pytest.raises(ValueError, match="has no text encoder: give embeddings="):
+    with pytest.raises(ValueError, match="has no text encoder: pass embeddings="):
         encoder.encode(["a bird"])
     with pytest.raises(FileNotFoundError, match="no embeddings 'other'; stored here: char-cnn-rnn"):
         caption_embeddings(split, PrecomputedEmbeddings("other"))

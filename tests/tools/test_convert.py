@@ -1,4 +1,4 @@
-"""Published StackGAN-v2 weights: recorded outputs, names, shapes, and files that are something else."""
+"""Published StackGAN-v2 weights: recorded outputs, names, shapes, and errors of other files."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def converted(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _discriminators(checkpoint: Path) -> nn.ModuleList:
-    """Those that came with a checkpoint, coarsest first."""
+    """Load the discriminators of a checkpoint, coarsest first."""
     weights = stored_discriminators(checkpoint)
     assert weights is not None
     networks = build_discriminators(load_checkpoint(checkpoint).config)
@@ -102,15 +102,15 @@ def test_the_sizes_are_those_of_the_published_configuration(golden: Path, conver
     assert config.discriminator.width == original["DF_DIM"]
 
 
-def test_the_checkpoint_paints_embeddings_and_says_that_it_reads_no_captions(converted: Path) -> None:
+def test_the_checkpoint_takes_embeddings_and_rejects_captions(converted: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(converted, device="cpu")
     out = pipe(embeddings=torch.zeros(1, 48), seeds=[0, 1])
     assert [[image.size for image in stage] for stage in out.stages] == [[(s, s)] * 2 for s in (64, 128, 256)]
-    with pytest.raises(ValueError, match="without a text encoder"):
+    with pytest.raises(ValueError, match="has no text encoder"):
         pipe(["a bird"], seeds=[0])
 
 
-def test_every_weight_of_ours_comes_from_one_of_theirs(netg: State, converted: Path) -> None:
+def test_every_weight_of_ours_is_from_one_of_theirs(netg: State, converted: Path) -> None:
     ours = load_checkpoint(converted).weights
     extra = {name for name in ours if name.endswith("num_batches_tracked") or name.startswith("standardise.")}
     with torch.device("meta"):
@@ -130,11 +130,11 @@ def test_the_folder_can_be_read_by_others_and_has_a_card(converted: Path) -> Non
     assert "48 dimensions" in card
 
 
-# --- doctored networks: every tensor in turn ----------------------------------------------------------------
+# --- modified networks: every tensor in turn ----------------------------------------------------------------
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, out: Path, state: State, netds: list[State] | None = None) -> str:
-    """The line that ``convert`` refuses these tensors with."""
+    """The error of ``convert`` for these tensors."""
     states = {"netG.pth": state} | {f"netD{i}.pth": netd for i, netd in enumerate(netds or [])}
     monkeypatch.setattr(stackgan.tools.convert, "read_weights", lambda file, kind="": dict(states[file.name]))
     with pytest.raises(ValueError) as caught:
@@ -150,14 +150,14 @@ def without(state: State, key: str) -> State:
 
 
 def reshaped(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensor with one axis one longer, each in turn; and flattened where that differs."""
+    """The tensor with each axis longer by one in turn, and flattened if it has several axes."""
     for axis in range(tensor.ndim):
         yield torch.cat((tensor, tensor.narrow(axis, 0, 1)), axis)
     if tensor.ndim > 1:
         yield tensor.flatten()
 
 
-# Any number of columns of these two is a StackGAN-v2 of some text or latent dimension.
+# These two may have any number of columns: the text or latent dimension.
 FREE = {("module.ca_net.fc.weight", 1), ("module.h_net1.fc.0.weight", 1)}
 
 
@@ -165,7 +165,7 @@ def test_a_renamed_key_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     for key in netg:
         doctored = without(netg, key) | {key + "_renamed": netg[key]}
         line = refused(monkeypatch, tmp_path / "out", doctored)
-        assert f"{key}_renamed is no name of StackGAN-v2's generator; {key} is missing" in line
+        assert f"{key}_renamed is not a name of StackGAN-v2's generator; {key} is missing" in line
 
 
 def test_a_key_moved_to_another_module_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
@@ -200,7 +200,7 @@ def test_values_that_are_no_numbers_are_named(monkeypatch: pytest.MonkeyPatch, t
         assert f"{key} does not hold finite" in refused(monkeypatch, tmp_path / "out", netg | {key: value})
 
 
-def test_a_generator_without_text_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
+def test_a_generator_without_text_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, netg: State) -> None:
     state = {key: tensor for key, tensor in netg.items() if ".ca_net." not in key}
     assert "trained without text" in refused(monkeypatch, tmp_path / "out", state)
 
@@ -246,7 +246,7 @@ def test_counters_of_younger_batch_norms_are_taken(
 
 
 def write_torch_03(file: Path, state: State) -> None:
-    """As Python 2.7 with torch 0.3 wrote a GPU's state dict: byte strings, CUDA storages, no ZIP."""
+    """Write the format of a GPU state dict by Python 2.7 with torch 0.3: byte strings, CUDA storages, no ZIP."""
 
     def text(value: str) -> bytes:
         return b"U" + bytes([len(value)]) + value.encode()
@@ -295,7 +295,7 @@ def test_files_of_any_age_hold_the_same(tmp_path: Path, golden: Path, netg: Stat
 @pytest.mark.parametrize("prefix", ["", "module.module.", "_orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("nested", [False, True])
 def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: bool) -> None:
-    """Saved without DataParallel, from inside two wrappers, after torch.compile, or as one entry of a table."""
+    """Saved without DataParallel, inside two wrappers, after torch.compile, or as one entry of a dictionary."""
     state = {prefix + key.removeprefix("module."): tensor for key, tensor in netg.items()}
     torch.save({"state_dict": state, "epoch": 3} if nested else state, tmp_path / "netG.pth")
     read = read_weights(tmp_path / "netG.pth")
@@ -324,7 +324,7 @@ class Malicious:
 
 
 def wrong_files(folder: Path, golden: Path) -> dict[str, str]:
-    """Names of files in ``folder`` that are no checkpoint, and what is to be said about each."""
+    """Write files that are not checkpoints to ``folder``; returns names and expected messages."""
     content = (golden / "netG_2000.pth").read_bytes()
     (folder / "text.pth").write_text("not a checkpoint\n" * 100)
     (folder / "empty.pth").write_bytes(b"")
@@ -355,11 +355,11 @@ def wrong_files(folder: Path, golden: Path) -> dict[str, str]:
         "number.pth": "epoch is of type int",
         "other.pth": "not a StackGAN-v2 generator",
         "nothing.pth": "not a table of named tensors",
-        "evil-zip.pth": "nothing in it was run",
-        "evil-old.pth": "nothing in it was run",
+        "evil-zip.pth": "no code in it was executed",
+        "evil-old.pth": "no code in it was executed",
         "evil.pth": "not a PyTorch checkpoint",
         "photos.zip": "holds none",
-        "evil.zip": "nothing in it was run",
+        "evil.zip": "no code in it was executed",
         "tar.pth": "before 0.2",
     }
 
@@ -398,7 +398,7 @@ def test_the_command_converts(tmp_path: Path, golden: Path, capsys: pytest.Captu
     assert (out / "model.safetensors").read_bytes() == before
 
 
-def test_discriminators_that_are_not_there_or_damaged(tmp_path: Path, golden: Path) -> None:
+def test_missing_or_damaged_discriminators(tmp_path: Path, golden: Path) -> None:
     convert(golden / "netG_2000.pth", [], tmp_path / "plain")
     assert stored_discriminators(tmp_path / "plain") is None
     (tmp_path / "plain" / "discriminators.safetensors").write_bytes(b"damaged")
@@ -409,7 +409,7 @@ def test_discriminators_that_are_not_there_or_damaged(tmp_path: Path, golden: Pa
 def test_the_original_trains_on_with_its_discriminators(
     converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One step on other data from what was published: every weight is where it was, but for one small step."""
+    """One step on other data from the published weights changes every weight by at most one small step."""
     data, run = tmp_path / "data", tmp_path / "run"
     prepare_painted(data, count=4, seed=0, size=256, test_count=1, workers=1)
     for split in PreparedFolder.open(data).splits.values():
@@ -417,7 +417,7 @@ def test_the_original_trains_on_with_its_discriminators(
         split.store_embeddings("char-cnn-rnn", rows)
     use = ["train", "--data", str(data), "--run", str(run), "--start-from", str(converted), "--device", "cpu"]
     assert main([*use, "train.images=2", "optim.batch_size=2"]) == 0
-    assert "new here: nothing" in capsys.readouterr().out
+    assert "newly initialised: nothing" in capsys.readouterr().out
     state = load_state(run / "state.pt")
     for ours, theirs in (
         (state["model"], load_checkpoint(converted).weights),
@@ -426,5 +426,5 @@ def test_the_original_trains_on_with_its_discriminators(
         assert ours.keys() == theirs.keys()
         trained = [name for name in theirs if "running_" not in name and "batches" not in name]
         assert any(not torch.equal(ours[name], theirs[name]) for name in trained)
-        for name in trained:  # Adam's first step is the rate itself
+        for name in trained:  # Adam's first step is the learning rate
             torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=0)

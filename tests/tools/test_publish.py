@@ -1,4 +1,4 @@
-"""`stackgan publish`: a run's result as a checkpoint to pass on, which others can paint with and train on from."""
+"""`stackgan publish`: a run's result as a checkpoint for distribution, for generation and further training."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from stackgan.cli.main import main
 from stackgan.pipeline import StackGANPipeline
 
 
-def test_half_the_size_and_the_same_pictures(
+def test_half_the_size_and_the_same_images(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     captions = tmp_path / "captions.txt"
@@ -32,8 +32,8 @@ def test_half_the_size_and_the_same_pictures(
     assert np.abs(painted[0] - painted[1]).mean() < 1
 
 
-def test_what_half_precision_cannot_hold_stays_as_it_is(finished_run: Path, tmp_path: Path) -> None:
-    """Features' variances grow with a long run: cast to infinity, they took every colour out of the pictures."""
+def test_values_beyond_half_precision_stay_in_float32(finished_run: Path, tmp_path: Path) -> None:
+    """Variances of features grow in a long run: cast to infinity, they made images colourless."""
     pipe = StackGANPipeline.from_pretrained(finished_run / "checkpoint")
     name = next(name for name in pipe.model.state_dict() if name.endswith("heads.0.norm.norm.running_var"))
     pipe.model.state_dict()[name].fill_(1e6)
@@ -44,7 +44,7 @@ def test_what_half_precision_cannot_hold_stays_as_it_is(finished_run: Path, tmp_
     assert stored[name].eq(1e6).all()
 
 
-def test_a_card_and_its_pictures_stay(finished_run: Path, tmp_path: Path) -> None:
+def test_a_card_and_its_images_stay(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "released"
     assert main(["publish", str(finished_run / "checkpoint"), str(out)]) == 0
     assert (out / "README.md").read_text("utf-8") == (finished_run / "checkpoint" / "README.md").read_text("utf-8")
@@ -65,7 +65,7 @@ def test_a_card_and_its_pictures_stay(finished_run: Path, tmp_path: Path) -> Non
 def test_others_train_on_from_it(
     finished_run: Path, few_birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The discriminators come along, through a fitted prior too, and a new run begins with them."""
+    """The discriminators are included, also with a fitted prior, and initialise a new run."""
     out, fitted, further = tmp_path / "released", tmp_path / "fitted", tmp_path / "further"
     assert main(["publish", str(finished_run / "checkpoint"), str(out), "--discriminators", str(finished_run)]) == 0
     fit = ["fit-prior", "--checkpoint", str(out), "--data", str(few_birds), "--out", str(fitted)]
@@ -74,13 +74,13 @@ def test_others_train_on_from_it(
     still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8", "latent.c=gaussian"]
     use = ["train", "--data", str(few_birds), "--run", str(further), "--start-from", str(fitted), *still]
     assert main([*use, "--device", "cpu"]) == 0
-    assert "new here: nothing" in capsys.readouterr().out
+    assert "newly initialised: nothing" in capsys.readouterr().out
     given, taken = load_state(finished_run / "state.pt"), load_state(further / "state.pt")
     for name, tensor in given["discriminators"].items():
         torch.testing.assert_close(taken["discriminators"][name], tensor, atol=1e-3, rtol=1e-3)
 
 
-def test_what_cannot_be_published_is_said(
+def test_what_cannot_be_published_is_reported(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty.txt"
@@ -91,9 +91,9 @@ def test_what_cannot_be_published_is_said(
     cases = [
         ((tmp_path / "none", out), "no such checkpoint"),
         ((finished_run, out), "not a published checkpoint"),
-        ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is left alone"),
+        ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),
-        ((checkpoint, out, "--captions", empty), "holds no caption"),
+        ((checkpoint, out, "--captions", empty), "holds no captions"),
         ((checkpoint, out, "--captions", tmp_path / "none.txt"), "none.txt"),
         ((checkpoint, out, "--discriminators", checkpoint), "name the run folder"),
     ]

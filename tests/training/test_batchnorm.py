@@ -1,4 +1,4 @@
-"""BatchNorm statistics of the averaged generator."""
+"""BatchNorm recalibration of the EMA generator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +30,11 @@ def _buffers(model: StackGAN) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ["modern", "legacy"])
-def test_statistics_are_those_of_the_pictures_that_it_paints(name: str) -> None:
+def test_statistics_are_those_of_the_images_that_it_generates(name: str) -> None:
     model, embeddings = _model(name=name), np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
     recalibrate_batchnorm(model, embeddings, 4096, 64)
     generator = model.generator
-    with torch.no_grad():  # what reaches the first normalisation, of other draws
+    with torch.no_grad():  # inputs of the first normalisation, for other samples
         q = model.condition(torch.from_numpy(embeddings).repeat(80, 1))
         start = torch.cat((q.sample(noise=torch.randn_like(q.mu)), torch.randn(4000, 8)), 1)
         h = generator.stages[0].linear(start)
@@ -70,7 +70,7 @@ def test_unconditional_models_have_statistics_too() -> None:
     assert changed == list(before)
 
 
-def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_without(
+def test_training_saves_the_average_with_statistics_of_its_own_and_continues_as_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[int] = []
@@ -86,7 +86,7 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_wi
     plain, stood = (tmp_path / name for name in ("plain", "stood"))
     train(data, plain, preset("modern", [*keys, "optim.standing=0"]), device="cpu")
     train(data, stood, preset("modern", [*keys, "train.save_minutes=0.0000001"]), device="cpu")
-    assert measured == [2048] * 3  # once a save; the last one is the run's end as well
+    assert measured == [2048] * 3  # once per save; the last one is also the end of the run
     one, two = load_state(plain / "state.pt"), load_state(stood / "state.pt")
     assert all(torch.equal(value, two["model"][name]) for name, value in one["model"].items())
     differ = {name for name, value in one["average"].items() if not torch.equal(value, two["average"][name])}
@@ -94,5 +94,5 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_goes_on_as_wi
     model = StackGAN(preset("modern", keys))
     model.load_state_dict(one["average"])
     recalibrate_batchnorm(model.eval(), None, 2048, 4)
-    for name, value in model.state_dict().items():  # training keeps another memory format
+    for name, value in model.state_dict().items():  # training uses another memory format
         torch.testing.assert_close(value, two["average"][name], atol=1e-5, rtol=1e-4)

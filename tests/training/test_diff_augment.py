@@ -1,4 +1,4 @@
-"""DiffAugment: every augmentation changes images, keeps gradients, and does what its name says."""
+"""DiffAugment: every augmentation changes images, passes gradients, and has the named effect."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from stackgan.training.diff_augment import diff_augment
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_each_augmentation_changes_pictures_and_keeps_gradients(name: str) -> None:
+def test_each_augmentation_changes_images_and_keeps_gradients(name: str) -> None:
     torch.manual_seed(0)
     images = (torch.rand(6, 3, 64, 64) * 2 - 1).requires_grad_()
     out: Tensor = diff_augment(images, [name])
@@ -20,7 +20,7 @@ def test_each_augmentation_changes_pictures_and_keeps_gradients(name: str) -> No
     assert torch.equal(diff_augment(images, []), images)
 
 
-def test_translation_moves_whole_pictures_and_cutout_removes_a_quarter() -> None:
+def test_translation_moves_whole_images_and_cutout_removes_a_quarter() -> None:
     torch.manual_seed(0)
     images = torch.ones(64, 3, 64, 64)
     cut = diff_augment(images, ["cutout"])

@@ -8,7 +8,7 @@ from stackgan.training.ema import ema_decay, update_ema
 
 
 @pytest.mark.parametrize("operators", [True, False])
-def test_average_follows_and_leaves_the_live_module_alone(operators: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_average_follows_and_keeps_the_live_module(operators: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not operators:
         monkeypatch.delattr(torch, "_foreach_lerp_")
     live, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)

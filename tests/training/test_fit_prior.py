@@ -1,4 +1,4 @@
-"""Flow priors fitted to a finished checkpoint: the generator stays, the likelihood rises, wrong calls are refused."""
+"""Flow priors fitted to a finished checkpoint: unchanged generator, higher likelihood, rejected arguments."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a short true run with a posterior."""
+    """Checkpoint of a short training run with a posterior."""
     run = tmp_path_factory.mktemp("vae") / "run"
     config = preset("quickstart", [*TINY, "latent.z=vae", "train.images=16"])
     assert train(painted, run, config, device="cpu") == 0
@@ -36,9 +36,7 @@ def checkpoint(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fitting_a_prior_leaves_the_generator_alone(
-    checkpoint: Path, painted: Path, tmp_path: Path, family: str
-) -> None:
+def test_fitting_a_prior_keeps_the_generator(checkpoint: Path, painted: Path, tmp_path: Path, family: str) -> None:
     out = tmp_path / "fitted"
     arguments = ["fit-prior", "--checkpoint", str(checkpoint), "--data", str(painted)]
     arguments += ["--out", str(out), "--steps", "30", "--device", "cpu", f"latent.family={family}", "latent.steps=2"]
@@ -57,13 +55,13 @@ def test_fitting_a_prior_leaves_the_generator_alone(
 
 
 def test_a_checkpoint_of_recorded_steps_takes_a_flow_too() -> None:
-    """Training with CUDA graphs refuses latent.c=flow; fitting afterwards does not train."""
+    """Training with CUDA graphs rejects latent.c=flow; fitting afterwards is possible."""
     fitted = _new_config(preset("modern", ["optim.cuda_graphs=true"]), [])
     assert fitted.latent.c == "flow" and not fitted.optim.cuda_graphs
 
 
 def test_a_fitted_flow_finds_the_density_of_styles() -> None:
-    """Styles that depend on the code through a bend: the flow's likelihood beats N(0, I) by far and is near truth."""
+    """Styles that depend nonlinearly on the code: the flow's likelihood is far above N(0, I), near the true one."""
     from stackgan.latent.distributions import DiagonalGaussian
     from stackgan.latent.flows import flow
     from stackgan.training.fit_prior import _fit

@@ -1,4 +1,4 @@
-"""A tree grown stage by stage: frozen stages stay, crops train the finest one, a start brings its discriminators."""
+"""A tree grown stage by stage: frozen stages, training on crops, discriminators of the initialisation source."""
 
 import copy
 from dataclasses import replace
@@ -78,7 +78,7 @@ def test_a_crop_costs_about_what_the_first_stage_does() -> None:
     assert set(shapes) == {(64, 64)}
 
 
-def test_recalibration_leaves_frozen_stages_alone() -> None:
+def test_recalibration_keeps_frozen_stages() -> None:
     config = _config(*GROWN)
     run = Run.start(config, torch.device("cpu"))
     before = _weights(run.ema)
@@ -126,7 +126,7 @@ def test_recorded_steps_need_a_gpu() -> None:
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network as a folder, as discriminator.features takes it."""
+    """An untrained network as a folder, for discriminator.features."""
     folder = tmp_path_factory.mktemp("features")
     save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
     (folder / "config.json").write_text('{"architecture": "mobilenet_v2"}')
@@ -148,7 +148,7 @@ def test_heads_on_frozen_features_learn_and_teach_the_generator(features: Path, 
     assert all(torch.equal(frozen[name], tensor) for name, tensor in run.frozen.state_dict().items())
     assert all(torch.equal(mixing[name], tensor) for name, tensor in run.heads.across_scales.state_dict().items())
     assert any(not torch.equal(heads[name], tensor) for name, tensor in run.heads.logits.state_dict().items())
-    assert all(parameter.requires_grad for parameter in run.heads.learning())
+    assert all(parameter.requires_grad for parameter in run.heads.trained_parameters())
 
     one, other = (
         Run.start(_config(*GROWN, f"discriminator.features={features}", *keys, weight), torch.device("cpu"))

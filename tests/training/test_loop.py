@@ -1,4 +1,4 @@
-"""Training: steps, short real runs, resume, interruption, refusals."""
+"""Training: steps, short runs, resuming, interruption, rejected arguments."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def _check_step(config: Config) -> None:
     )
     before = {f"m.{k}": v.clone() for k, v in run.model.named_parameters()}
     before |= {f"d.{k}": v.clone() for k, v in run.discriminators.named_parameters()}
-    for _ in range(2):  # networks whose last layer starts at zero move from the second step on
+    for _ in range(2):  # networks whose last layer is initialised to zero change from the second step on
         scalars = train_step(run, batch)
     assert all(torch.isfinite(value) for value in scalars.values())
     if config.loss.penalty:
@@ -97,7 +97,7 @@ def _check_step(config: Config) -> None:
     assert has_posterior(config) == ("vae/active_units" in scalars)
     after = {f"m.{k}": v for k, v in run.model.named_parameters()}
     after |= {f"d.{k}": v for k, v in run.discriminators.named_parameters()}
-    # inside its margins, hinge pushes a logit's bias up as much as down
+    # within the margins, the gradients of hinge with respect to a logit's bias cancel
     still = [name for name in before if torch.equal(before[name], after[name]) and "logit.bias" not in name]
     assert not still, f"did not move: {still}"
     assert all(p.requires_grad for p in run.discriminators.parameters())
@@ -146,7 +146,7 @@ def test_a_resumed_run_equals_one_that_ran_through(painted: Path, tmp_path: Path
 
 
 def test_a_run_that_writes_after_every_step_equals_one_that_does_not(painted: Path, tmp_path: Path) -> None:
-    """Sheets, states, checkpoints and evaluations leave the random generators as they were."""
+    """Sheets, states, checkpoints and evaluations do not change the state of the random generators."""
     config = ["optim.precision=fp32", "augment.policy=translation", "train.images=12"]
     always = [
         "train.save_minutes=0.0000001",
@@ -174,7 +174,7 @@ def test_a_state_of_other_networks_is_refused_in_words(painted: Path, tmp_path: 
         train(painted, run, _config("train.images=8"), device="cpu")
 
 
-def test_contrast_reads_generated_pictures(painted: Path, tmp_path: Path) -> None:
+def test_contrast_encodes_generated_images(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(painted, run, _config("train.images=8", "loss.contrast=1.0"), device="cpu") == 0
     assert "g/contrast" in json.loads((run / "log.jsonl").read_text().splitlines()[0])
@@ -197,7 +197,7 @@ def test_small_evaluations_are_logged_and_the_best_average_is_kept(
     assert told == [(1, 3.0), (2, 2.0), (3, 5.0)]
     assert json.loads((run / "best" / "config.json").read_text())["trained"]["steps"] == 2
     assert json.loads((run / "checkpoint" / "config.json").read_text())["trained"]["steps"] == 3
-    train(painted, run, _config("train.images=16", *keys), device="cpu")  # resumed: 4.0 does not beat 2.0
+    train(painted, run, _config("train.images=16", *keys), device="cpu")  # resumed: 4.0 is not below 2.0
     assert json.loads((run / "best" / "config.json").read_text())["trained"]["steps"] == 2
 
 
@@ -242,12 +242,12 @@ def test_a_run_refuses_other_settings_and_other_sizes(painted: Path, tmp_path: P
     train(painted, run, _config("train.images=4"), device="cpu")
     with pytest.raises(ValueError, match=r"optim\.lr_generator=0\.0004, now it is 0\.001"):
         train(painted, run, _config("train.images=8", "optim.lr_generator=0.001"), device="cpu")
-    with pytest.raises(ValueError, match="prepared for 64 px, the tree ends at 128 px"):
+    with pytest.raises(ValueError, match="prepared for 64 px, the finest stage is 128 px"):
         train(painted, tmp_path / "other", _config("tree.stages=2"), device="cpu")
     assert not (tmp_path / "other").exists()
 
 
-def test_a_run_goes_on_under_younger_keys_and_in_other_ways_of_the_same_step(painted: Path, tmp_path: Path) -> None:
+def test_a_run_continues_under_newer_keys_and_in_other_ways_of_the_same_step(painted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(painted, run, _config("train.images=4"), device="cpu")
     before = json.loads((run / "config.json").read_text())
@@ -260,7 +260,7 @@ def test_a_run_goes_on_under_younger_keys_and_in_other_ways_of_the_same_step(pai
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_goes_on(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_saves_and_the_same_command_continues(painted: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "stackgan", "train", "--data", str(painted), "--run", str(run)]
     command += ["--preset", "quickstart", "--device", "cpu", *TINY, "train.images=100000000"]
@@ -269,7 +269,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(painted: Path, tmp_path: Pa
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
     ) as process:
         assert process.stderr is not None
-        while b"D=" not in process.stderr.read1():  # the bar shows a loss: the loop is running
+        while b"D=" not in process.stderr.read1():  # the progress bar shows a loss: the loop is running
             assert process.poll() is None
         process.send_signal(number)
         process.stderr.read()
@@ -297,7 +297,7 @@ def test_not_a_number_stops_with_words_and_keeps_the_state(
 
 
 def test_training_learns_the_colour_of_a_caption(tmp_path: Path) -> None:
-    """A true, short training: plain red and blue pictures; the average paints the colour that is asked for."""
+    """A short training on uniform red and blue images; the EMA generates the colour of the caption."""
     folder = tmp_path / "plain"
     rng = np.random.default_rng(0)
     with PreparedWriter(folder, kind="folder", size=64, crop="none", source={}) as writer:

@@ -1,4 +1,4 @@
-"""Losses against hand computations, torch's own functions and autograd."""
+"""Losses compared with explicit computations, torch's functions and autograd."""
 
 import math
 
@@ -60,7 +60,7 @@ def test_hinge_discriminator_loss() -> None:
     torch.testing.assert_close(discriminator_loss("hinge", None, u), alone)
 
 
-def test_relativistic_losses_depend_on_differences_alone_and_are_each_others_mirror() -> None:
+def test_relativistic_losses_depend_on_differences_only_and_are_each_others_mirror() -> None:
     real, wrong, fake = torch.randn(3, 16, dtype=torch.float64)
     loss = discriminator_loss("relativistic", (real, wrong, fake), (real, real, fake))
     expected = F.softplus(wrong - real).mean() + 2 * F.softplus(fake - real).mean()
@@ -125,17 +125,17 @@ def test_text_contrast_prefers_the_own_caption_and_pushes_off_the_wrong_one() ->
     assert pictures.grad is not None and pictures.grad.abs().sum() > 0
 
 
-def test_mode_seeking_pushes_pictures_of_one_caption_apart_and_stops() -> None:
+def test_mode_seeking_pushes_images_of_one_caption_apart_and_stops() -> None:
     torch.manual_seed(0)
     real = torch.rand(8, 3, 64, 64).round() * 2 - 1
-    real = F.interpolate(F.avg_pool2d(real, 16), 64)  # differences that 16 px show
+    real = F.interpolate(F.avg_pool2d(real, 16), 64)  # differences visible at 16 px
     wanted = 0.5 * (F.avg_pool2d(real, 4) - F.avg_pool2d(real, 4).roll(4, 0)).abs().mean()
     one = torch.zeros(2, 3, 64, 64, requires_grad=True)
     two = torch.full((2, 3, 64, 64), float(wanted) / 4)
     loss = mode_seeking(one, two, real, share=0.5)
     assert loss.item() == pytest.approx(math.log(4), abs=1e-3)
     loss.backward()
-    assert one.grad is not None and (one.grad > 0).all()  # away from the other picture
+    assert one.grad is not None and (one.grad > 0).all()  # away from the other image
     assert float(mode_seeking(one.detach(), two * 8, real, share=0.5)) == 0
-    noise = torch.randn(2, 3, 64, 64) * 0.05  # texture that averages out is no variety
+    noise = torch.randn(2, 3, 64, 64) * 0.05  # texture that averages out is not diversity
     assert float(mode_seeking(one.detach(), noise, real, share=0.5)) > 1

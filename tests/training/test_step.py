@@ -1,4 +1,4 @@
-"""The training step against plain references of the same mathematics, in float64; its options; its work, counted."""
+"""The training step compared with plain references in float64; its options; number of operations."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tests.counting import allocated
 from tests.plain import plain_images, plain_logits, plain_optimizers, plain_step
 
 EQUAL = 1e-12  # of the largest entry, in float64
-NOUGHT = 1e-3  # fused blocks have biases in front of BatchNorm, whose gradients are nought but for rounding
+NOUGHT = 1e-3  # fused blocks have biases before BatchNorm, whose gradients are zero up to rounding
 COUNT, TEXT = 4, 6
 SIZES = ["text.dim=6", "text.code_dim=4", "latent.dim=5", f"optim.batch_size={COUNT}"]
-LEGACY = ["generator.width=16", "discriminator.width=4"]  # in G's step, the widest layers have few places
+LEGACY = ["generator.width=16", "discriminator.width=4"]  # in G's step, the widest layers have few positions
 MODERN = ["generator.width=4", "discriminator.width=2", "optim.precision=fp32", "loss.penalty_every=1"]
 
 
 @pytest.fixture(autouse=True)
 def double(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """float64 throughout: what the program computes "in float32" is computed in float64 here."""
+    """Replace float32 by float64, also where the program converts to float32."""
     monkeypatch.setattr(Tensor, "float", Tensor.double)
     torch.set_default_dtype(torch.float64)
     request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
@@ -77,7 +77,7 @@ def _parameters(run: Run) -> dict[str, nn.Parameter]:
 
 
 def _gradients(run: Run) -> dict[str, Tensor]:
-    """Of the last step: the discriminators', and G's with CA_NET's."""
+    """Gradients of the last step: of the discriminators, and of G with CA_NET."""
     return {name: _grad(parameter) for name, parameter in _parameters(run).items()}
 
 
@@ -87,7 +87,7 @@ def _grad(parameter: nn.Parameter) -> Tensor:
 
 
 def _recorder(network: nn.Module, into: dict[nn.Parameter, Tensor]) -> Callable[..., None]:
-    """A hook that keeps the gradients an optimiser is about to use."""
+    """A hook that records the gradients before an optimiser uses them."""
 
     def record(*_: object) -> None:
         into.update({parameter: _grad(parameter).clone() for parameter in network.parameters()})
@@ -102,7 +102,7 @@ def _buffers(run: Run) -> dict[str, Tensor]:
 def _assert_equal(
     found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float = EQUAL, floor: float = 0.0
 ) -> None:
-    """Up to ``tolerance`` of each tensor's largest entry, or of ``floor`` times all tensors' largest."""
+    """Equality up to ``tolerance`` of each tensor's largest entry, or of ``floor`` times that of all tensors."""
     assert found.keys() == wanted.keys()
     largest = {name: float(value.detach().abs().max()) for name, value in wanted.items()}
     least = max(floor * max(largest.values(), default=0.0), 1e-30)
@@ -118,12 +118,12 @@ def _assert_equal(
     "overrides", [(), ("tree.stages=2", "optim.channels_last=true")], ids=["NCHW", "channels-last"]
 )
 def test_a_legacy_step_is_the_plain_one(overrides: tuple[str, ...]) -> None:
-    """Gradients of every parameter, running statistics and moved discriminators are those of the published step."""
+    """Gradients of all parameters, running statistics and updated discriminators equal the published ones."""
     config = _config("legacy", *overrides)
     batch = _batch(config)
     run, plain = _run(config), _run(config)
     optimizers = plain_optimizers(plain)
-    moved_by: dict[nn.Parameter, Tensor] = {}  # G's step leaves more in the discriminators' .grad later
+    moved_by: dict[nn.Parameter, Tensor] = {}  # G's step adds to the discriminators' .grad later
     for optimizer, network in zip(optimizers, (plain.model, *plain.nets), strict=True):
         optimizer.register_step_pre_hook(_recorder(network, moved_by))
     torch.manual_seed(9)
@@ -131,13 +131,13 @@ def test_a_legacy_step_is_the_plain_one(overrides: tuple[str, ...]) -> None:
     _step(run, batch)
     _assert_equal(_gradients(run), {name: moved_by[parameter] for name, parameter in _parameters(plain).items()})
     _assert_equal(_buffers(run), _buffers(plain))
-    # Adam divides a gradient that is nearly nought by itself, so that rounding shows in what it moves
+    # Adam divides near-zero gradients by their magnitude, which amplifies rounding
     _assert_equal(dict(run.ema.named_parameters()), dict(plain.ema.named_parameters()), 1e-8)
 
 
-@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # the yardstick reads its losses
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # the baseline reads its losses
 def test_a_legacy_step_is_the_shared_baseline_s(shared: Path) -> None:
-    """The same against the yardstick, a program of its own with the published names and losses of probabilities."""
+    """The same for the baseline, an independent program with the published names and losses of probabilities."""
     reference = baseline()
     assert reference is not None
     config = _config("legacy")
@@ -159,13 +159,13 @@ def test_a_legacy_step_is_the_shared_baseline_s(shared: Path) -> None:
     real, wrong = ([F.avg_pool2d(x, x.shape[2] // size) for size in config.tree.sizes] for x in finest)
     torch.manual_seed(9)
     noise, z = torch.randn(COUNT, code), torch.randn(COUNT, config.latent.dim)
-    with pytest.MonkeyPatch.context() as patch:  # the yardstick draws z first and CA_NET's noise second
+    with pytest.MonkeyPatch.context() as patch:  # the baseline samples z first and CA_NET's noise second
         draws = iter((z, noise))
         patch.setattr(torch, "randn", lambda *_, **__: next(draws))
         patch.setattr(torch, "randn_like", lambda _: next(draws))
         average = [parameter.detach().clone() for parameter in theirs.parameters()]
         optimizers = reference.make_optimizers(theirs, rivals)
-        moved_by: dict[nn.Parameter, Tensor] = {}  # G's step leaves more in the discriminators' .grad later
+        moved_by: dict[nn.Parameter, Tensor] = {}  # G's step adds to the discriminators' .grad later
         for optimizer, network in zip(optimizers, (theirs, *rivals), strict=True):
             optimizer.register_step_pre_hook(_recorder(network, moved_by))
         losses = reference.train_step(
@@ -182,7 +182,7 @@ def test_a_legacy_step_is_the_shared_baseline_s(shared: Path) -> None:
     assert abs(float(scalars["g/kl"]) - losses["kl"]) < 1e-12
 
 
-# --- the pieces ---------------------------------------------------------------------------------------------
+# --- the parts ----------------------------------------------------------------------------------------------
 
 
 def _with_gradients(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -262,14 +262,14 @@ def test_a_fused_norm_s_gradient_is_that_of_its_parts(sides: tuple[int, int], or
     apart.load_state_dict(together.state_dict())
     x = torch.randn(4, 6, *sides).contiguous(memory_format=order).requires_grad_()
     s = torch.randn(4, 5, requires_grad=True)
-    for _ in range(2):  # running statistics follow
+    for _ in range(2):  # running statistics are updated
         y, wanted = together(x, s), _plain_fused_norm(apart, x, s)
         weights = torch.randn_like(wanted)
         found = torch.autograd.grad((weights * y * y).sum(), (x, s, *together.parameters()))
         plain = torch.autograd.grad((weights * wanted * wanted).sum(), (x, s, *apart.parameters()))
         _assert_same((y, *found), (wanted, *plain))
     _assert_equal(dict(together.named_buffers()), dict(apart.named_buffers()))
-    with torch.no_grad():  # measures, as standing statistics want it: a cumulative mean
+    with torch.no_grad():  # for BatchNorm recalibration: a cumulative mean
         together.norm.momentum = apart.norm.momentum = None
         torch.testing.assert_close(together(x, s), _plain_fused_norm(apart, x, s))
     torch.testing.assert_close(together.eval()(x, s), _plain_fused_norm(apart.eval(), x, s))
@@ -309,7 +309,7 @@ def test_minibatch_std_is_that_of_four_neighbours_and_batches_stay_apart() -> No
     for four in (slice(0, 4), slice(4, 8)):
         std = x[four].std(0, correction=0).mean()
         torch.testing.assert_close(layer(x)[four], x[four] + std * layer.weight[:, None, None], rtol=1e-6, atol=0)
-    both = torch.cat((x[:6], other[:6]))  # six are no fours: each batch as a whole
+    both = torch.cat((x[:6], other[:6]))  # 6 is not divisible by 4: each batch as a whole
     torch.testing.assert_close(layer(both, 2), torch.cat((layer(x[:6]), layer(other[:6]))))
     assert not torch.allclose(layer(both), layer(both, 2))
     alike = x[:1].expand(4, -1, -1, -1)
@@ -333,7 +333,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_checkpointing_leaves_the_step_as_it_is(variant: str) -> None:
-    """Gradients, and running statistics: what is computed again is not counted again."""
+    """Gradients are equal, and recomputation does not update running statistics again."""
     name, *overrides = VARIANTS[variant]
     config = _config(name, *overrides)
     batch, plain = _batch(config), _run(config)
@@ -346,7 +346,7 @@ def test_checkpointing_leaves_the_step_as_it_is(variant: str) -> None:
 
 
 def test_checkpointing_keeps_less() -> None:
-    """Bytes of feature maps that wait for the backward pass."""
+    """Bytes of feature maps that are stored for the backward pass."""
 
     def kept(*overrides: str) -> int:
         model = StackGAN(_config("legacy", "tree.stages=2", *overrides))
@@ -371,7 +371,7 @@ def test_checkpointing_keeps_less() -> None:
 def test_accumulation_leaves_the_step_as_it_is_without_batch_normalised_discriminators(
     variant: str, policy: str
 ) -> None:
-    # a caption's rivals and a picture's neighbours are those of its part: another contrast, other deviations
+    # contrastive negatives and minibatch statistics are those of the part, so both differ
     compares = ("discriminator.match=0", "discriminator.minibatch_std=false")
     name, *overrides = (*VARIANTS[variant], f"augment.policy={policy}", *compares)
     config = _config(name, *overrides)
@@ -384,7 +384,7 @@ def test_accumulation_leaves_the_step_as_it_is_without_batch_normalised_discrimi
 
 
 def test_accumulation_under_batch_norm_is_the_mean_over_parts_with_statistics_of_their_own() -> None:
-    """What differs, and nothing else: each discriminator takes a part as a batch; G sees the whole."""
+    """The only difference: a discriminator normalises each part separately, G the whole batch."""
     config, accumulate = _config("legacy", "tree.stages=1"), 2
     batch, in_parts = _batch(config), _run(_config("legacy", "tree.stages=1", f"optim.accumulate={accumulate}"))
     _step(in_parts, batch)
@@ -451,7 +451,7 @@ def test_a_compiled_step_is_the_plain_one() -> None:
 
 
 class CountedCalls(TorchFunctionMode):
-    """How often a function of torch was called in the block."""
+    """Counts the calls of a function of torch in the context."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -469,7 +469,7 @@ def _multiply_adds(work: Callable[[], object]) -> float:
 
 
 def test_a_step_does_a_sixth_less_than_the_plain_one() -> None:
-    """Counted multiply-adds, at the published proportions of code and widths."""
+    """Counted multiply-adds, for the published ratio of code and widths."""
     overrides = ["text.code_dim=32", "generator.width=16", "discriminator.width=16"]
     config = _config("legacy", *overrides)
     batch, run, plain = _batch(config), _run(config), _run(config)
@@ -486,7 +486,7 @@ def test_a_step_allocates_less_than_the_plain_one() -> None:
     config = _config("legacy", *overrides)
     batch, run, plain = _batch(config), _run(config), _run(config)
     optimizers = plain_optimizers(plain)
-    train_step(run, batch)  # the optimisers' state is made in the first step
+    train_step(run, batch)  # the optimisers' state is created in the first step
     plain_step(plain, batch, optimizers)
     ours, theirs = allocated(lambda: train_step(run, batch)), allocated(lambda: plain_step(plain, batch, optimizers))
     assert ours[0] < 0.8 * theirs[0]
@@ -507,7 +507,7 @@ def test_real_wrong_and_fake_share_a_pass_and_fakes_are_painted_once() -> None:
 
 
 def test_a_step_reads_nothing_back() -> None:
-    """Scalars wait on the device until they are logged: a step makes no number, truth value or list of a tensor."""
+    """Scalars stay on the device until they are logged: a step converts no tensor to a number, bool or list."""
     for name in ("legacy", "modern"):
         config = _config(name)
         run, batch = _run(config), _batch(config)
@@ -517,7 +517,7 @@ def test_a_step_reads_nothing_back() -> None:
 
 
 class NoReading(TorchFunctionMode):
-    """Raises where a tensor is turned into Python numbers."""
+    """Raises if a tensor is converted to Python numbers."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = getattr(function, "__name__", "")

@@ -1,4 +1,4 @@
-"""Runs that begin with another run's weights: what is taken over, what is new, what is refused."""
+"""Initialisation from another run's weights: copied weights, new weights, rejected configurations."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     few_birds: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    # No learning: whatever was taken over comes out unchanged.
+    # Learning rate 0: copied weights stay unchanged.
     still = ["optim.lr_generator=1e-30", "optim.lr_discriminator=1e-30", "train.images=8"]
     assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0
-    assert "new here: posterior, prior" in capsys.readouterr().out
+    assert "newly initialised: posterior, prior" in capsys.readouterr().out
     before, after = load_state(finished_run / "state.pt"), load_state(run / "state.pt")
     for ours, theirs in (("model", "average"), ("average", "average"), ("discriminators", "discriminators")):
         for name, tensor in before[theirs].items():
-            if "running_" not in name and "batches" not in name:  # statistics move with every batch
+            if "running_" not in name and "batches" not in name:  # statistics change with every batch
                 torch.testing.assert_close(after[ours][name], tensor)
     assert {name.split(".")[0] for name in after["model"].keys() - before["model"].keys()} == {"posterior", "prior"}
     own, given = (folder / "text" / "model.safetensors" for folder in (run, finished_run))
@@ -35,7 +35,7 @@ def test_a_run_takes_over_what_fits_and_adds_a_latent_module(
     assert checkpoint.config.latent.z == "flow" and checkpoint.facts.started_from.images == 16
 
     still[-1] = "train.images=16"
-    assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0  # the same command goes on
+    assert _start(few_birds, run, finished_run, "latent.z=flow", *still) == 0  # the same command resumes
     assert "resuming at step 2" in capsys.readouterr().out
 
 
@@ -44,14 +44,12 @@ def test_a_checkpoint_is_a_start_too(
 ) -> None:
     assert _start(few_birds, tmp_path / "run", finished_run / "checkpoint", "train.images=8") == 0
     said = capsys.readouterr().out
-    assert "new here: discriminators" in said and "try optim.discriminator_first" in said
+    assert "newly initialised: discriminators" in said and "try optim.discriminator_first" in said
     assert load_checkpoint(tmp_path / "run" / "checkpoint").facts.started_from.images == 16
 
 
-def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
-    few_birds: Path, finished_run: Path, tmp_path: Path
-) -> None:
-    """G of the checkpoint is left as it is for as long as asked, while D leaves its beginnings; then both learn."""
+def test_new_discriminators_are_trained_first(few_birds: Path, finished_run: Path, tmp_path: Path) -> None:
+    """G is unchanged for the configured number of images while D is trained; then both are trained."""
     run, alone = tmp_path / "run", "optim.discriminator_first=16"
     assert _start(few_birds, run, finished_run / "checkpoint", alone, "train.images=16") == 0
     weights, state = load_checkpoint(finished_run / "checkpoint").weights, load_state(run / "state.pt")
@@ -69,12 +67,12 @@ def test_fresh_discriminators_learn_alone_before_the_generator_goes_on(
         assert not torch.equal(after[copy]["ca_net.linear.weight"], state[copy]["ca_net.linear.weight"])
 
 
-def test_what_does_not_fit_is_said(
+def test_what_does_not_fit_is_reported(
     few_birds: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = [
         ((finished_run, "generator.width=8"), "keep the widths"),
-        ((finished_run, "--preset", "quickstart"), "give no --preset"),
+        ((finished_run, "--preset", "quickstart"), "not --preset"),
         ((tmp_path / "none",), "none"),
         ((finished_run, "nosuch.key=1"), "unknown config key"),
     ]

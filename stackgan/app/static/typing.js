@@ -1,7 +1,7 @@
-// Gradio's own input event is a key press: it misses what is pasted, deleted, undone or typed on a phone.
+// Gradio's own input event is a key press: it is not sent for text that is pasted, deleted, undone or typed on a phone.
 document.addEventListener('input', (event) => {
   const ticked = document.querySelector('#live input')?.checked;
   if (ticked && event.target.matches('#caption textarea') && event.target.value.trim()) {
-    setTimeout(() => trigger('typed'));  // when Gradio knows the text, too
+    setTimeout(() => trigger('typed'));  // after Gradio has updated the text
   }
 });

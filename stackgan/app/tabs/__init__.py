@@ -1,7 +1,7 @@
-"""The tabs of the page, one a file, and the table of them.
+"""Table of the page's tabs, each in its own file.
 
-A tab is two functions: ``available(pipe)`` says whether a checkpoint has the modules that it needs, ``build(pipe)``
-adds its components and events to the page.
+A tab consists of two functions: ``available(pipe)`` returns whether the checkpoint has the required modules,
+``build(pipe)`` adds the components and events to the page.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ class Tab(NamedTuple):
     build: Callable[[StackGANPipeline], None]
 
 
-# By title, in the page's order.
+# By title, in order of appearance.
 TABS = {
-    "Paint": Tab(caption.available, caption.build),
+    "Generate": Tab(caption.available, caption.build),
     "Photo": Tab(photo.available, photo.build),
-    "Walk": Tab(interpolation.available, interpolation.build),
-    "No words": Tab(text_free.available, text_free.build),
+    "Video": Tab(interpolation.available, interpolation.build),
+    "No text": Tab(text_free.available, text_free.build),
 }
 
 

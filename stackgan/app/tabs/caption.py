@@ -1,4 +1,4 @@
-"""Caption to images: the tab that every checkpoint has; one trained without text gets it without a caption box."""
+"""Generation from a caption, or without a caption box for checkpoints trained without text."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,11 @@ __all__ = ["available", "build"]
 
 EXAMPLES_SHOWN = 5  # example captions that can be clicked
 KEEP_HINT = (
-    '<p class="hint">The same seed with the same words gives the same picture. '
-    "Otherwise every press of Paint takes a new one.</p>"
+    '<p class="hint">The same seed and caption give the same image. If not kept, a new seed is drawn each time.</p>'
 )
 TRUNCATION_HINT = (
-    '<p class="hint">Lower plays it safe: cleaner pictures, but more alike. '
-    "1 is what the model learned; above 1 it takes risks.</p>"
+    '<p class="hint">Lower values give cleaner but more similar images. '
+    "1 is the trained distribution; above 1, artefacts become more frequent.</p>"
 )
 
 
@@ -44,7 +43,7 @@ def build(pipe: StackGANPipeline) -> None:
 
 @dataclass(frozen=True)
 class _Entry:
-    """The caption box and what is beside it."""
+    """The caption box and the components beside it."""
 
     caption: Any  # a constant for a checkpoint that was trained without text
     button: Any
@@ -54,17 +53,17 @@ class _Entry:
 
 def _entry(pipe: StackGANPipeline, no_caption: gr.State) -> _Entry:
     if not pipe.conditional:
-        return _Entry(no_caption, gr.Button("Paint", variant="primary", size="lg", elem_id="paint"))
+        return _Entry(no_caption, gr.Button("Generate", variant="primary", size="lg", elem_id="paint"))
     caption = gr.Textbox(
         label="Caption",
-        placeholder="What should the picture show?",
+        placeholder="What should the image show?",
         container=False,
-        lines=1,  # so that Enter submits; it grows with its text all the same
+        lines=1,  # so that Enter submits; the box still grows with its text
         max_lines=5,
         elem_id="caption",
     )
-    button = gr.Button("Paint", variant="primary", size="lg", elem_id="paint")
-    live = gr.Checkbox(True, label="Paint while I type", container=False, elem_id="live")
+    button = gr.Button("Generate", variant="primary", size="lg", elem_id="paint")
+    live = gr.Checkbox(True, label="Generate while I type", container=False, elem_id="live")
     examples = None
     if pipe.examples:
         examples = html(
@@ -86,7 +85,7 @@ class _Settings:
 
 
 def _settings(pipe: StackGANPipeline) -> _Settings:
-    count = gr.Slider(1, MAX_COUNT, value=DEFAULT_COUNT, step=1, label="Pictures", elem_id="count")
+    count = gr.Slider(1, MAX_COUNT, value=DEFAULT_COUNT, step=1, label="Images", elem_id="count")
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(DEFAULT_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
         roll = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
@@ -100,7 +99,7 @@ def _settings(pipe: StackGANPipeline) -> _Settings:
 
 
 class _Events:
-    """What the events of this tab do. ``used`` is the seed of the last press of Paint."""
+    """Event handlers of this tab. ``used`` is the seed of the last generation."""
 
     def __init__(self, pipe: StackGANPipeline) -> None:
         self.pipe = pipe
@@ -138,7 +137,7 @@ class _Events:
             return gr.skip(), gr.skip()
         return result_value(result, live=True), GalleryState.of(result, entered=seed)
 
-    # Gradio goes by the annotation of these, so it has to be the class itself and no string.
+    # Gradio inspects the annotations of these, which must be the class itself, not a string.
     def on_choose(self, event: gr.EventData) -> str:
         return str(event.caption)
 
@@ -175,4 +174,4 @@ def _connect(events: _Events, entry: _Entry, settings: _Settings, output: Any) -
         chosen.then(events.on_paint, inputs, outputs, api_visibility="private", **slow)
     output.reuse(events.on_reuse, None, [seed, keep, caption], **quick)
     settings.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
-    seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is to be kept
+    seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is kept

@@ -33,21 +33,24 @@ def build(pipe: StackGANPipeline) -> None:
             first = gr.Number(DEFAULT_SEED, label="Seed", precision=0, elem_id="walk-first")
             end = gr.Textbox(examples[1], label="To", elem_id="walk-to", max_lines=4)
             last = gr.Number(DEFAULT_SEED, label="Seed", precision=0, elem_id="walk-last")
-            frames = gr.Slider(2, MAX_FRAMES, value=24, step=1, label="Pictures on the way", elem_id="walk-frames")
-            button = gr.Button("Walk", variant="primary", elem_id="walk")
+            frames = gr.Slider(2, MAX_FRAMES, value=24, step=1, label="Images", elem_id="walk-frames")
+            button = gr.Button("Interpolate", variant="primary", elem_id="walk")
         with gr.Column():
             output = html(EMPTY, html_template=read_static("interpolation.handlebars"), elem_id="walk-result")
 
-    def on_walk(start: str, first: float | None, end: str, last: float | None, frames: float) -> Any:
+    def on_interpolate(start: str, first: float | None, end: str, last: float | None, frames: float) -> Any:
         def work() -> Any:
             animation, row = interpolation_files(pipe, (start, end), (first, last), int(frames))
-            return {"film": gr.FileData(path=animation).model_dump(), "strip": gr.FileData(path=row).model_dump()}
+            return {
+                "animation": gr.FileData(path=animation).model_dump(),
+                "strip": gr.FileData(path=row).model_dump(),
+            }
 
         return reporting_errors(work, gr.skip())
 
     gr.on(
         [button.click, end.submit],
-        on_walk,
+        on_interpolate,
         [start, first, end, last, frames],
         output,
         api_name="walk",
@@ -62,10 +65,10 @@ def interpolation_files(
     seeds: tuple[float | None, float | None],
     frames: int,
 ) -> tuple[str, str]:
-    """Paths of an interpolation's GIF and of its PNG, among the files that Gradio serves.
+    """Create the GIF and the PNG of an interpolation among the files that Gradio serves; returns their paths.
 
     Raises:
-        ValueError: a caption or a seed is missing, in a sentence that is fit for the page.
+        ValueError: a caption or a seed is missing; the message can be shown on the page.
     """
     images = interpolate(pipe, captions, seeds, frames)
     with tempfile.TemporaryDirectory() as folder:

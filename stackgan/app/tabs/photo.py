@@ -1,4 +1,4 @@
-"""A photo and two captions to its reconstruction and its edit, for checkpoints with a posterior q(z | x, c)."""
+"""Reconstruction and editing of a photo by captions, for checkpoints with a posterior q(z | x, c)."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["EXAMPLE_PHOTOS", "available", "build", "example_photos"]
 
-EXAMPLE_PHOTOS, EXAMPLE_PHOTO_SEED = 3, 7  # drawn for visitors who have no photo at hand
+EXAMPLE_PHOTOS, EXAMPLE_PHOTO_SEED = 3, 7  # drawn birds as example photos
 
 
 def available(pipe: StackGANPipeline) -> bool:
@@ -28,12 +28,12 @@ def build(pipe: StackGANPipeline) -> None:
             photo = gr.Image(
                 label="Photo", type="filepath", sources=["upload", "clipboard"], height=260, elem_id="photo"
             )
-            old = gr.Textbox(label="What it shows", elem_id="photo-caption", max_lines=4)
-            new = gr.Textbox(label="What it is to show (may stay empty)", elem_id="photo-new", max_lines=4)
-            button = gr.Button("Paint it", variant="primary", elem_id="photo-paint")
+            old = gr.Textbox(label="Caption of the photo", elem_id="photo-caption", max_lines=4)
+            new = gr.Textbox(label="New caption (optional)", elem_id="photo-new", max_lines=4)
+            button = gr.Button("Generate", variant="primary", elem_id="photo-paint")
         with gr.Column():
             output = gallery(EMPTY, "photo-gallery")
-    with tempfile.TemporaryDirectory() as folder:  # Gradio makes copies
+    with tempfile.TemporaryDirectory() as folder:  # Gradio copies the files
         examples = example_photos(pipe, Path(folder))
         if examples:
             gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
@@ -41,8 +41,12 @@ def build(pipe: StackGANPipeline) -> None:
     def on_edit(photo: str | None, old: str, new: str) -> Any:
         def work() -> Any:
             result = edit_photo(pipe, open_photo(Path(photo)) if photo else None, old, new)
-            title = "As the model sees it, and with your words" if new.strip() else "As the model sees it"
-            return gallery_value(result, title, "The middle square of the photo; place is kept, pose most often.")
+            title = "Reconstruction, and edited image" if new.strip() else "Reconstruction"
+            return gallery_value(
+                result,
+                title,
+                "From the central square of the photo. An edit keeps the position, and usually the pose.",
+            )
 
         return reporting_errors(work, gr.skip())
 
@@ -58,18 +62,18 @@ def build(pipe: StackGANPipeline) -> None:
 
 
 def example_photos(pipe: StackGANPipeline, folder: Path) -> list[list[str]]:
-    """Files of drawn birds, each with its caption and one in which a colour differs.
+    """Write files of drawn birds; returns for each its path, its caption, and one with another colour.
 
-    None for a checkpoint that was trained on other images than drawn birds.
+    Empty for checkpoints trained on other data.
     """
-    from data_prep.painted import KIND, caption_colours, draw, paint_bird, recoloured
+    from data_prep.painted import KIND, bird_with_captions, caption_colours, draw, recoloured
 
     if pipe.facts.data is None or pipe.facts.data.kind != KIND:
         return []
     found: list[list[str]] = []
     number = 0
     while len(found) < EXAMPLE_PHOTOS:
-        bird, captions = paint_bird(EXAMPLE_PHOTO_SEED, "test", number)
+        bird, captions = bird_with_captions(EXAMPLE_PHOTO_SEED, "test", number)
         part, colour = (("wing", "yellow"), ("crown", "red"), ("breast", "white"))[number % 3]
         complete = [line for line in captions if len(caption_colours(line)) == 3]  # crown, breast and wing
         changed = [(line, recoloured(line, part, colour)) for line in complete]

@@ -19,12 +19,12 @@ def available(pipe: StackGANPipeline) -> bool:
 def build(pipe: StackGANPipeline) -> None:
     with gr.Row(elem_classes="pair", equal_height=False):
         with gr.Column():
-            count = gr.Slider(1, MAX_COUNT, value=8, step=1, label="Pictures", elem_id="free-count")
+            count = gr.Slider(1, MAX_COUNT, value=8, step=1, label="Images", elem_id="free-count")
             seed = gr.Number(DEFAULT_SEED, label="First seed", precision=0, elem_id="free-seed")
             truncation = gr.Slider(
                 0, 1.5, value=pipe.truncation, step=0.05, label="Variety", elem_id="free-truncation"
             )
-            button = gr.Button("Paint", variant="primary", elem_id="free-paint")
+            button = gr.Button("Generate", variant="primary", elem_id="free-paint")
         with gr.Column():
             output = gallery(EMPTY, "free-gallery")
 

@@ -1,1 +1,1 @@
-"""The sections of a report: one file a metric, with its measure and what the report says about it."""
+"""Sections of a report: one file per metric, with its computation and its part of the report."""

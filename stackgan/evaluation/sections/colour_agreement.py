@@ -1,4 +1,4 @@
-"""Agreement of named colours: painted birds, whose attributes are known, classified by the attribute classifier."""
+"""Agreement of named colours: colours of generated painted birds, predicted by the attribute classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from data_prep.painted import held_out_combinations, painting_of
+from data_prep.painted import held_out_combinations, recorded_bird
 from stackgan.evaluation.attribute_classifier import PARTS, SIDE, AttributeClassifier, Attributes, true_attributes
 from stackgan.evaluation.caption_choice import full_caption_rows
 from stackgan.evaluation.context import Context
@@ -20,7 +20,7 @@ __all__ = ["ColourAgreement", "chance", "classified", "classifier_accuracy", "co
 
 
 def section(context: Context) -> Findings:
-    """Named colours found on generated birds, with a shuffled control and the classifier's own accuracy."""
+    """Named colours found on generated birds, with a shuffled control and the accuracy of the classifier."""
     classifier = context.attribute_classifier
     if classifier is None or not context.pipe.conditional:
         raise NotMeasured("it needs captions of painted birds, whose attributes are known")
@@ -42,7 +42,7 @@ def section(context: Context) -> Findings:
     return Findings(
         figures=figures,
         protocol="Captions that name crown, breast and wing; colours by the attribute classifier, a network trained "
-        "on freshly drawn birds. Shuffled: the same images against the next image's caption. Drawn birds: the "
+        "on drawn birds. Shuffled: the same images with the next image's caption. Drawn birds: the "
         "classifier on the split's own images, whose attributes are known. "
         f"By chance: {percent(figures['chance'])}.",
         tables=[Table(("", "generated", "shuffled", "drawn birds"), rows)],
@@ -52,11 +52,11 @@ def section(context: Context) -> Findings:
 
 @dataclass(frozen=True)
 class ColourAgreement:
-    """Shares (0–1) of named colours that the attribute classifier finds in the images.
+    """Shares (0–1) of named colours that the attribute classifier predicts.
 
     ``named``: of all named colours of crown, breast and wing; ``all_three``: of images with all three right;
-    ``held_out``: of the colours of combinations of two parts that are held out of the train split; ``parts``: one
-    share a part.
+    ``held_out``: of colours in combinations of two parts that are held out of the train split; ``parts``: a share per
+    part.
     """
 
     pictures: int
@@ -67,7 +67,7 @@ class ColourAgreement:
 
 
 def colour_agreement(found: NDArray[np.str_], named: NDArray[np.str_]) -> ColourAgreement:
-    """Compare colours found (N, 3) with colours named (N, 3), columns crown, breast, wing.
+    """Compare predicted colours (N, 3) with named colours (N, 3), columns crown, breast, wing.
 
     >>> a = colour_agreement(np.array([["red", "white", "black"]]), np.array([["red", "blue", "black"]]))
     >>> round(a.named, 3), a.all_three, a.parts["breast"]
@@ -90,14 +90,14 @@ def colour_agreement(found: NDArray[np.str_], named: NDArray[np.str_]) -> Colour
 
 
 def classified(classifier: AttributeClassifier, images: ImageSet) -> Attributes:
-    """Predicted attributes of the birds in all images of a set."""
+    """Predicted attributes of all images of a set."""
     chunks = images.chunks("classifying attributes")
     return Attributes.join([classifier.predict(F.interpolate(chunk, (SIDE, SIDE), mode="area")) for chunk in chunks])
 
 
 def classifier_accuracy(classifier: AttributeClassifier, photos: Photos) -> dict[str, Any]:
-    """Accuracy of the attribute classifier on a split's own images: colours, then the scene."""
-    truth = true_attributes([painting_of(record.parameters) for record in photos.split.records])
+    """Accuracy of the attribute classifier on a split's images, for colours and the scene."""
+    truth = true_attributes([recorded_bird(record.parameters) for record in photos.split.records])
     found = classified(classifier, photos)
     return {**asdict(colour_agreement(found.colours, truth.colours)), **found.scene_agreement(truth)}
 

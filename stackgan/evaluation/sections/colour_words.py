@@ -1,13 +1,13 @@
-"""The colour-word test: does changing one colour word of a caption move the image's colours to that colour?
+"""Colour-word test: effect of replacing one colour word of a caption on the image's colours.
 
-No network is involved in the measure (:mod:`stackgan.evaluation.colour_measure`). For captions t_A, t_B that differ
-in one word, A for B, whose images x_A, x_B are generated with the same seed,
+Colours are measured without a network (:mod:`stackgan.evaluation.colour_measure`). For captions t_A, t_B that differ
+in one colour word, and images x_A, x_B generated with the same seed,
 
     margin = [m_B(x_B) − m_A(x_B)] − [m_B(x_A) − m_A(x_A)]
 
-with m_K(x) the share of the foreground that is of colour K. The test's figure is the share of pairs of margin above
-0, a margin of exactly 0 counted half: images that ignore the word give one half. The control measures the same images
-with the words of other pairs.
+with m_K(x) the share of colour K in the foreground. The metric is the share of pairs with a margin above 0, where a
+margin of 0 counts half: 0.5 if the word has no effect. The control measures the same images with the words of other
+pairs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from stackgan.pipeline import to_pil
 __all__ = ["colour_word_figures", "pair_figures", "section"]
 
 MOST = 500  # pairs of each kind
-SHUFFLES = 20  # permutations that the control is the mean of
-BATCH = 24  # pairs generated at a time
+SHUFFLES = 20  # permutations for the control
+BATCH = 24  # pairs generated together
 SHOWN = 24  # pairs on a sheet
-KINDS = {"words": "basic colour words", "synonyms": "shade words that no training caption holds"}
+KINDS = {"words": "basic colour words", "synonyms": "shade words that occur in no training caption"}
 
 
 def section(context: Context) -> Findings:
-    """The test on captions of the split, with basic colour words and with shade words."""
+    """Colour-word test on captions of the split, with basic colour words and with shade words."""
     context.require_text_encoder()
     train = context.prepared.splits.get("train")
     figures, sheets = colour_word_figures(
@@ -57,10 +57,10 @@ def section(context: Context) -> Findings:
     return Findings(
         figures=figures,
         protocol="Pairs of captions that differ in one colour word, generated with the same seed. Moved: the "
-        "foreground has more of the new colour against the old one than before, measured in CIELAB without any "
+        "foreground has more of the new colour relative to the old one than before, measured in CIELAB without a "
         "network. 50 %: the word has no effect. Other pairs' words: the same images, other words. Gained more than "
-        "others: against every third colour in turn; a word that only removes the old colour counts as moved and is "
-        "at 50 % here.",
+        "others: compared with every third colour; a word that only removes the old colour counts as moved, but has "
+        "50 % here.",
         tables=_tables(figures),
         headlines=[("colour words that move the colours", percent(f["moved"])) for f in [figures.get("words")] if f],
         sheets=[Sheet(f"colour-{name}", f"Before and after, {KINDS[name]}:", sheet) for name, sheet in sheets],
@@ -99,16 +99,16 @@ def colour_word_figures(
     training_captions: Sequence[str] | None,
     quote: bool = True,
 ) -> tuple[dict[str, Any], list[tuple[str, Image.Image]]]:
-    """Generate pairs of captions, both of a pair with one seed (seed, seed + 1, …), and measure how colours change.
+    """Generate the images of each pair of captions with one seed (seed, seed + 1, …) and measure colour changes.
 
     Args:
-        captions: of the split that is measured.
-        count: of pairs at most, once with basic colours, once with shade words.
-        training_captions: without them there are no shade words.
+        captions: of the evaluated split.
+        count: maximum number of pairs, with basic colours and with shade words each.
+        training_captions: needed for shade words.
         quote: whether the sheets show the captions.
 
-    Returns: figures under ``words`` and ``synonyms`` (:func:`pair_figures`; absent where captions give no pairs), and
-        sheets of the same names: the images of a pair side by side, the difference of their captions under them.
+    Returns: figures under ``words`` and ``synonyms`` (:func:`pair_figures`; omitted without pairs), and sheets of the
+    same names with the images of a pair side by side and the changed word below.
     """
     figures: dict[str, Any] = {}
     sheets: list[tuple[str, Image.Image]] = []
@@ -120,7 +120,7 @@ def colour_word_figures(
         except ValueError:
             if count < 1:
                 raise
-            continue  # captions without colours, or no shade word that is new to training
+            continue  # captions without colours, or no shade word outside the training captions
         measures, rows = [], []
         for start, before, after in _generated(source, pairs, seed, f"colour {name}"):
             measures.append(measure_pairs(before, after))
@@ -138,7 +138,7 @@ def colour_word_figures(
 def _generated(
     source: ImageSource, pairs: Sequence[ColourPair], seed: int, title: str
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(number of the first pair, x_A, x_B), some pairs at a time."""
+    """Yield (number of the first pair, x_A, x_B) in batches."""
     for start in tqdm(range(0, len(pairs), BATCH), desc=f"generating {title}", unit="batch"):
         part = pairs[start : start + BATCH]
         seeds = list(range(seed + start, seed + start + len(part)))
@@ -148,20 +148,20 @@ def _generated(
 
 
 def pair_figures(measure: PairMeasure, names: Sequence[tuple[str, str]], seed: int = 0) -> dict[str, Any]:
-    """Shares (0–1) of N pairs, whose colours ``names`` gives as (old, new).
+    """Shares (0–1) of N pairs with colours ``names``, (old, new).
 
     ``moved``: margin above 0, ties half, with its standard ``error``; ``shuffled_control``: ``moved`` with the names
-    of other pairs, the mean of 20 permutations; ``whole_foreground``: the mean colour came nearer to the new colour's
-    prototypes; ``gained_over_others``: the new colour gained more than a third one, the mean over all third ones (a
-    word without effect of its own only removes the old colour, which gives a margin above 0, and one half here);
-    ``to``, ``from``: ``moved`` by new and by old colour.
+    of other pairs, mean of 20 permutations; ``whole_foreground``: the mean colour became closer to the new colour's
+    prototypes; ``gained_over_others``: the new colour gained more than a third one, mean over all third ones
+    (removing the old colour alone gives a margin above 0, but one half here); ``to``, ``from``: ``moved`` by new and
+    by old colour.
 
     Raises:
-        ValueError: no pair, or not one pair of names for each pair of images.
+        ValueError: there are no pairs, or not one pair of names for each pair of images.
     """
     count = measure.shares.shape[1]
     if not count or len(names) != count:
-        raise ValueError(f"{count} pairs of images and {len(names)} of colour names: give one a pair, 1 or more")
+        raise ValueError(f"{count} pairs of images and {len(names)} of colour names: give one per pair, 1 or more")
     old = np.array([COLOUR_ORDER.index(a) for a, _ in names])
     new = np.array([COLOUR_ORDER.index(b) for _, b in names])
     moved = _moved(measure, old, new)

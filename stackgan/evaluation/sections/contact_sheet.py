@@ -1,4 +1,4 @@
-"""Contact sheet: many images at once, similar ones side by side."""
+"""Contact sheet: many images on one sheet, with similar ones side by side."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.context import Context
 from stackgan.evaluation.findings import Findings, NotMeasured, Sheet
-from stackgan.images.mosaic import alike_side_by_side
+from stackgan.images.mosaic import similarity_sheet
 
 __all__ = ["section"]
 
-MOST = 50  # images along a side, as in the paper
+MOST = 50  # images along each side, as in the paper
 
 
 def section(context: Context) -> Findings:
@@ -23,15 +23,13 @@ def section(context: Context) -> Findings:
     network = context.networks[0]
     features = context.generated.features(network).features[torch.as_tensor(rows)]
     try:
-        sheet = alike_side_by_side(
-            context.generated.rows(rows.tolist()), features.numpy(), seed=context.settings.seed
-        )
+        sheet = similarity_sheet(context.generated.rows(rows.tolist()), features.numpy(), seed=context.settings.seed)
     except ImportError:
         raise NotMeasured('it needs scikit-learn: pip install "stackgan[eval]"') from None
     return Findings(
         figures={"pictures": columns**2, "network": network.name},
-        protocol=f"{columns} x {columns} of the images, evenly spread over all, placed by t-SNE of {network.name} "
-        "features (50 principal components, perplexity 30) and moved to a grid with the least sum of squared moves. "
-        "Repeated images show as a patch.",
-        sheets=[Sheet("alike", "Similar images lie side by side:", sheet)],
+        protocol=f"{columns} x {columns} of the images, evenly spaced over all, arranged by t-SNE of {network.name} "
+        "features (50 principal components, perplexity 30) and assigned to a grid with minimal squared distances. "
+        "Repeated images appear as a patch.",
+        sheets=[Sheet("alike", "Similar images are side by side:", sheet)],
     )

@@ -1,8 +1,8 @@
-"""Distances between generated and real images in the features of a network, reported under that network's name.
+"""Distances between generated and real images in the features of a network.
 
-Inception's are FID, KID and Inception score, computed by torch-fidelity. Those of any other network are the same
-quantities under its own name, computed by :mod:`stackgan.evaluation.metrics`: they rank models against each other and
-cannot be compared with published figures. Precision, recall, density and coverage keep their names.
+For Inception these are FID, KID and Inception score, computed by torch-fidelity. For other networks the same
+quantities are computed by :mod:`stackgan.evaluation.metrics` and reported under the network's name: they compare
+models with each other, but not with published FIDs. Precision, recall, density and coverage keep their names.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from stackgan.evaluation.metrics import (
 
 __all__ = ["distance_table", "distances", "section"]
 
-manifold_picturesOLD_MOST = 10_000  # images of either set for precision and recall
+MANIFOLD_MOST = 10_000  # images of either set for precision and recall
 NEIGHBOURS, DENSE_NEIGHBOURS = 3, 5
 SCORE_PARTS = 10
 
 
 def section(context: Context) -> Findings:
-    """Distances to the reference photos in every network, beside those of training photos and without text."""
+    """Distances to the reference photos in every network, also for training photos and images without text."""
     figures: dict[str, Any] = {}
     tables, words, headlines = [], [], []
     for network in context.networks:
@@ -51,18 +51,18 @@ def section(context: Context) -> Findings:
         first, label = next(iter(_labels(network).items()))
         headlines.append((label, f"{columns['captions'][first]:.4g}"))
     if any("training photos" in figures[network.name] for network in context.networks):
-        words.append("The column of training photos gives what real images of another split reach.")
+        words.append("The column of training photos shows the values of real images of another split.")
     if not any(network.inception for network in context.networks):
         words.append("FID, KID and Inception score: give --inception auto, or the file of the weights.")
     return Findings(figures=figures, protocol=" ".join(words), tables=tables, headlines=headlines)
 
 
 def distances(network: FeatureNetwork, generated: FeatureSet, reference: FeatureSet) -> dict[str, Any]:
-    """Every figure of one set of images against the reference.
+    """All metrics of a set of images relative to the reference.
 
-    Keys: ``FID``, ``KID``, ``inception_score`` for Inception, else ``frechet_distance``, ``kernel_distance``,
-    ``class_score`` (for networks with classes); and ``precision``, ``recall``, ``density``, ``coverage`` of equally
-    many images of both (``manifold_pictures``), which need more than five.
+    Keys: ``FID``, ``KID``, ``inception_score`` for Inception, otherwise ``frechet_distance``, ``kernel_distance``,
+    ``class_score`` (for networks with classes); and ``precision``, ``recall``, ``density``, ``coverage`` with equal
+    numbers of images of both (``manifold_pictures``), which need more than five.
     """
     if network.inception:
         figures = fidelity_figures(generated, reference)
@@ -73,7 +73,7 @@ def distances(network: FeatureNetwork, generated: FeatureSet, reference: Feature
         }
         if generated.log_probs is not None and len(generated) >= SCORE_PARTS:
             figures["class_score"] = asdict(class_score(generated.log_probs, SCORE_PARTS))
-    count = min(len(generated), len(reference), manifold_picturesOLD_MOST)
+    count = min(len(generated), len(reference), MANIFOLD_MOST)
     if count > DENSE_NEIGHBOURS:
         own, real = (torch.as_tensor(spread_rows(len(side), count)) for side in (generated, reference))
         pair = generated.features[own], reference.features[real]
@@ -84,7 +84,7 @@ def distances(network: FeatureNetwork, generated: FeatureSet, reference: Feature
 
 
 def _labels(network: FeatureNetwork) -> dict[str, str]:
-    """What each figure of :func:`distances` is called."""
+    """Labels of the metrics of :func:`distances`."""
     if network.inception:
         own = {"FID": "FID", "KID": "KID", "inception_score": "Inception score"}
     else:
@@ -97,7 +97,7 @@ def _labels(network: FeatureNetwork) -> dict[str, str]:
 
 
 def distance_table(network: FeatureNetwork, columns: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row for each figure, a column for each set of images."""
+    """A row for each metric, a column for each set of images."""
     rows = []
     for key, label in _labels(network).items():
         if any(key in figures for figures in columns.values()):
@@ -106,7 +106,7 @@ def distance_table(network: FeatureNetwork, columns: Mapping[str, Mapping[str, A
 
 
 def _protocol(network: FeatureNetwork, generated: FeatureSet, reference: FeatureSet, flips: bool) -> str:
-    """How the figures of one network were measured, in words."""
+    """Description of the measurement with one network."""
     dimensions = generated.features.shape[1]
     words = [
         f"{len(generated):,} generated images against {len(reference):,} reference images"
@@ -120,12 +120,12 @@ def _protocol(network: FeatureNetwork, generated: FeatureSet, reference: Feature
         )
     else:
         words.append(
-            "These are not Inception features: the figures rank checkpoints against each other and must not be put "
-            "beside a published FID or KID. Kernel distance: mean of 50 subsets of up to 500, ± its standard error."
+            "These are not Inception features: the figures compare checkpoints with each other, but not with "
+            "a published FID or KID. Kernel distance: mean of 50 subsets of up to 500, ± its standard error."
         )
     words.append(
         f"Precision and recall: {NEIGHBOURS} neighbours; density and coverage: {DENSE_NEIGHBOURS}; as many generated "
-        "as reference images, evenly spread over each set."
+        "as reference images, evenly spaced in each set."
     )
     if min(len(generated), len(reference)) <= dimensions:
         words.append(

@@ -1,4 +1,4 @@
-"""Diversity: how much images of one caption differ from seed to seed, as a share of how much real images differ."""
+"""Diversity: difference between images of one caption with different seeds, relative to that of real images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CAPTIONS, PHOTOS, SEEDS = 40, 1000, 8
 
 
 def section(context: Context) -> Findings:
-    """Diversity of the first captions measured."""
+    """Diversity over seeds for the first captions."""
     embeddings = context.embeddings(context.rows[:CAPTIONS])
     if embeddings is None:
-        raise NotMeasured("the checkpoint was trained without text: there are no two images of one caption")
+        raise NotMeasured("the checkpoint was trained without text, so there are no captions")
     value = diversity(context.source, embeddings, real_images(context.split, PHOTOS, context.side))
     return Findings(
         figures={"diversity": value},
@@ -39,7 +39,7 @@ def diversity(source: ImageSource, embeddings: Tensor, real: Tensor, seeds: int 
     Args:
         embeddings: (B, T) of some tens of captions.
         real: (N, 3, s, s) in [−1, 1], of different captions.
-        seeds: images a caption, 2 or more.
+        seeds: images per caption, 2 or more.
     """
     images = torch.stack([averaged_down(source.images(e.expand(seeds, -1), range(seeds))) for e in embeddings])
     between = mean_difference(images, range(1, seeds), dim=1)

@@ -1,4 +1,4 @@
-"""Editing of photos: painted birds, whose attributes are known, with one colour word of the caption changed."""
+"""Editing of photos: painted birds with one colour word of the caption changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from data_prep.painted import COLOURS, caption_colours, painting_of, recoloured
+from data_prep.painted import COLOURS, caption_colours, recoloured, recorded_bird
 from stackgan.data.prepared import PreparedSplit
 from stackgan.evaluation.attribute_classifier import PARTS, SCENE, SIDE, AttributeClassifier, true_attributes
 from stackgan.evaluation.context import Context
@@ -45,9 +45,9 @@ def section(context: Context) -> Findings:
     header = ("", "edit against reconstruction", "reconstruction against photo", "other photos")
     return Findings(
         figures=asdict(found),
-        protocol=f"{found.pictures:,} photos, one colour word of the caption changed so that one part takes another "
-        "colour; attributes by the attribute classifier. Other photos: reconstructions of different photos, the "
-        "agreement to be expected without any relation.",
+        protocol=f"{found.pictures:,} photos, with one colour word of the caption changed to another colour for one "
+        "part; attributes by the attribute classifier. Other photos: reconstructions of different photos, as a "
+        "baseline of unrelated images.",
         tables=[Table(header, rows)],
         headlines=[("edits that take the new colour", percent(found.changed))],
         sheets=[Sheet("edits", "Photo, reconstruction, edit:", edit_sheet(context.pipe, context.split, seed=seed))],
@@ -56,7 +56,7 @@ def section(context: Context) -> Findings:
 
 @dataclass(frozen=True)
 class Recolouring:
-    """One edit: image ``row`` of a split, its caption, and the caption that gives ``part`` another ``colour``."""
+    """An edit: image ``row`` of a split, its caption, and the caption with another ``colour`` of ``part``."""
 
     row: int
     caption: str
@@ -67,14 +67,14 @@ class Recolouring:
 
 @dataclass(frozen=True)
 class Editing:
-    """Attributes of photos edited by one colour word of their caption. Shares are 0–1.
+    """Attributes of photos edited by changing one colour word of the caption. Shares are 0–1.
 
     Attributes:
-        pictures: how many.
+        pictures: number of images.
         changed: share whose named part is classified as the new colour; ``parts``: the same for each part.
         others_kept: share of the other two parts' colours classified as in the reconstruction.
         kept: edit against reconstruction of the same photo (:meth:`Attributes.scene_agreement`).
-        other_photos: reconstructions against those of other photos, for comparison: agreement without any relation.
+        other_photos: reconstructions against those of other photos, a baseline of unrelated images.
         reconstruction: reconstruction against the truth; ``colours``: share of crown, breast and wing.
     """
 
@@ -88,10 +88,10 @@ class Editing:
 
 
 def recolourings(split: PreparedSplit, count: int, seed: int = 0) -> list[Recolouring]:
-    """One edit for each of the split's first ``count`` images; crown, breast and wing take turns.
+    """One edit for each of the split's first ``count`` images, of crown, breast and wing alternately.
 
     Raises:
-        ValueError: an image has no caption that names all three parts and can be changed so.
+        ValueError: an image has no caption that names all three parts with replaceable colours.
     """
     rng = np.random.default_rng((seed, 0xED))
     return [_recolouring(i, split.records[i].captions, rng) for i in range(min(count, len(split)))]
@@ -108,7 +108,7 @@ def _recolouring(row: int, captions: Sequence[str], rng: np.random.Generator) ->
             changed = recoloured(caption, part, colour)
             if changed is not None:
                 return Recolouring(row, caption, changed, part, colour)
-    raise ValueError(f"image {row + 1}: no caption names crown, breast and wing with a word for each")
+    raise ValueError(f"image {row + 1}: no caption names crown, breast and wing with a colour word each")
 
 
 def editing(
@@ -117,7 +117,7 @@ def editing(
     """Edit ``count`` images of a painted split and classify the results.
 
     Raises:
-        ValueError: a checkpoint without a posterior, a split without the birds' parameters.
+        ValueError: the checkpoint has no posterior, or the split has no parameters of birds.
     """
     edits = recolourings(split, count, seed)
     rebuilt, edited = [], []
@@ -128,7 +128,7 @@ def editing(
         rebuilt.append(_tensors(pipe.reconstruct(photos, old).images))
         edited.append(_tensors(pipe.edit(photos, old, new).images))
     before, after = classifier.predict(torch.cat(rebuilt)), classifier.predict(torch.cat(edited))
-    truth = true_attributes([painting_of(split.records[e.row].parameters) for e in edits])
+    truth = true_attributes([recorded_bird(split.records[e.row].parameters) for e in edits])
     column = np.array([PARTS.index(e.part) for e in edits])
     changed = after.colours[np.arange(len(edits)), column] == np.array([e.colour for e in edits])
     others = np.arange(len(PARTS)) != column[:, None]
@@ -144,7 +144,7 @@ def editing(
 
 
 def edit_sheet(pipe: StackGANPipeline, split: PreparedSplit, count: int = 12, seed: int = 0) -> Image.Image:
-    """The split's first ``count`` images: the photo, its reconstruction, the edit; the new caption under them."""
+    """The split's first ``count`` images: the photo, its reconstruction and the edit, with the new caption below."""
     rows = []
     for edit in recolourings(split, count, seed):
         photo = Image.fromarray(split.images[edit.row])

@@ -1,7 +1,7 @@
 """Memorisation: distances of generated images to their nearest training photos, in features and in pixels.
 
-Held-out photos give the scale: a copy is nearer to a training photo than new photos of the same kind are. Mirror
-images of the training photos count as training photos, since training mirrors them.
+Held-out photos are the reference: a copy is closer to a training photo than new photos of the same kind are. Mirror
+images of training photos count as training photos, as training flips images.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ __all__ = [
     "Memorisation",
     "Nearness",
     "Neighbours",
+    "conclusion",
     "memorisation",
     "nearness_of",
     "neighbour_sheet",
     "neighbours",
     "section",
-    "verdict",
 ]
 
-PIXEL_SIDE = 32  # px at which images are compared pixel by pixel
+PIXEL_SIDE = 32  # px for distances in pixels
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75)
 
 
 def section(context: Context) -> Findings:
-    """Distances to the nearest training photos, of generated images and of held-out photos."""
+    """Distances of generated images and held-out photos to the nearest training photos."""
     if context.train is None or context.held_out is None:
-        raise NotMeasured("it needs a training split and another one to compare with")
+        raise NotMeasured("it needs a training split and another split for comparison")
     network = context.networks[0]
     found = memorisation(context.generated, context.train, context.held_out, network)
     counts = len(context.generated), len(context.held_out)
@@ -64,13 +64,13 @@ def section(context: Context) -> Findings:
         figures={"network": network.name, "pixel_side": PIXEL_SIDE, **found.figures()},
         protocol=f"Euclidean distance of {counts[0]:,} generated images and of {counts[1]:,} held-out photos "
         f"to the nearest of {len(context.train):,} training photos and their mirror images, in {network.name} "
-        f"features and in pixels at {PIXEL_SIDE} px (root mean square, levels of 255). Under the images: the "
-        "percentile of their distance among those of held-out photos (0 %: nearer than all of them).",
+        f"features and in pixels at {PIXEL_SIDE} px (root mean square, levels of 255). Below the images: the "
+        "percentile of their distance among those of held-out photos (0 %: closer than all of them).",
         tables=[Table(header, rows)],
-        verdict=verdict(nearness_of(found.generated["features"], found.held_out["features"]), *counts),
+        conclusion=conclusion(nearness_of(found.generated["features"], found.held_out["features"]), *counts),
         sheets=[
             Sheet("nearest-closest", f"The images closest to a training photo. {columns}", closest),
-            Sheet("nearest-unpicked", f"Images evenly spread over all, not selected. {columns}", spread),
+            Sheet("nearest-unpicked", f"Images evenly spaced over all, not selected. {columns}", spread),
         ],
         drawings=drawings,
     )
@@ -82,8 +82,8 @@ class Nearness:
 
     Attributes:
         generated, held_out: quantiles of the distances (keys ``1 %`` … ``75 %``).
-        below_1, below_5: shares (0–1) of generated images nearer than the nearest 1 % and 5 % of held-out photos:
-            0.01 and 0.05 where images are distributed like new photos.
+        below_1, below_5: shares (0–1) of generated images closer than the closest 1 % and 5 % of held-out photos:
+            0.01 and 0.05 if they have the distribution of new photos.
         mirrored: share of generated images whose nearest photo is a mirror image.
     """
 
@@ -122,20 +122,20 @@ def nearness_of(generated: Neighbours, held_out: Neighbours) -> Nearness:
     )
 
 
-def verdict(found: Nearness, generated: int, held_out: int) -> str:
-    """The result in words; three standard errors of the 5 % quantile are allowed for."""
+def conclusion(found: Nearness, generated: int, held_out: int) -> str:
+    """Summary as text, with a tolerance of three standard errors of the 5 % quantile."""
     noise = 3 * (0.05 * 0.95 * (1 / generated + 1 / held_out)) ** 0.5
     if held_out < 100 or generated < 100:
-        return "Too few images for a verdict: it needs 100 generated and 100 held-out ones."
+        return "Too few images for a conclusion: it needs 100 generated and 100 held-out ones."
     measured = (
-        f"{percent(found.below_5)} of the generated images are nearer to a training photo than the nearest 5 % of "
-        "held-out photos are (new photos would give 5 %)."
+        f"{percent(found.below_5)} of the generated images are closer to a training photo than the closest 5 % of "
+        "held-out photos are (expected for new photos: 5 %)."
     )
     if found.below_5 <= 0.05 + noise:
         return f"No sign of copying: {measured}"
     return (
-        f"Look at the sheet: {measured} Plain and blurred images are near to all photos; copies show as pairs of the "
-        "same photo."
+        f"Check the sheet: {measured} Plain and blurred images are close to all photos; copies appear as pairs of "
+        "the same photo."
     )
 
 
@@ -145,7 +145,7 @@ def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """By space (``features``, ``pixels``): the neighbours of generated and of held-out images."""
+    """Neighbours of generated and held-out images by space (``features``, ``pixels``)."""
 
     generated: dict[str, Neighbours]
     held_out: dict[str, Neighbours]
@@ -174,12 +174,12 @@ def _pixels(images: ImageSet) -> Tensor:
 def neighbour_sheet(
     found: Memorisation, generated: ImageSet, train: ImageSet, *, closest: bool, count: int = 18
 ) -> Image.Image:
-    """Generated images, each beside its nearest training photo in features and in pixels.
+    """Sheet of generated images, each with its nearest training photos in features and in pixels.
 
-    Under each group: the percentiles of its distances among those of held-out photos (0: nearer than all of them).
+    Below each group: the percentiles of its distances among those of held-out photos (0: closer than all of them).
 
     Args:
-        closest: those nearest to a training photo in features; else evenly spread over all, not selected.
+        closest: the images closest to a training photo in features; otherwise evenly spaced ones, not selected.
     """
     if closest:
         chosen = found.generated["features"].distance.argsort(stable=True)[:count].tolist()

@@ -1,4 +1,4 @@
-"""Out-of-domain captions: how well log p(c) detects sentences that are no captions."""
+"""Out-of-domain captions: detection of sentences that are not captions by log p(c)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check(context: Context) -> None:
 
 
 def section(context: Context) -> Findings:
-    """Area under the ROC curve of log p(c) on the captions measured against the sentences given."""
+    """Area under the ROC curve of log p(c) between captions and the given sentences."""
     if context.settings.out_of_domain is None:
-        raise NotMeasured("give --out-of-domain FILE, sentences that are no captions, one a line")
+        raise NotMeasured("pass --out-of-domain FILE with sentences that are not captions, one per line")
     context.require_text_encoder()
     pipe, sentences = context.pipe, _sentences(context.settings.out_of_domain)
     captions = context.captions()[:CAPTIONS]
@@ -59,5 +59,5 @@ def _sentences(file: Path) -> list[str]:
     except UnicodeDecodeError:
         raise ValueError(f"{file}: is not UTF-8 text") from None
     if not any(lines):
-        raise ValueError(f"{file}: holds no sentence")
+        raise ValueError(f"{file}: contains no sentences")
     return [line for line in lines if line]

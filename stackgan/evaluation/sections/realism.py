@@ -1,4 +1,4 @@
-"""Realism scores: the least and the most realistic images, chosen by a score instead of by eye."""
+"""Realism scores: the images with the lowest and the highest scores."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def section(context: Context) -> Findings:
     network = context.networks[0]
     reference = context.reference_features(network)
     if len(reference) < 4:
-        raise NotMeasured("it needs 4 photos to compare with")
+        raise NotMeasured("it needs 4 photos for comparison")
     score = realism(context.generated.features(network).features, reference.features)
     order = score.argsort(descending=True, stable=True).tolist()
     inside = float((score >= 1).double().mean())
     return Findings(
         figures={"network": network.name, "inside": inside, "median": float(score.median())},
-        protocol=f"Realism score (arXiv:1904.06991, section 5) in {network.name} features: how far an image lies "
-        f"inside the manifold of the {context.split.name} photos, of which the half with the larger balls is left "
-        f"out. At 1 or above, inside: {percent(inside)}. The {EXTREMES} least and the {EXTREMES} most realistic of "
+        protocol=f"Realism score (arXiv:1904.06991, section 5) in {network.name} features: position of an image "
+        f"relative to the manifold of the {context.split.name} photos, without the half with the larger balls. "
+        f"Inside (1 or above): {percent(inside)}. The {EXTREMES} least and the {EXTREMES} most realistic of "
         f"{context.count:,} images by that score.",
         sheets=[
             _sheet(context, "worst", "Lowest realism scores, the lowest first:", order[::-1][:EXTREMES]),

@@ -24,13 +24,13 @@ def section(context: Context) -> Findings:
     figures = posterior_figures(context.pipe, context.split)
     rows = [
         ("reconstruction error, levels of 255", f"{figures['reconstruction']:.1f}"),
-        ("KL(q ‖ p), nats an image", f"{figures['kl']:.1f}"),
+        ("KL(q ‖ p), nats per image", f"{figures['kl']:.1f}"),
         ("active units", f"{figures['active_units']:.0f} of {context.pipe.config.latent.dim}"),
     ]
     return Findings(
         figures=figures,
         protocol=f"The split's first {PHOTOS} images with their first captions; the posterior's mean for the error, "
-        f"one draw for KL; a unit is active where its mean varies by more than {ACTIVE} (arXiv:1509.00519).",
+        f"one sample for KL; a unit is active if the variance of its mean is above {ACTIVE} (arXiv:1509.00519).",
         tables=[Table(("", ""), rows)],
     )
 
@@ -39,7 +39,7 @@ def section(context: Context) -> Findings:
 def posterior_figures(pipe: StackGANPipeline, split: PreparedSplit, count: int = PHOTOS) -> dict[str, float]:
     """Reconstruction error, KL(q ‖ p) and active units on the split's first images with their first captions.
 
-    ``reconstruction`` is the mean absolute error in levels of 255; ``kl`` in nats an image, from one draw of q.
+    ``reconstruction`` is the mean absolute error in levels of 255; ``kl`` in nats per image, from one sample of q.
     """
     model = pipe.model
     assert model.posterior is not None

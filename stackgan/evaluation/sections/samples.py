@@ -1,4 +1,4 @@
-"""64 samples of evenly spread captions with fixed seeds: what the checkpoint generates, without selection."""
+"""64 samples for evenly spaced captions with fixed seeds, not selected."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SAMPLES = 64
 
 
 def section(context: Context) -> Findings:
-    """64 evenly spread captions of the split, seeds 0 to 63.
+    """64 evenly spaced captions of the split, seeds 0 to 63.
 
-    Generated with the truncation that the command line and the app would use; where the figures have another, once
-    more with theirs.
+    Generated with the default truncation of the command line and the app, and also with that of the metrics if it
+    differs.
     """
     pipe, split = context.pipe, context.split
     rows = spread_rows(len(split.captions), SAMPLES) if pipe.conditional else np.zeros(SAMPLES, np.int64)
@@ -38,7 +38,7 @@ def section(context: Context) -> Findings:
     words = f"truncation {truncations[0]:g}" + ", as the checkpoint recommends" * (len(truncations) > 1)
     return Findings(
         figures={"captions": captions, "truncation": truncations[0]},
-        protocol=f"{len(rows)} captions evenly spread over the {split.name} split, seeds 0 to {len(rows) - 1}, "
+        protocol=f"{len(rows)} captions evenly spaced in the {split.name} split, seeds 0 to {len(rows) - 1}, "
         f"{words}. Not selected.",
         cards=[Card(Image.fromarray(image), caption) for image, caption in zip(shown[0], captions, strict=True)],
         sheets=sheets,

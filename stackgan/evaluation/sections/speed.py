@@ -1,4 +1,4 @@
-"""Speed: seconds from embeddings to 64 images."""
+"""Speed: seconds to generate 64 images from embeddings."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ IMAGES, REPEATS = 64, 3
 
 
 def section(context: Context) -> Findings:
-    """Seconds to 64 images of one caption, all stages."""
+    """Seconds to generate 64 images of one caption, all stages."""
     seconds = seconds_to_sample(context.pipe, context.embeddings(context.rows[:1]))
     return Findings(
         figures={"seconds_to_sample_64": seconds, "device": context.pipe.device.type},
         protocol=f"Median of {REPEATS}: {IMAGES} images in one batch, embeddings given, on "
-        f"{context.pipe.device.type}, threads: {torch.get_num_threads()}. The only figure that changes between runs.",
+        f"{context.pipe.device.type}, threads: {torch.get_num_threads()}. The only metric that is not reproducible.",
         tables=[Table(("", "seconds"), [(f"{IMAGES} images", f"{seconds:.3f}")])],
     )
 
 
 def seconds_to_sample(pipe: StackGANPipeline, embedding: Tensor | None) -> float:
-    """Median seconds from embeddings to 64 images of one caption (1, T), or of none, in one batch."""
+    """Median seconds to generate 64 images of one embedding (1, T), or without text, in one batch."""
     e = embedding.expand(IMAGES, -1) if embedding is not None else None
     times = []
     with torch.inference_mode():

@@ -1,9 +1,9 @@
-"""Text–image agreement: is an image closest to its own caption among others, as real photos of those captions are?
+"""Text–image agreement: R-precision and CLIPScore of generated images and of real photos.
 
-R-precision (AttnGAN, arXiv:1711.10485, section 4): an image's caption against 99 of other images by cosine of an
-image–text scorer's vectors; the share of images whose own caption is closest. A random scorer, or a generator that
-ignores its captions, gives one in a hundred. Distractors come from the whole split, or, harder, from images of the
-same species alone. CLIP gives CLIPScore (arXiv:2104.08718) beside it. All scorers are applied to real photos too.
+R-precision (AttnGAN, arXiv:1711.10485, section 4) is the share of images whose own caption is closer than 99 captions
+of other images, by cosine of an image–text scorer's vectors. A random scorer, or a generator that ignores its
+captions, gives one in a hundred. Distractors come from the whole split, or, harder, only from images of the same
+species. With CLIP, there is also CLIPScore (arXiv:2104.08718). All scorers are applied to real photos too.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ KINDS = {"random": "distractors of any species", "same_species": "distractors of
 
 
 def check(context: Context) -> None:
-    """Load the scorers that are given, so that missing ones are reported before anything is generated or trained."""
+    """Load the given scorers, to report missing ones before anything is generated or trained."""
     _ = context.clip
     if context.settings.scorer is not None:
         _ = context.scorers
 
 
 def section(context: Context) -> Findings:
-    """R-precision of generated images and of real photos, by every scorer."""
+    """R-precision of generated images and real photos for every scorer."""
     if not context.pipe.conditional:
         raise NotMeasured("the checkpoint was trained without text")
     if not context.scorers:
@@ -63,14 +63,14 @@ def section(context: Context) -> Findings:
             rows.append(("CLIP score", f"{score['painted']:.2f}", f"{score['photos']:.2f}"))
     best = figures[next(name for name in ("independent", "own", "clip") if name in context.scorers)]
     odds = "; ".join(
-        f"{KINDS[kind]}: {f['mean']:.0f} an image, {percent(f['chance'])} by chance"
+        f"{KINDS[kind]}: {f['mean']:.0f} per image, {percent(f['chance'])} by chance"
         for kind, f in figures["distractors"].items()
     )
     return Findings(
         figures=figures,
-        protocol="R-precision (arXiv:1711.10485): the share of images whose own caption is nearest among other "
-        f"images' captions ({odds}); beside it, the same for the real photos of those captions. The own dual encoder "
-        "was trained with this checkpoint, which may agree with it for that reason alone; no generator was trained "
+        protocol="R-precision (arXiv:1711.10485): the share of images whose own caption is closest among other "
+        f"images' captions ({odds}); also for the real photos of those captions. The own dual encoder "
+        "was trained with this checkpoint, which can raise the agreement; no generator was trained "
         "with the independent one.",
         tables=[Table(("scorer, distractors", "generated", "photos"), rows)],
         headlines=[("R-precision", percent(best["random"]["painted"]))] if "random" in best else [],
@@ -85,30 +85,29 @@ def text_agreement_figures(
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Agreement of generated images with their captions, and of the real photos of those captions beside it.
+    """Agreement of generated images, and of the captions' real photos, with the captions.
 
-    Images pass through once; only their vectors are kept.
+    Images are processed once; only their vectors are kept.
 
     Args:
         rows: (N,) the caption of each image, a row of ``split.captions``.
-        images: chunks (n, 3, s, s) in [−1, 1], N images together, in the order of ``rows``.
+        images: chunks (n, 3, s, s) in [−1, 1], N images in total, in the order of ``rows``.
         scorers: see :func:`stackgan.evaluation.image_text_scorers.choose_scorers`.
 
-    Returns: ``pictures``, their number; ``distractors``: by kind (``random``, ``same_species``) how many an image on
-        average and the ``chance`` of a random scorer; and for each scorer by kind ``painted`` (generated images) with
-        its standard ``error``, ``photos`` (shares) and ``ratio``. For ``clip`` also ``clip_score``,
-        100 · max(cos, 0), and ``clip_s``, 2.5 · max(cos, 0), both means. Kinds without distractors (no species known)
-        are left out.
+    Returns: ``pictures``, their number; ``distractors``: by kind (``random``, ``same_species``) the mean number per
+    image and the ``chance`` of a random scorer; and for each scorer by kind ``painted`` (generated images) with
+        its standard ``error``, ``photos`` (shares) and ``ratio``. For ``clip`` also ``clip_score``, 100 · max(cos,
+        0), and ``clip_s``, 2.5 · max(cos, 0), both means. Kinds without distractors (unknown species) are omitted.
 
     Raises:
-        ValueError: no images, or more or fewer than rows; no other image in the split.
+        ValueError: the number of images is 0 or not that of rows, or there is no other image in the split.
     """
     own = np.asarray(rows, np.int64)
     kinds = _distractors_by_kind(split, own, seed)
     generated = _image_vectors(scorers, images)
     count = len(next(iter(generated.values()))) if generated else 0
     if scorers and count != len(own):
-        raise ValueError(f"{count} images and {len(own)} captions: give one image a caption, in the same order")
+        raise ValueError(f"{count} images and {len(own)} captions: give one image per caption, in the same order")
     photo = np.searchsorted(split.offsets, own, side="right") - 1
     seen, place = np.unique(photo, return_inverse=True)
     photos = {name: vectors[place] for name, vectors in _image_vectors(scorers, _photos(split, seen)).items()}
@@ -141,14 +140,14 @@ def text_agreement_figures(
 
 def _distractors_by_kind(split: PreparedSplit, own: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
     if not len(own):
-        raise ValueError("text agreement needs one caption with its image, or more")
+        raise ValueError("text agreement needs one or more captions with images")
     kinds = {}
     for name, same in (("random", False), ("same_species", True)):
         chosen = distractors(split, own, same_species=same, seed=seed)
         if (chosen >= 0).any():
             kinds[name] = chosen
     if not kinds:
-        raise ValueError(f"{split.path}: no captions of other images to compare the images' own with")
+        raise ValueError(f"{split.path}: no captions of other images for comparison")
     return kinds
 
 
@@ -157,17 +156,17 @@ def r_precision(
 ) -> float:
     """Share (0–1) of images that are closer, by cosine, to their own caption than to every distractor.
 
-    Where t distractors are exactly as close, an image counts 1 / (t + 1): half for one tie, and one in a hundred for
-    a scorer that gives every caption the same vector. Images without distractors are left out.
+    If t distractors are exactly as close, an image counts 1 / (t + 1): half for one tie, and one in a hundred for a
+    scorer with equal vectors for all captions. Images without distractors are left out.
 
     Args:
         images: (N, T).
         captions: (M, T).
-        distractors: (N, K) rows of ``captions``, filled up with −1 where there are fewer.
-        own: (N,) rows of ``captions``; without it image i's is row i.
+        distractors: (N, K) rows of ``captions``, padded with −1 if there are fewer.
+        own: (N,) rows of ``captions``; row i by default.
 
     Raises:
-        ValueError: shapes that do not belong together, or no image with a distractor.
+        ValueError: inconsistent shapes, or no image with a distractor.
 
     >>> r_precision(torch.eye(3), torch.eye(3), np.array([[1, 2], [0, 2], [0, 1]]))
     1.0
@@ -191,7 +190,7 @@ def r_precision(
         ]
     )
     right, others = scores[:, :1], scores[:, 1:]
-    # Equal vectors may differ in the last bit by the order of additions.
+    # Equal vectors may differ in the last bit, due to the order of additions.
     tied = ((others - right).abs() <= 1e-12) & known
     beaten = ((others > right) & known & ~tied).any(1)
     points = (~beaten).double() / (tied.sum(1) + 1)
@@ -203,7 +202,7 @@ def distractors(
 ) -> NDArray[np.int64]:
     """For each of the split's captions ``rows`` (N,), ``count`` captions of other images: (N, count) rows.
 
-    Captions of the same words as the image's own are left out. Filled up with −1 where there are fewer.
+    Captions with the same words as the image's own are left out. Padded with −1 if there are fewer.
 
     Args:
         same_species: only of images of the same species.
@@ -241,14 +240,14 @@ def _image_vectors(scorers: Mapping[str, ImageTextScorer], chunks: Iterable[Tens
 
 
 def _photos(split: PreparedSplit, rows: NDArray[np.int64]) -> Iterator[Tensor]:
-    """The centre crops of photos, as in training, some at a time."""
+    """Centre crops of photos in batches."""
     side = crop_size(split.images.shape[1])
     for start in range(0, len(rows), BATCH):
         yield centre_crops(split.images[rows[start : start + BATCH]], side)
 
 
 def _caption_vectors(scorer: ImageTextScorer, name: str, texts: Sequence[str]) -> Tensor:
-    distinct = sorted(dict.fromkeys(texts), key=len)  # batches of similar lengths need little padding
+    distinct = sorted(dict.fromkeys(texts), key=len)  # by length, to reduce padding
     row_of = {text: row for row, text in enumerate(distinct)}
     chunks = [distinct[start : start + 64] for start in range(0, len(distinct), 64)]
     bar = tqdm(chunks, desc=f"captions ({name})", unit="batch", leave=False)

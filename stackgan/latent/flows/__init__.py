@@ -1,4 +1,4 @@
-"""Normalizing flows: bijections with exact log-determinants, densities built of them, and the table of families."""
+"""Normalizing flows: bijections with exact log-determinants, densities built from them, and the flow families."""
 
 from stackgan.latent.flows.autoregressive import MaskedAutoregressive
 from stackgan.latent.flows.bijections import (

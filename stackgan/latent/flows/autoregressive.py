@@ -1,4 +1,4 @@
-"""Masked autoregressive flows: every element is mapped, its parameters are predicted from the elements before it."""
+"""Masked autoregressive flows: the map of each element has parameters predicted from the preceding elements."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class _MaskedLinear(nn.Linear):
 class MaskedAutoregressive(Bijection):
     """MAF: u_i = x_i · exp(s_i) + t_i, a MADE gives (s_i, t_i) from x_1 … x_{i−1} and c (arXiv:1705.07057, eq. 4).
 
-    One pass from data to base, D passes back; its inverse (:class:`~stackgan.latent.flows.bijections.Inverted`) is
-    the map of IAF (arXiv:1606.04934).
+    One pass from data to base, D passes for the inverse; its inverse
+    (:class:`~stackgan.latent.flows.bijections.Inverted`) is the map of IAF (arXiv:1606.04934).
     """
 
     def __init__(self, dim: int, context: int = 0, hidden: int = 64) -> None:

@@ -1,11 +1,11 @@
-"""Invertible maps with exact log-determinants: the interface, and those without a network.
+"""Bijections with exact log-determinants: the interface, and the maps without a network.
 
-Every :class:`Bijection` maps data x to base u and back, both with the log-determinant of the direction taken:
+Every :class:`Bijection` maps data x to base u and back, each with the log-determinant of that direction:
 
     u, log |det ∂u/∂x| = f(x, c)              x, log |det ∂x/∂u| = f.inverse(u, c)
 
-so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) where a map's
-docstring has it; c (B, context) is optional everywhere. A new map starts at, or close to, the identity.
+so that p(x | c) = N(f(x, c); 0, I) · |det ∂u/∂x| (arXiv:1410.8516, eq. 3). x is (B, D), or (B, C, H, W) if the
+docstring of the map says so; c (B, context) is always optional. Maps are initialised at or close to the identity.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bijection(nn.Module):
 
 
 class Inverted(Bijection):
-    """The inverse of a bijection, as a bijection of its own."""
+    """The inverse of a bijection as a bijection."""
 
     def __init__(self, inner: Bijection) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Inverted(Bijection):
 
 
 class Scaling(Bijection):
-    """u = x · exp(s), one learned s a channel (NICE's last layer, arXiv:1410.8516, section 3.3).
+    """u = x · exp(s), one learned s per channel (NICE's last layer, arXiv:1410.8516, section 3.3).
 
     With a standard normal base, log p(x) = log N(x; 0, exp(−2s)): the same as learning the prior's variances.
     """
@@ -105,7 +105,7 @@ class ActNorm(Bijection):
 
 class InvertibleLinear(Bijection):
     """u = W x over the channels, W = P L (U + diag(±exp s)): Glow's 1×1 convolution in LU form (arXiv:1807.03039,
-    section 3.2, eq. 10–11). log |det| = Σ s, times H·W for images. W starts as a random rotation."""
+    section 3.2, eq. 10–11). log |det| = Σ s, times H·W for images. W is initialised as a random rotation."""
 
     permutation: Tensor
     signs: Tensor
@@ -144,7 +144,7 @@ class Permutation(Bijection):
     """u = x with its channels in another order; log-determinant 0.
 
     Raises:
-        ValueError: ``order`` is no permutation of 0 … C − 1.
+        ValueError: ``order`` is not a permutation of 0 … C − 1.
     """
 
     order: Tensor
@@ -153,7 +153,7 @@ class Permutation(Bijection):
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__()
         if sorted(order) != list(range(len(order))):
-            raise ValueError(f"{list(order)} is no permutation of 0 … {len(order) - 1}")
+            raise ValueError(f"{list(order)} is not a permutation of 0 … {len(order) - 1}")
         self.register_buffer("order", torch.tensor(list(order)))
         self.register_buffer("back", torch.argsort(self.order))
 
@@ -165,7 +165,7 @@ class Permutation(Bijection):
 
 
 def reversal(channels: int) -> Permutation:
-    """The channels back to front.
+    """Reverse the channels.
 
     >>> reversal(3)(torch.tensor([[1.0, 2.0, 3.0]]))[0]
     tensor([[3., 2., 1.]])
@@ -174,12 +174,12 @@ def reversal(channels: int) -> Permutation:
 
 
 def shuffle(channels: int, generator: Generator | None = None) -> Permutation:
-    """The channels in a random order, fixed from here on."""
+    """Permute the channels in a random but fixed order."""
     return Permutation(torch.randperm(channels, generator=generator).tolist())
 
 
 def mixing_shuffle(channels: int, seed: int) -> Permutation:
-    """A random order in which at least half of the channels that a coupling keeps move to the half that it maps."""
+    """Random permutation that moves at least half of a coupling's unchanged channels into the half that it maps."""
     generator, kept = torch.Generator().manual_seed(seed), channels // 2
     while True:
         mixed = shuffle(channels, generator)
@@ -188,10 +188,10 @@ def mixing_shuffle(channels: int, seed: int) -> Permutation:
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """(C,) shaped to meet (B, C, …)."""
+    """Reshape (C,) for broadcasting with (B, C, …)."""
     return values.view(-1, *[1] * (like.ndim - 2))
 
 
 def _log_det(log_scale: Tensor, x: Tensor) -> Tensor:
-    """(B,): Σ log_scale for each place of x (B, C, …)."""
+    """(B,): Σ log_scale over all positions of x (B, C, …)."""
     return (log_scale.sum() * x[0, 0].numel()).expand(len(x))

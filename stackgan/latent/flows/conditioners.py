@@ -1,4 +1,4 @@
-"""Networks that predict the parameters of a map, from the part of x that it does not change and the context c."""
+"""Conditioner networks: predict the parameters of a map from the unchanged part of x and the context c."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = [
     "zero_initialised",
 ]
 
-MAX_LOG_SCALE = 2.0  # of one affine map: a factor of e² either way
+MAX_LOG_SCALE = 2.0  # of one affine map: scales between e⁻² and e²
 
 
 class Perceptron(nn.Module):
-    """(B, inputs) and context -> (B, outputs), zero at the start."""
+    """(B, inputs) and context -> (B, outputs), initially zero."""
 
     def __init__(self, inputs: int, outputs: int, context: int, hidden: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Perceptron(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """(B, inputs, H, W) and context -> (B, outputs, H, W), zero at the start (Glow's coupling network)."""
+    """(B, inputs, H, W) and context -> (B, outputs, H, W), initially zero (Glow's coupling network)."""
 
     def __init__(self, inputs: int, outputs: int, context: int, hidden: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def zero_initialised(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 
 
 def compress_outliers(x: Tensor) -> Tensor:
-    """10 · asinh(x / 10): linear up to about 10, logarithmic beyond, so that outliers do not dominate a network."""
+    """10 · asinh(x / 10): linear up to about 10, logarithmic beyond, to limit the influence of outliers."""
     return torch.asinh(x / 10) * 10
 
 

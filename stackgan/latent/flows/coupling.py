@@ -1,4 +1,4 @@
-"""Coupling layers: one half of the channels is mapped, its parameters are predicted from the other half."""
+"""Coupling layers: one half of the channels is mapped with parameters predicted from the other half."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["AdditiveCoupling", "AffineCoupling", "Coupling"]
 
 
 class Coupling(Bijection):
-    """Half of the channels is mapped element by element, with parameters that a network predicts from the other half.
+    """Maps half of the channels elementwise, with parameters that a network predicts from the other half.
 
     Args:
         channels: D of vectors (B, D), C of images (B, C, H, W); 2 or more.
         context: dimension of c; 0 for none.
         hidden: width of the network.
         images: whether x is an image.
-        parameters: numbers that the map of one element needs.
+        parameters: number of parameters of an element's map.
 
     Raises:
         ValueError: fewer than 2 channels: one half would be empty.

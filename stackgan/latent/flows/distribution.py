@@ -1,4 +1,4 @@
-"""A flow, bijections in sequence, and the conditional density that it gives a standard normal base."""
+"""Flow: a composition of bijections, and its conditional density with a standard normal base."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Flow", "FlowDistribution"]
 
 
 class Flow(Bijection):
-    """Bijections in sequence, and the conditional density p(x | c) that they give a standard normal base.
+    """Composition of bijections; with a standard normal base it defines the conditional density p(x | c).
 
     Args:
         maps: from data to base.
@@ -27,7 +27,7 @@ class Flow(Bijection):
         self.maps, self.dim = nn.ModuleList(maps), dim
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):  # half precision has no exact inverse
+        with torch.autocast(x.device.type, enabled=False):  # not invertible to sufficient precision in half precision
             total = x.new_zeros(len(x))
             for part in self.maps:
                 x, log_det = part(x, c)
@@ -44,13 +44,13 @@ class Flow(Bijection):
         return u, total
 
     def given(self, c: Tensor | None = None, count: int | None = None) -> FlowDistribution:
-        """p(x | c) for c (B, context), or ``count`` rows of p(x) where there is no context.
+        """p(x | c) for c (B, context), or ``count`` rows of p(x) without context.
 
         Raises:
             ValueError: neither c nor a count.
         """
         if c is None and count is None:
-            raise ValueError("a flow without context gives as many rows as it is asked for: pass count")
+            raise ValueError("a flow without context needs a number of rows: pass count")
         return FlowDistribution(self, c, len(c) if c is not None else int(count or 0))
 
 
@@ -58,7 +58,7 @@ class Flow(Bijection):
 class FlowDistribution:
     """p(x | c) = N(f(x, c); 0, I) · |det ∂f/∂x|, one row each: exact density, samples by one inverse pass.
 
-    ``mode`` is the image of the base's mode, the point that noise 0 gives; the density may be higher elsewhere.
+    ``mode`` is the sample for zero noise, the image of the base's mode; the density may be higher elsewhere.
     """
 
     flow: Flow
@@ -81,7 +81,7 @@ class FlowDistribution:
         return standard_normal(u, u.shape[1]).log_prob(u) + log_det
 
     def to_noise(self, x: Tensor) -> Tensor:
-        """The base point (B, D) that :meth:`sample` turns into x."""
+        """The base point (B, D) that :meth:`sample` maps to x."""
         return self.flow(x, self.c)[0]
 
     def _base(self) -> DiagonalGaussian:

@@ -1,7 +1,7 @@
-"""Flow families by name, and the flows built of their steps.
+"""Table of flow families, and flows built from their steps.
 
-To add one, write its bijection in a file of its own, a function here that gives the maps of one step, and a row of
-``FAMILIES``: config key ``latent.family``, training and the studies read that table.
+To add one, write its bijection in a separate file, a function here that returns the maps of one step, and a row of
+``FAMILIES``, which config key ``latent.family``, training and the studies use.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ __all__ = ["FAMILIES", "FlowFamily", "Step", "flow", "image_flow"]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of a flow is built for.
+    """Arguments for the maps of one step.
 
-    ``channels``: D of vectors (B, D), C of images (B, C, H, W). ``context``: dimension of c, 0 for none. ``hidden``:
-    width of the networks. ``index``: the step's number in its flow, from 0. ``images``: whether x is an image.
+    Attributes:
+        channels: D of vectors (B, D), C of images (B, C, H, W).
+        context: dimension of c, 0 for none.
+        hidden: width of the networks.
+        index: number of the step in its flow, from 0.
+        images: whether x is an image.
     """
 
     channels: int
@@ -45,11 +49,14 @@ class Step:
 
 @dataclass(frozen=True)
 class FlowFamily:
-    """How flows of one family are built.
+    """A flow family.
 
-    ``title``: its name in the literature. ``step``: the maps of one step, from data to base. ``scaled``: a
-    :class:`Scaling` layer follows the last step. ``images``: there is a form for images. ``one_pass_density``: a
-    density takes one pass of the networks, so that maximum likelihood is cheap; otherwise it takes D passes.
+    Attributes:
+        title: its name in the literature.
+        step: returns the maps of one step, from data to base.
+        scaled: whether a :class:`Scaling` layer follows the last step.
+        images: whether it supports images.
+        one_pass_density: whether a density takes one pass of the networks (cheap maximum likelihood) instead of D.
     """
 
     title: str
@@ -59,8 +66,8 @@ class FlowFamily:
     one_pass_density: bool = True
 
 
-# Couplings map the second half of the channels, so a permutation or a linear map stands between two of them. The
-# order in which maps are built decides which random numbers initialise them: keep it.
+# Couplings map the second half of the channels, so a permutation or a linear map is needed between two of them. The
+# order in which maps are built determines the random numbers that initialise them: do not change it.
 
 
 def _nice(s: Step) -> list[Bijection]:
@@ -145,14 +152,14 @@ def image_flow(
 ) -> Flow:
     """A multi-scale flow over images (B, C, H, W), base space (B, C·H·W) (arXiv:1605.08803, section 3.6).
 
-    Every level squeezes and runs ``steps`` steps; all but the last then hand half of the channels to the base space.
+    Every level squeezes and applies ``steps`` steps; all but the last then factor out half of the channels.
 
     Args:
-        family: a name of ``FAMILIES`` whose family has a form for images.
+        family: a name of ``FAMILIES`` that supports images.
         shape: C, H, W; H and W divisible by 2 ** levels.
 
     Raises:
-        ValueError: another family, or sides that cannot be halved so often.
+        ValueError: another family, or sides that cannot be halved ``levels`` times.
     """
     known = [name for name, row in FAMILIES.items() if row.images]
     if family not in known:
@@ -174,7 +181,7 @@ def _steps(
 def _level(
     family: FlowFamily, shape: tuple[int, int, int], context: int, levels: int, steps: int, hidden: int
 ) -> Flow:
-    """Squeeze, then the steps, then the next level on half of the channels; at the last level, flatten."""
+    """Squeeze, the steps, then the next level on half of the channels, or flatten at the last level."""
     channels, height, width = shape[0] * 4, shape[1] // 2, shape[2] // 2
     maps: list[Bijection] = [Squeeze(), *_steps(family, channels, context, steps, hidden, images=True)]
     if levels == 1:

@@ -14,7 +14,7 @@ __all__ = ["FactorOut", "Flatten", "Squeeze"]
 
 
 class Squeeze(Bijection):
-    """(B, C, H, W) -> (B, 4C, H / 2, W / 2), each 2×2 square into channels (arXiv:1605.08803, section 3.6)."""
+    """(B, C, H, W) -> (B, 4C, H / 2, W / 2), moving each 2×2 square into channels (arXiv:1605.08803, section 3.6)."""
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
@@ -24,7 +24,7 @@ class Squeeze(Bijection):
 
 
 class FactorOut(Bijection):
-    """Half of the channels goes to the base space, ``rest`` maps the other half (arXiv:1605.08803, eq. 13–16).
+    """Factors half of the channels out to the base space; ``rest`` maps the other half (arXiv:1605.08803, eq. 13–16).
 
     (B, C, H, W) -> (B, C·H·W): the first half mapped by ``rest``, then the second half flattened.
     """

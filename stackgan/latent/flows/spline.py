@@ -1,4 +1,4 @@
-"""Neural spline flows: couplings whose elements are mapped by monotone rational-quadratic splines."""
+"""Neural spline flows: couplings with monotone rational-quadratic splines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stackgan.latent.flows.coupling import Coupling
 
 __all__ = ["SPLINE_BINS", "SPLINE_BOUND", "SplineCoupling", "rational_quadratic_spline"]
 
-SPLINE_BOUND = 5.0  # outside [−5, 5] splines are the identity
+SPLINE_BOUND = 5.0  # splines are the identity outside [−5, 5]
 SPLINE_BINS = 8
-LEAST_BIN, LEAST_SLOPE = 1e-2, 1e-2  # steeper or flatter splines cannot be inverted in float32
+LEAST_BIN, LEAST_SLOPE = 1e-2, 1e-2  # minima, as steeper or flatter splines cannot be inverted in float32
 
 
 class SplineCoupling(Coupling):
@@ -35,13 +35,13 @@ class SplineCoupling(Coupling):
 def rational_quadratic_spline(
     x: Tensor, parameters: Tensor, inverse: bool = False, bound: float = SPLINE_BOUND
 ) -> tuple[Tensor, Tensor]:
-    """Monotone rational-quadratic spline, element by element (arXiv:1906.04032, eq. 4–8), and its log slopes.
+    """Elementwise monotone rational-quadratic spline (arXiv:1906.04032, eq. 4–8), and its log slopes.
 
     Args:
         x: any shape.
-        parameters: x's shape and a last dimension of 3K − 1: K widths, K heights, K − 1 inner slopes, all free; zeros
-            give the identity.
-        inverse: go from heights to widths.
+        parameters: x's shape and a last dimension of 3K − 1: K widths, K heights, K − 1 inner slopes, all
+            unconstrained; zeros give the identity.
+        inverse: compute the inverse map.
         bound: B; linear with slope 1 outside [−B, B].
     """
     bins = (parameters.shape[-1] + 1) // 3
@@ -77,7 +77,7 @@ def rational_quadratic_spline(
 
 
 def _knots(free: Tensor, bound: float) -> Tensor:
-    """(…, K) free numbers -> K + 1 increasing knots from −bound to bound."""
+    """(…, K) unconstrained numbers -> K + 1 increasing knots from −bound to bound."""
     bins = free.shape[-1]
     widths = LEAST_BIN + (1 - LEAST_BIN * bins) * free.softmax(-1)
     inner = (2 * widths[..., :-1].cumsum(-1) - 1) * bound

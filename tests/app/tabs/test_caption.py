@@ -1,4 +1,4 @@
-"""The caption tab: seeds, examples, images while one types; in a real browser but for its first test."""
+"""The caption tab: seeds, examples, images while typing; all but the first test in a real browser."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ def _handler(page: gr.Blocks) -> Any:
     return next(fn.fn for fn in page.fns.values() if fn.api_name == "paint")
 
 
-def test_handler_keeps_the_pictures_when_something_is_wrong(
+def test_handler_keeps_the_images_when_something_is_wrong(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint = _handler(build(pipe))
@@ -35,7 +35,7 @@ def test_handler_keeps_the_pictures_when_something_is_wrong(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(painting, "generate", fail)
-    with pytest.warns(UserWarning, match="^Something went wrong while painting"):
+    with pytest.warns(UserWarning, match="^Something went wrong while generating"):
         assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 4
     assert "out of memory" in caplog.text
 
@@ -51,12 +51,12 @@ def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
     expect(desktop.page.locator(".card .seed").first).to_have_text(f"seed {rolled}")
     desktop.painted()
     assert seed_box(desktop).input_value() == rolled and not set(first) & set(desktop.sources())
-    desktop.page.locator("#paint").click()  # not kept: every press takes a new one
+    desktop.page.locator("#paint").click()  # not kept: a new seed at every press
     expect(desktop.page.locator(".card .seed").first).not_to_have_text(f"seed {rolled}")
     keep = desktop.page.locator("#keep input")
     expect(keep).not_to_be_checked()
     seed_box(desktop).fill("1")
-    expect(keep).to_be_checked()  # who types a seed means it
+    expect(keep).to_be_checked()  # a seed that was typed is used
     desktop.page.locator("#paint").click()
     expect(desktop.page.locator(".card .seed").first).to_have_text("seed 1")
     assert desktop.sources() == first
@@ -66,7 +66,7 @@ def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
     assert desktop.texts(".card .seed")[0] == "seed 1" and desktop.sources() != first
 
 
-def test_browser_example_fills_the_box_and_paints(desktop: Visitor) -> None:
+def test_browser_example_fills_the_box_and_generates(desktop: Visitor) -> None:
     assert desktop.texts(".chip") == list(CAPTIONS[:2])
     desktop.page.locator(".chip").nth(1).click()
     desktop.painted()
@@ -74,12 +74,12 @@ def test_browser_example_fills_the_box_and_paints(desktop: Visitor) -> None:
     assert desktop.texts(".card .caption") == [CAPTIONS[1]] * 4
 
 
-def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor) -> None:
+def test_browser_refuses_in_one_sentence_and_keeps_the_images(desktop: Visitor) -> None:
     shown = desktop.sources()
     live_box(desktop).uncheck()
     toast = desktop.page.locator(".toast-body")
     desktop.page.locator("#paint").click()
-    expect(toast).to_contain_text("Write a caption first: what should the picture show?")
+    expect(toast).to_contain_text("Write a caption first: what should the image show?")
     toast.get_by_test_id("toast-close").click()
     caption_box(desktop).fill(CAPTIONS[0])
     seed_box(desktop).fill("-1")
@@ -89,7 +89,7 @@ def test_browser_refuses_in_one_sentence_and_keeps_the_pictures(desktop: Visitor
 
 
 class Brush:
-    """Stands in for ``painting.generate``: notes the captions, and holds it back while ``free`` is not set."""
+    """Replacement of ``painting.generate``: records the captions, and blocks while ``free`` is not set."""
 
     def __init__(self) -> None:
         self.painted: list[str] = []
@@ -104,7 +104,7 @@ class Brush:
         return self.generate(pipe, caption, *request)
 
     def hold(self, begin: Callable[[], None]) -> None:
-        """Do something that paints, and return when the painting has begun; it ends when ``free`` is set."""
+        """Start a generation and return once it is running; it ends when ``free`` is set."""
         self.busy.clear()
         self.free.clear()
         begin()
@@ -120,7 +120,7 @@ def brush(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brush]:
 
 
 def _pixels(address: str) -> bytes:
-    """Of a picture that is part of the page itself."""
+    """Pixels of an image that is embedded in the page as a data URL."""
     start, _, content = address.partition(",")
     assert start == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as image:
@@ -128,7 +128,7 @@ def _pixels(address: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_browser_paints_while_one_types(
+def test_browser_generates_while_one_types(
     chromium: Browser, studio: str, pipe: StackGANPipeline, size: tuple[int, int]
 ) -> None:
     visitor = Visitor(chromium, studio, size)
@@ -139,7 +139,7 @@ def test_browser_paints_while_one_types(
         visitor.page.keyboard.type(caption[end - 1])
         shows(visitor, caption[:end].strip())
         seen.add(visitor.sources()[0])
-    assert len(seen) > 3  # letters that make no other words make no other pictures
+    assert len(seen) > 3  # no new images if the words are the same
     expected = pipe(caption, seeds=[1, 2, 3, 4]).images
     assert [_pixels(source) for source in visitor.sources()] == [image.tobytes() for image in expected]
     assert visitor.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
@@ -151,17 +151,17 @@ def test_browser_paints_while_one_types(
         box.press(key)
         shows(visitor, changed)
     box.evaluate("box => box.setSelectionRange(2, 2)")
-    visitor.page.keyboard.insert_text("small ")  # as a paste or a phone does: no key is pressed
+    visitor.page.keyboard.insert_text("small ")  # as pasting or a phone does, without key events
     shows(visitor, "a small red bird with yelow wings")
     assert box.evaluate("box => box.selectionStart") == len("a small ")
-    box.press("Enter")  # the pictures seen are the pictures painted
+    box.press("Enter")  # the images shown are those generated
     visitor.painted()
     assert visitor.texts(".card .seed")[0] == "seed 1" and len(visitor.texts(".notice")) == 1
     assert not visitor.sources()[0].startswith("data:")
     visitor.close()
 
 
-def test_browser_paints_nothing_for_an_empty_caption_or_when_unticked(
+def test_browser_generates_nothing_for_an_empty_caption_or_when_unticked(
     chromium: Browser, studio: str, brush: Brush
 ) -> None:
     visitor = Visitor(chromium, studio, DESKTOP)
@@ -175,14 +175,14 @@ def test_browser_paints_nothing_for_an_empty_caption_or_when_unticked(
     caption_box(visitor).fill(CAPTIONS[1])
     caption_box(visitor).press_sequentially(" and a tail")
     assert visitor.sources() == shown
-    caption_box(visitor).press("Enter")  # what was typed before has been dealt with when this has
+    caption_box(visitor).press("Enter")  # earlier input has been processed when this has
     visitor.painted()
     assert brush.painted == [CAPTIONS[2], f"{CAPTIONS[1]} and a tail"]
     live_box(visitor).check()
     caption_box(visitor).fill(CAPTIONS[2])
     shows(visitor, CAPTIONS[2])
     seed_box(visitor).fill("-1")
-    caption_box(visitor).fill(CAPTIONS[3])  # cannot be painted: Paint would say why
+    caption_box(visitor).fill(CAPTIONS[3])  # invalid: reported only by the button
     seed_box(visitor).fill("3")
     caption_box(visitor).press("End")
     caption_box(visitor).press("Backspace")
@@ -202,7 +202,7 @@ def test_browser_letters_do_not_pile_up_nor_undo_what_was_painted(
     box.press("Enter")
     brush.free.set()
     visitor.painted()
-    brush.hold(lambda: box.press("Enter"))  # takes another seed, which the page does not know yet
+    brush.hold(lambda: box.press("Enter"))  # uses another seed, which is not on the page yet
     type_text("s")
     brush.free.set()
     shows(visitor, "a red birds")

@@ -8,9 +8,9 @@ from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS
 
 
-def test_a_walk_leaves_a_film_and_a_strip(able: StackGANPipeline) -> None:
-    film, strip = interpolation_files(able, (CAPTIONS[0], CAPTIONS[1]), (1, 2), 5)
-    with Image.open(film) as shown:
+def test_an_interpolation_leaves_a_video_and_a_strip(able: StackGANPipeline) -> None:
+    video, strip = interpolation_files(able, (CAPTIONS[0], CAPTIONS[1]), (1, 2), 5)
+    with Image.open(video) as shown:
         assert shown.format == "GIF" and shown.n_frames == 8
     with Image.open(strip) as shown:
         assert shown.size == (5 * 66 - 2, 64)

@@ -1,4 +1,4 @@
-"""Photos to try the tab with."""
+"""Example photos of the photo tab."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from data_prep.painted import (
     PALETTE,
     Part,
     draw,
-    random_painting,
+    random_bird,
 )
 from stackgan.captions.lexicon import colours_in
 from stackgan.evaluation.colour_measure import COLOUR_ORDER, measure_pairs
@@ -47,7 +47,7 @@ def test_discs_move_to_their_colour_and_not_to_others() -> None:
 
 
 def test_a_word_that_only_takes_the_old_colour_away_gains_nothing() -> None:
-    """The margin moves, since the old colour goes; the new colour gains no more than any other does."""
+    """The margin increases because the old colour disappears; the new colour gains no more than others."""
     rng = np.random.default_rng(4)
     names = [tuple(rng.choice(COLOURS, 2, replace=False).tolist()) for _ in range(200)]
     anything = [str(rng.choice([c for c in COLOURS if c != a])) for a, _ in names]
@@ -56,15 +56,15 @@ def test_a_word_that_only_takes_the_old_colour_away_gains_nothing() -> None:
     assert 0.4 < figures["shuffled_control"] < 0.6
 
 
-def test_pictures_that_do_not_change_give_one_half() -> None:
+def test_images_that_do_not_change_give_one_half() -> None:
     names = [("red", "blue"), ("white", "black"), ("brown", "pink")]
     images = discs([a for a, _ in names], 2)
     figures = pair_figures(measure_pairs(images, images), names)
     assert figures["moved"] == figures["shuffled_control"] == figures["whole_foreground"] == 0.5
     assert figures["gained_over_others"] == 0.5
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         measure_pairs(images, images[:2])
-    with pytest.raises(ValueError, match="give one a pair"):
+    with pytest.raises(ValueError, match="give one per pair"):
         pair_figures(measure_pairs(images, images), names[:1])
 
 
@@ -73,7 +73,7 @@ def test_one_part_of_a_painted_bird_is_enough(part: str) -> None:
     before, after, names = [], [], []
     for i in range(30):
         rng = np.random.default_rng((7, i))
-        bird = random_painting(rng, held_out=False)
+        bird = random_bird(rng, held_out=False)
         old = getattr(bird, part).colour
         new = str(rng.choice([c for c in COLOURS if c != old]))
         other = dataclasses.replace(bird, **{part: Part(new, PALETTE[new][0])})
@@ -85,7 +85,7 @@ def test_one_part_of_a_painted_bird_is_enough(part: str) -> None:
 
 
 class _Painter:
-    """In place of an image source: embeds a caption as its first colour, and draws a disc of it, or of grey."""
+    """Replacement of an image source: embeds a caption as its first colour, and draws a disc of it, or of grey."""
 
     def __init__(self, follows: bool) -> None:
         self.follows = follows

@@ -1,4 +1,4 @@
-"""Distances under the name of their network."""
+"""Distances are reported with the name of their network."""
 
 from __future__ import annotations
 

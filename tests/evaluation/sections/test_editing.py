@@ -1,4 +1,4 @@
-"""Editing: on editors with a known answer; the truth about painted birds; changed colour words."""
+"""Editing: editors with a known result, true attributes of painted birds, changed colour words."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from data_prep.painted import (
     PALETTE,
-    Painting,
+    BirdParameters,
     Part,
     caption_colours,
     captions,
     draw,
-    painting_of,
     prepare_painted,
-    random_painting,
+    random_bird,
     recoloured,
+    recorded_bird,
 )
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.attribute_classifier import (
@@ -32,17 +32,17 @@ from stackgan.pipeline import PipelineOutput
 
 
 class Editor:
-    """In place of a pipeline and of a perfect attribute classifier: remembers which birds it generated."""
+    """Replacement of a pipeline and of a perfect attribute classifier: stores the birds it generated."""
 
     sizes = (64,)
 
     def __init__(self, split: PreparedSplit, follows: bool = True, keeps: bool = True) -> None:
-        self.birds = [painting_of(record.parameters) for record in split.records]
+        self.birds = [recorded_bird(record.parameters) for record in split.records]
         self.by_photo = {
             np.asarray(image).tobytes(): bird for image, bird in zip(split.images, self.birds, strict=True)
         }
         self.follows, self.keeps = follows, keeps
-        self.painted: dict[bytes, Painting] = {}
+        self.painted: dict[bytes, BirdParameters] = {}
 
     def reconstruct(self, photos: list[Image.Image], texts: list[str]) -> PipelineOutput:
         return self.edit(photos, texts, texts)
@@ -52,13 +52,13 @@ class Editor:
         for photo, before, after in zip(photos, old, new, strict=True):
             bird = self.by_photo[np.asarray(photo).tobytes()]
             if before != after and not self.keeps:
-                bird = random_painting(np.random.default_rng(len(self.painted)), held_out=False)
+                bird = random_bird(np.random.default_rng(len(self.painted)), held_out=False)
             if self.follows:
                 named = caption_colours(after)
                 bird = dataclasses.replace(
                     bird, **{part: Part(colour, PALETTE[colour][0]) for part, colour in named.items()}
                 )
-            picture = np.full((64, 64, 3), len(self.painted) % 256, np.uint8)  # every picture another
+            picture = np.full((64, 64, 3), len(self.painted) % 256, np.uint8)  # all images differ
             picture[0, 0, 0] = len(self.painted) // 256
             self.painted[picture.tobytes()] = bird
             images.append(Image.fromarray(picture))
@@ -88,7 +88,7 @@ def test_editors_with_a_known_answer(split: PreparedSplit) -> None:
     assert figures.kept["tilt"] > 5
 
 
-def test_every_edit_changes_the_named_part_alone(split: PreparedSplit) -> None:
+def test_every_edit_changes_the_named_part_only(split: PreparedSplit) -> None:
     edits = recolourings(split, 66, seed=1)
     assert len(edits) == 66 and len({edit.part for edit in edits}) == len(PARTS)
     for edit in edits:
@@ -103,7 +103,7 @@ def test_every_edit_changes_the_named_part_alone(split: PreparedSplit) -> None:
 def test_recoloured_captions_keep_their_grammar() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        bird = random_painting(rng, held_out=False)
+        bird = random_bird(rng, held_out=False)
         for line in captions(bird, rng):
             for part in caption_colours(line):
                 changed = recoloured(line, part, "orange")
@@ -114,10 +114,10 @@ def test_recoloured_captions_keep_their_grammar() -> None:
 
 def test_the_truth_survives_the_folder(split: PreparedSplit) -> None:
     for record, image in zip(split.records[:5], split.images[:5], strict=True):
-        assert np.array_equal(draw(painting_of(record.parameters), 76), image)
+        assert np.array_equal(draw(recorded_bird(record.parameters), 76), image)
     for broken in (None, {}, {"body": {"colour": "red"}}, {"crown": 3}):
         with pytest.raises(ValueError, match="prepare again"):
-            painting_of(broken)
+            recorded_bird(broken)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,13 @@ from stackgan.evaluation.image_sets import (
     GeneratedImages,
     Photos,
 )
-from stackgan.evaluation.sections.memorisation import memorisation, nearness_of, neighbour_sheet, neighbours, verdict
+from stackgan.evaluation.sections.memorisation import (
+    conclusion,
+    memorisation,
+    nearness_of,
+    neighbour_sheet,
+    neighbours,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
 
 
 def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
-    """A set that "paints" these pictures (N, s, s, 3)."""
+    """An image set that returns these images (N, s, s, 3)."""
 
     def paint(start: int, stop: int) -> Tensor:
         return torch.from_numpy(levels[start:stop].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -51,21 +57,21 @@ def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFold
         assert found.generated[space].row.tolist() == list(range(120))
         assert near.below_1 > 0.95 and near.mirrored == 0.5
         assert near.generated["75 %"] < near.held_out["5 %"]
-    said = verdict(nearness_of(found.generated["features"], found.held_out["features"]), 120, 120)
-    assert said.startswith("Look at the sheet")
+    said = conclusion(nearness_of(found.generated["features"], found.held_out["features"]), 120, 120)
+    assert said.startswith("Check the sheet")
     sheet = neighbour_sheet(found, pictures_of(copies), train, closest=True, count=4)
     assert sheet.width > 6 * 96
     shown = np.asarray(sheet).astype(int)
     painted, nearest = shown[6:102, 6:102], shown[6:102, 6 + 98 : 6 + 98 + 96]  # the first group's first two
-    assert np.abs(painted - nearest).mean() < 6  # a copy lies beside what it copies, mirrored where it is
+    assert np.abs(painted - nearest).mean() < 6  # a copy is shown beside its original, mirrored if necessary
 
     new = pictures_of(test.rows(range(120, 240)))
     near = nearness_of(*(side["features"] for side in vars(memorisation(new, train, held_out, network)).values()))
-    assert near.below_5 < 0.2 and verdict(near, 120, 120).startswith("No sign of copying")
-    assert "Too few" in verdict(near, 50, 120)
+    assert near.below_5 < 0.2 and conclusion(near, 120, 120).startswith("No sign of copying")
+    assert "Too few" in conclusion(near, 50, 120)
 
 
-def test_neighbours_by_hand() -> None:
+def test_neighbours_explicitly() -> None:
     train, mirrored = torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([[5.0, 5.0], [0.0, 9.0]])
     found = neighbours(torch.tensor([[1.0, 0.0], [0.0, 8.0], [5.0, 5.0]]), train, mirrored)
     assert found.distance.tolist() == [1, 1, 0] and found.row.tolist() == [0, 1, 0]

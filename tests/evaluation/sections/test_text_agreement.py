@@ -1,4 +1,4 @@
-"""Text–image agreement: R-precision on cases with a known answer, distractors, figures."""
+"""Text–image agreement: R-precision on cases with a known result, distractors, figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def all_others(count: int) -> Any:
 def test_r_precision_of_right_permuted_constant_and_random() -> None:
     eye = torch.eye(100)
     assert r_precision(eye, eye, all_others(100)) == 1.0
-    assert r_precision(3 * eye, 0.1 * eye, all_others(100)) == 1.0  # cosine: lengths do not count
+    assert r_precision(3 * eye, 0.1 * eye, all_others(100)) == 1.0  # cosine: independent of norms
     assert r_precision(eye.roll(1, 0), eye, all_others(100)) == 0.0
     assert r_precision(torch.ones(100, 7), torch.ones(100, 7), all_others(100)) == pytest.approx(0.01)
     generator = torch.Generator().manual_seed(0)
@@ -40,7 +40,7 @@ def test_r_precision_counts_one_tie_half_and_skips_what_is_not_there() -> None:
     pictures = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
     assert r_precision(pictures[:1], captions, np.array([[1, 2]])) == 0.5
     assert r_precision(pictures[:1], captions, np.array([[2, -1]])) == 1.0
-    listed = np.array([[1, 2], [3, -1], [-1, -1]])  # half; beaten by nobody; nobody to be beaten by
+    listed = np.array([[1, 2], [3, -1], [-1, -1]])  # a tie; the best; no distractors
     assert r_precision(pictures, captions, listed, np.array([0, 2, 3])) == 0.75
     for wrong in (np.full((1, 2), -1), np.zeros((2, 2), int)):
         with pytest.raises(ValueError, match="distractor"):
@@ -50,7 +50,7 @@ def test_r_precision_counts_one_tie_half_and_skips_what_is_not_there() -> None:
 
 
 def test_r_precision_is_the_definition() -> None:
-    """Against loops over pictures and captions."""
+    """Comparison with loops over images and captions."""
     generator = torch.Generator().manual_seed(3)
     captions = torch.randn(40, 5, generator=generator)
     pictures = captions + 1.5 * torch.randn(40, 5, generator=generator)
@@ -62,7 +62,7 @@ def test_r_precision_is_the_definition() -> None:
     assert 0.1 < right / 40 < 0.9 and r_precision(pictures, captions, others) == pytest.approx(right / 40)
 
 
-def test_distractors_are_other_pictures_captions(birds: PreparedSplit) -> None:
+def test_distractors_are_other_images_captions(birds: PreparedSplit) -> None:
     rows = np.array([0, 4, 16, 24])  # of photos 0, 1, 5, 8
     photo, species = rows // 3, np.array([0, 0, 1, 2])
     found = distractors(birds, rows, same_species=False, seed=0, count=10)
@@ -78,13 +78,13 @@ def test_distractors_are_other_pictures_captions(birds: PreparedSplit) -> None:
     assert (distractors(birds, rows, same_species=False, seed=1, count=10) != found).any()
 
 
-def test_captions_that_say_the_same_are_no_distractors(birds: PreparedSplit) -> None:
-    same = distractors(birds, np.array([2]), same_species=False, seed=0)  # "A  bird.", which every photo has
+def test_captions_of_equal_meaning_are_no_distractors(birds: PreparedSplit) -> None:
+    same = distractors(birds, np.array([2]), same_species=False, seed=0)  # "A  bird.", a caption of every photo
     assert (same >= 0).sum() == 16 and not {row % 3 for row in same[same >= 0].tolist()} & {2}
 
 
-class _Knows:
-    """A scorer that looks up which photo a caption is of, and finds photos by their pixels."""
+class _Oracle:
+    """A perfect scorer: an oracle that finds the photo of a caption, and photos by their pixels."""
 
     def __init__(self, split: PreparedSplit) -> None:
         self.split = split
@@ -99,16 +99,16 @@ class _Knows:
         return torch.eye(len(self.known))[nearest]
 
 
-def test_figures_of_right_and_wrong_pictures(birds: PreparedSplit) -> None:
+def test_results_of_matching_and_wrong_images(birds: PreparedSplit) -> None:
     rows = [3 * photo + turn for photo in range(9) for turn in (0, 1)]
     photos = centre_crops(birds.images, 32)[[row // 3 for row in rows]]
-    scorers = {"independent": _Knows(birds)}
+    scorers = {"independent": _Oracle(birds)}
     figures = text_agreement_figures(birds, rows, photos.split(5), scorers)
     assert figures["pictures"] == 18
     assert figures["independent"]["random"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0, "error": 0.0}
     assert figures["independent"]["same_species"] == {"painted": 1.0, "photos": 1.0, "ratio": 1.0, "error": 0.0}
     kinds = figures["distractors"]
-    assert kinds["random"]["mean"] == 24  # all captions of the eight others
+    assert kinds["random"]["mean"] == 24  # all captions of the other eight
     assert kinds["random"]["chance"] == pytest.approx(1 / 25)
     assert kinds["same_species"]["mean"] == pytest.approx((10 * 12 + 6 * 6 + 2 * 0) / 18)
     assert kinds["same_species"]["chance"] == pytest.approx((10 / 13 + 6 / 7) / 16)
@@ -119,7 +119,7 @@ def test_figures_of_right_and_wrong_pictures(birds: PreparedSplit) -> None:
     for chunks, message in ((photos[:7].split(5), "7 images and 18 captions"), ((), "0 images and 18")):
         with pytest.raises(ValueError, match=message):
             text_agreement_figures(birds, rows, chunks, scorers)
-    with pytest.raises(ValueError, match="needs one caption"):
+    with pytest.raises(ValueError, match="needs one or more captions"):
         text_agreement_figures(birds, [], [], scorers)
 
 
