@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.painted import paint_bird
+from data_prep.painted import bird_with_captions
 from stackgan.captions.word_statistics import CaptionStatistics, caption_words, measure_captions
 from stackgan.evaluation.metrics import area_under_curve
 
@@ -23,7 +23,7 @@ def birds() -> CaptionStatistics:
 
 @pytest.fixture(scope="module")
 def painted() -> CaptionStatistics:
-    captions = [caption for index in range(150) for caption in paint_bird(0, "train", index)[1]]
+    captions = [caption for index in range(150) for caption in bird_with_captions(0, "train", index)[1]]
     found = measure_captions(captions)
     assert found is not None
     return found
@@ -48,7 +48,7 @@ def test_captions_of_unseen_species_pass(shared: Path) -> None:
 
 
 def test_a_data_set_of_its_own_decides_what_its_domain_is(painted: CaptionStatistics) -> None:
-    others = [caption for index in range(150, 180) for caption in paint_bird(0, "train", index)[1]]
+    others = [caption for index in range(150, 180) for caption in bird_with_captions(0, "train", index)[1]]
     assert sum(painted.margin(caption) < 0 for caption in others) <= 0.02 * len(others)
     assert painted.warning("a small red bird") is None
     assert sum(painted.warning(text) is not None for text in EVERYDAY) >= 0.9 * len(EVERYDAY)
