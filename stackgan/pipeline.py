@@ -18,12 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stackgan.captions.file import is_text
 from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.images.pixels import to_pil, to_tensor
+from stackgan.io.files import is_utf8
 from stackgan.io.weights import compare_weights
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import PosteriorEncoder
@@ -201,7 +201,7 @@ class StackGANPipeline:
         for i, caption in enumerate(captions):
             if not caption.strip():
                 raise ValueError(f"caption {i + 1} is empty: describe the image")
-            if not is_text(caption):
+            if not is_utf8(caption):
                 raise ValueError(
                     f"caption {i + 1} contains bytes that are not UTF-8 text ({caption!a:.60}): enter it again"
                 )

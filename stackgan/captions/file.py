@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stackgan.config import MAX_SEED
 
-__all__ = ["Line", "Survey", "is_text", "read_captions", "survey"]
+__all__ = ["Line", "Survey", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
@@ -189,19 +189,6 @@ def _caption(where: str, text: str) -> str:
         what = "a line break" if control[0] in "\r\n" else f"the control character U+{ord(control[0]):04X}"
         raise ValueError(f"{where}: the caption holds {what}; a caption is one line of text")
     return caption
-
-
-def is_text(caption: str) -> bool:
-    """Whether a string can be encoded as UTF-8: escaped bytes of other encodings and lone surrogates cannot.
-
-    >>> is_text("café"), is_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
-    (True, False)
-    """
-    try:
-        caption.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(value: object) -> str:
