@@ -23,7 +23,7 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
-from stackgan.images.photos import open_rgb
+from stackgan.images.photos import decoder_errors, open_rgb
 
 __all__ = ["KIND", "add_arguments", "prepare_folder"]
 
@@ -144,7 +144,8 @@ def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: Entry
     """The photo as a square of ``side`` pixels, with its split and its captions."""
     try:
         image = open_rgb(src / entry.path, upright=True)
-        square = to_square(image, side, fit)
+        with decoder_errors():
+            square = to_square(image, side, fit)
     except ValueError as error:
         return Problem(entry.path, str(error))
     record = Record(entry.path, entry.captions, entry.species)

@@ -135,7 +135,8 @@ def _given(photos: Sequence[Splittable], sources: Mapping[str, Mapping[str, str]
     loose = [photo.path for photo in photos if not sources[photo.path]]
     if "train" in result.given:
         given = _listed(name for names in result.given.values() for name in names)
-        reason = f"in no split, although others are (by {given}); move it to a split's folder or name its split in the metadata"
+        reason = f"in no split, although others are (by {given}); "
+        reason += "move it to a split's folder or name its split in the metadata"
         result.problems.extend(Problem(path, reason) for path in loose)
     else:
         result.homes |= dict.fromkeys(loose, "train")
