@@ -117,6 +117,7 @@ class _Walk:
             names = [name for path in paths for name in self._names(path)]
             self._listing.names[paths[0]] = list(dict.fromkeys(names))
         self._listing.names = dict(sorted(self._listing.names.items()))
+        self._listing.read_once.sort()
         self._listing.problems.sort(key=lambda problem: problem.path)
         return self._listing
 

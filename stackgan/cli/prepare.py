@@ -67,6 +67,8 @@ def report(folder: PreparedFolder) -> list[str]:
         lines.append(f"not square: {source['not_square']:,} photos, made square by --fit {source['fit']}")
     if source.get("enlarged"):
         lines.append(f"enlarged: {source['enlarged']:,} photos, smaller than {folder.load_side} px")
+    if source.get("renamed"):
+        lines.append(f"ids with their folder's name, as several folders have them: {source['renamed']:,}")
     if source.get("not_read"):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in source["not_read"].items())
         lines.append(f"other files, not read: {kinds}")

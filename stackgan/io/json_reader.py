@@ -35,7 +35,6 @@ __all__ = [
     "MapOf",
     "OneOf",
     "Schema",
-    "check_json",
     "parse_json",
     "read_json",
     "read_json_lines",
@@ -92,18 +91,21 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def read_json(file: Path, schema: Schema = OBJECT) -> Any:
+def read_json(file: Path, schema: Schema = OBJECT, *, advice: str = "") -> Any:
     """Read a JSON file and check it against ``schema``; by default any object is admitted.
+
+    Args:
+        advice: what to do about an invalid file, the end of the messages.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: it is not strict JSON, or a value has another type; the message begins with the file and names the
             line or the key, what was found and what was expected.
     """
-    return parse_json(_read(file), str(file), schema)
+    return parse_json(_read(file, advice), str(file), schema, advice=advice)
 
 
-def read_json_lines(file: Path, schema: Schema = OBJECT) -> Iterator[tuple[int, Any]]:
+def read_json_lines(file: Path, schema: Schema = OBJECT, *, advice: str = "") -> Iterator[tuple[int, Any]]:
     """Yield the number and the checked value of each line of a JSON-lines file that is not blank.
 
     Lines end with LF, CR LF or CR.
@@ -111,13 +113,15 @@ def read_json_lines(file: Path, schema: Schema = OBJECT) -> Iterator[tuple[int, 
     Raises:
         FileNotFoundError, ValueError: as :func:`read_json`; the message begins with file and line.
     """
-    for number, line in enumerate(NEW_LINE.split(_read(file)), 1):
+    for number, line in enumerate(NEW_LINE.split(_read(file, advice)), 1):
         if line.strip():
-            yield number, parse_json(line, f"{file}, line {number}", schema)
+            yield number, parse_json(line, f"{file}, line {number}", schema, advice=advice)
 
 
-def parse_json(text: str | bytes, where: str, schema: Schema = OBJECT, *, errors: str = "strict") -> Any:
-    """Parse JSON and check it against ``schema``; ``where`` begins the messages.
+def parse_json(
+    text: str | bytes, where: str, schema: Schema = OBJECT, *, advice: str = "", errors: str = "strict"
+) -> Any:
+    """Parse JSON and check it against ``schema``; ``where`` begins the messages and ``advice`` ends them.
 
     Args:
         text: JSON, as bytes in UTF-8.
@@ -128,36 +132,13 @@ def parse_json(text: str | bytes, where: str, schema: Schema = OBJECT, *, errors
         ValueError: it is not strict JSON, or a value has another type.
     """
     try:
-        plain = text.decode("utf-8-sig", errors) if isinstance(text, bytes) else text.removeprefix("\ufeff")
-        _check_depth(plain)
-        value = json.loads(
-            plain,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_constant,
-        )
-        if errors == "strict" and ("\\u" in plain or _LONE.search(plain)):
-            _check_strings(value)
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{where}: line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save it as UTF-8"
-        ) from None
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, " if "\n" in plain.strip() else ""
-        raise ValueError(f"{where}: not valid JSON: {place}column {error.colno}: {error.msg}") from None
-    except RecursionError:  # of a smaller limit than usual
-        raise ValueError(f"{where}: not valid JSON: nested too deeply") from None
+        value = _parse(text, errors)
+        _check(value, "", schema)
     except ValueError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
-    check_json(value, where, schema)
+        raise ValueError(
+            "".join((f"{where}: " if where else "", str(error), f"; {advice}" if advice else ""))
+        ) from None
     return value
-
-
-def check_json(value: object, where: str, schema: Schema) -> None:
-    """Raise a ValueError that begins with ``where`` and names the first key whose value does not fit ``schema``."""
-    _check(value, where, "", schema)
 
 
 def round_trip(value: object) -> Any:
@@ -168,53 +149,53 @@ def round_trip(value: object) -> Any:
 # --- types --------------------------------------------------------------------------------------------------
 
 
-def _check(value: object, where: str, key: str, schema: Schema) -> None:
+def _check(value: object, key: str, schema: Schema) -> None:
     if isinstance(schema, OneOf):
-        _check_any(value, where, key, schema)
+        _check_any(value, key, schema)
     elif isinstance(schema, Fields):
-        _check_fields(value, where, key, schema)
+        _check_fields(value, key, schema)
     elif isinstance(schema, MapOf):
         if not isinstance(value, dict):
-            _unexpected(value, where, key, schema)
+            _unexpected(value, key, schema)
         if schema.value is not object:
             for name, item in value.items():
-                _check(item, where, f"{key}.{name}" if key else name, schema.value)
+                _check(item, f"{key}.{name}" if key else name, schema.value)
     elif isinstance(schema, ListOf):
         if not isinstance(value, list):
-            _unexpected(value, where, key, schema)
+            _unexpected(value, key, schema)
         if schema.item is not object:
             for number, item in enumerate(value):
-                _check(item, where, f"{key}[{number}]", schema.item)
+                _check(item, f"{key}[{number}]", schema.item)
     elif not _fits(value, schema):
-        _unexpected(value, where, key, schema)
+        _unexpected(value, key, schema)
 
 
-def _check_fields(value: object, where: str, key: str, schema: Fields) -> None:
+def _check_fields(value: object, key: str, schema: Fields) -> None:
     if not isinstance(value, dict):
-        _unexpected(value, where, key, schema)
+        _unexpected(value, key, schema)
     for name in schema.required:
         if name not in value:
             place = f"{key}: " if key else ""
-            raise ValueError(f"{where}: {place}key {name!r} is missing; expected {_described(schema.required[name])}")
+            raise ValueError(f"{place}key {name!r} is missing; expected {_described(schema.required[name])}")
     for name, item in value.items():
         known = schema.required if name in schema.required else schema.optional
         if name in known:
-            _check(item, where, f"{key}.{name}" if key else name, known[name])
+            _check(item, f"{key}.{name}" if key else name, known[name])
         elif not schema.other:
             names = ", ".join([*schema.required, *schema.optional])
             place = f"{key}: " if key else ""
-            raise ValueError(f"{where}: {place}unknown key {name!r}; known are {names}")
+            raise ValueError(f"{place}unknown key {name!r}; known are {names}")
 
 
-def _check_any(value: object, where: str, key: str, schema: OneOf) -> None:
+def _check_any(value: object, key: str, schema: OneOf) -> None:
     container = (Fields, MapOf) if isinstance(value, dict) else ListOf if isinstance(value, list) else ()
     for one in schema.schemas:
         if isinstance(one, container):
-            _check(value, where, key, one)
+            _check(value, key, one)
             return
         if not isinstance(one, Fields | MapOf | ListOf | OneOf) and _fits(value, one):
             return
-    _unexpected(value, where, key, schema)
+    _unexpected(value, key, schema)
 
 
 def _fits(value: object, kind: type | None) -> bool:
@@ -227,9 +208,9 @@ def _fits(value: object, kind: type | None) -> bool:
     return isinstance(value, int | float) if kind is float else isinstance(value, kind)
 
 
-def _unexpected(value: object, where: str, key: str, schema: Schema) -> NoReturn:
+def _unexpected(value: object, key: str, schema: Schema) -> NoReturn:
     place = f"{key} is" if key else "holds"
-    raise ValueError(f"{where}: {place} {_shown(value)}, expected {_described(schema)}")
+    raise ValueError(f"{place} {_shown(value)}, expected {_described(schema)}")
 
 
 def _described(schema: Schema) -> str:
@@ -254,11 +235,41 @@ def _shown(value: object) -> str:
 # --- parsing ------------------------------------------------------------------------------------------------
 
 
-def _read(file: Path) -> bytes:
+def _parse(text: str | bytes, errors: str) -> Any:
+    try:
+        plain = text.decode("utf-8-sig", errors) if isinstance(text, bytes) else text.removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = len(NEW_LINE.findall(error.object[: error.start])) + 1
+        raise ValueError(
+            f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save it as UTF-8"
+        ) from None
+    plain = plain.rstrip(" \t\r\n")
+    try:
+        _check_depth(plain)
+        value = json.loads(
+            plain,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_constant,
+        )
+        if errors == "strict" and ("\\u" in plain or _LONE.search(plain)):
+            _check_strings(value)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, " if "\n" in plain else ""
+        raise ValueError(f"not valid JSON: {place}column {error.colno}: {error.msg}") from None
+    except RecursionError:  # near the interpreter's limit
+        raise ValueError("not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not valid JSON: {error}") from None
+    return value
+
+
+def _read(file: Path, advice: str) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: missing") from None
+        raise FileNotFoundError(f"{file}: missing" + (f"; {advice}" if advice else "")) from None
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
 
