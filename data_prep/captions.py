@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from stackgan.io.json_reader import NEW_LINE
 
 __all__ = ["decode", "read_captions", "tidy"]
 
@@ -25,7 +28,7 @@ def decode(data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = len(NEW_LINE.findall(data[: error.start])) + 1
         raise ValueError(f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
         raise ValueError("holds null characters, so it is not UTF-8 text")
@@ -33,7 +36,7 @@ def decode(data: bytes) -> str:
 
 
 def read_captions(file: Path) -> tuple[str, ...]:
-    """The captions of a text file, one per line; blank lines are ignored.
+    """The captions of a text file, one per line; blank lines are ignored. Lines end with LF, CR LF or CR.
 
     Raises:
         ValueError: the file does not exist, is empty, or is not UTF-8.
@@ -44,7 +47,7 @@ def read_captions(file: Path) -> tuple[str, ...]:
         raise ValueError("missing") from None
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-    captions = tuple(caption for line in text.split("\n") if (caption := tidy(line)))
+    captions = tuple(caption for line in re.split(r"\r\n|\r|\n", text) if (caption := tidy(line)))
     if not captions:
         raise ValueError("empty: no caption in it")
     return captions

@@ -26,7 +26,7 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
-from stackgan.images.photos import open_rgb
+from stackgan.images.photos import decoder_errors, open_rgb
 
 __all__ = ["EMBEDDINGS_NAME", "KIND", "add_arguments", "prepare_cub"]
 
@@ -341,11 +341,14 @@ class _Job:
             if photo not in self.catalogue.boxes:
                 raise ValueError("no box in bounding_boxes.txt")
             image = open_rgb(file, upright=False)
-            crop = image.crop(crop_box(self.catalogue.boxes[photo], *image.size))
+            box = crop_box(self.catalogue.boxes[photo], *image.size)
+            with decoder_errors():
+                crop = image.crop(box)
+                square = to_square(crop, self.side, self.fit)
         except ValueError as error:
             return Problem(relative(file, self.src), str(error))
         record = Record(photo, captions, _species(photo))
-        return Photo(split, to_square(crop, self.side, self.fit), record, crop.size)
+        return Photo(split, square, record, crop.size)
 
 
 def _carry_embeddings(

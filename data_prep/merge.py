@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep import arguments
@@ -13,6 +15,7 @@ from data_prep.writing import hash_share
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
+from stackgan.io.files import shown_name
 
 __all__ = ["add_arguments", "prepare_merged"]
 
@@ -38,16 +41,18 @@ def prepare_merged(
 ) -> PreparedFolder:
     """Write `out` with the images of all `sources` in order, for each split; embeddings are not copied.
 
+    An id that several sources have gets the name of its source's folder: `p0.jpg` becomes `camera-a/p0.jpg`.
+
     Args:
         sources: prepared folders of one size, one or more.
         out: the prepared folder to create.
-        hold_out: share of the train images that are moved to the test split, selected by a hash of their ids, so that
-            the selection does not change when images are added.
+        hold_out: share of the train images that are moved to the test split, selected by a hash of their ids in the
+            sources, so that the selection does not change when images are added.
         seed: of the selection.
         overwrite: replace a prepared folder at `out`.
 
     Raises:
-        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, an id is in two of them, there
+        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, two sources are the same, there
             are drawn images, or no photos would be left for training.
         FileExistsError: `out` exists.
     """
@@ -65,6 +70,8 @@ def prepare_merged(
                 f"{folder.path}: prepared for {folder.size} px, {folders[0].path} for {folders[0].size} px; "
                 "prepare both with the same --size"
             )
+    _check_different(folders)
+    names = _new_ids(folders)
     # The kind whose captions may not be redistributed, if any, so that checkpoints do not contain them as examples.
     restricted = [folder.kind for folder in folders if KINDS[folder.kind].examples]
     parts = [
@@ -72,6 +79,7 @@ def prepare_merged(
         for folder in folders
     ]
     source: dict[str, object] = {"merged": parts, "hold_out": hold_out, "seed": seed}
+    source["renamed"] = sum(map(len, names))
     with PreparedWriter(
         out,
         kind=restricted[0] if restricted else OWN_PHOTOS,
@@ -81,13 +89,42 @@ def prepare_merged(
         overwrite=overwrite,
         species_disjoint=not hold_out and all(folder.meta["species_disjoint"] for folder in folders),
     ) as writer:
-        for folder in folders:
+        for folder, new in zip(folders, names, strict=True):
             for problem in folder.meta["problems"]:
                 writer.problem(problem["path"], problem["reason"])
             for name, split in folder.splits.items():
                 for image, record in zip(split.images, split.records, strict=True):
                     held = name == "train" and hash_share(seed, record.id) < hold_out
-                    writer.add("test" if held else name, image, record)
+                    renamed = replace(record, id=new.get(record.id, record.id))
+                    writer.add("test" if held else name, image, renamed)
         if "train" not in writer.split_names:
             raise ValueError(f"--hold-out {hold_out}: leaves no photos for training; lower it")
     return PreparedFolder.open(out)
+
+
+def _check_different(folders: Sequence[PreparedFolder]) -> None:
+    """Raise for a source that is given twice: its photos would be in the result twice, perhaps in two splits."""
+    first: dict[str, PreparedFolder] = {}
+    for folder in folders:
+        other = first.setdefault(folder.identity, folder)
+        if other is not folder:
+            raise ValueError(f"{folder.path}: holds the same data as {other.path}; name each source once")
+
+
+def _new_ids(folders: Sequence[PreparedFolder]) -> list[dict[str, str]]:
+    """For each source the ids that others have too, with their new ids, which begin with the source's name.
+
+    Of sources of the same name, or if a new id exists already, the names get the number of the source.
+    """
+    ids = [[record.id for split in folder.splits.values() for record in split.records] for folder in folders]
+    count = Counter(name for names in ids for name in names)
+    labels = [shown_name(folder.path.resolve().name) for folder in folders]
+    while True:
+        new = [
+            {name: f"{label}/{name}" for name in names if count[name] > 1}
+            for label, names in zip(labels, ids, strict=True)
+        ]
+        result = Counter(renamed.get(name, name) for renamed, names in zip(new, ids, strict=True) for name in names)
+        if len(result) == result.total():
+            return new
+        labels = [f"{label}-{number}" for number, label in enumerate(labels, 1)]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from stackgan.config import MAX_SEED
+from stackgan.io.csv_reader import column_name, csv_delimiter, separator_line
+from stackgan.io.json_reader import Fields, parse_json
 
-__all__ = ["Line", "Survey", "is_text", "read_captions", "survey"]
+__all__ = ["Line", "Survey", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
@@ -108,27 +110,32 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
+_LINE = Fields({"caption": str}, {"seed": int, "count": int}, other=False)
+
+
 def _object(where: str, number: int, text: str) -> Line:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); write one object per line") from None
-    if not isinstance(values, dict):
-        raise ValueError(f'{where}: holds a JSON {type(values).__name__}, not an object such as {{"caption": "…"}}')
-    _check_keys(where, list(values))
-    if not isinstance(values["caption"], str):
-        raise ValueError(f"{where}: caption is {_shown(values['caption'])}: it must be a string")
-    for key in ("seed", "count"):
-        if key in values and type(values[key]) is not int:
-            raise ValueError(f"{where}: {key} is {_shown(values[key])}: it must be an integer")
+    values = parse_json(text, where, _LINE)
     return _line(where, number, values["caption"], values.get("seed"), values.get("count"))
 
 
 def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]:
-    reader = csv.reader((text for _, text in _lines(file)), strict=True)
+    lines = (text for _, text in _lines(file))
+    first, before = "", 0  # lines above the header: blank ones, and sep=
+    delimiter = None
+    for first in lines:
+        mark = separator_line(first)
+        if mark:
+            delimiter = mark
+        elif first.strip():
+            break
+        elif blank:
+            blank(before + 1)
+        before += 1
+    delimiter = delimiter or csv_delimiter(first, KEYS)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True, strict=True)
     header: list[str] | None = None
     while True:
-        number = reader.line_num + 1
+        number = before + reader.line_num + 1
         where = f"{file}:{number}"
         try:
             row = next(reader, None)
@@ -140,7 +147,7 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]
             if blank:
                 blank(number)
         elif header is None:
-            header = [cell.strip() for cell in row]
+            header = [name if (name := column_name(cell)) in KEYS else cell.strip() for cell in row]
             _check_keys(where, header)
         elif len(row) != len(header):
             raise ValueError(
@@ -189,19 +196,6 @@ def _caption(where: str, text: str) -> str:
         what = "a line break" if control[0] in "\r\n" else f"the control character U+{ord(control[0]):04X}"
         raise ValueError(f"{where}: the caption holds {what}; a caption is one line of text")
     return caption
-
-
-def is_text(caption: str) -> bool:
-    """Whether a string can be encoded as UTF-8: escaped bytes of other encodings and lone surrogates cannot.
-
-    >>> is_text("café"), is_text(b"caf\\xe9".decode("utf-8", "surrogateescape"))
-    (True, False)
-    """
-    try:
-        caption.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(value: object) -> str:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
@@ -62,14 +62,32 @@ def report(folder: PreparedFolder) -> list[str]:
         line += f", {facts['species']:,} species" if facts["species"] else ""
         line += "".join(f", embeddings {embeddings}" for embeddings in facts["embeddings"])
         lines.append(line)
+    lines += _split_lines(source)
     if source.get("not_square"):
         lines.append(f"not square: {source['not_square']:,} photos, made square by --fit {source['fit']}")
     if source.get("enlarged"):
         lines.append(f"enlarged: {source['enlarged']:,} photos, smaller than {folder.load_side} px")
+    if source.get("renamed"):
+        lines.append(f"ids with their folder's name, as several folders have them: {source['renamed']:,}")
+    if source.get("not_read"):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in source["not_read"].items())
+        lines.append(f"other files, not read: {kinds}")
+    if source.get("links_read_once"):
+        lines.append(f"links to folders that are read under another name: {', '.join(source['links_read_once'])}")
     lines.append(f"problems: {len(meta['problems']):,}")
     lines += [f"  {problem['path']}: {problem['reason']}" for problem in meta["problems"]]
     lines.append(f"next: {_next_command(folder)}")
     return lines
+
+
+def _split_lines(source: Mapping[str, Any]) -> list[str]:
+    """How the photos were split, for own photos."""
+    if "split_names" in source:
+        given = "; ".join(f"{split}: {', '.join(names)}" for split, names in source["split_names"].items())
+        return [f"split: given by {source['split']} ({given})"]
+    if "test_fraction" in source:
+        return [f"split: by {source['split']}, {source['test_fraction']:g} of the photos for the test"]
+    return []
 
 
 def _next_command(folder: PreparedFolder) -> str:

@@ -28,7 +28,7 @@ from stackgan.data.format import (
 )
 from stackgan.data.kinds import KINDS
 from stackgan.images.crops import load_side
-from stackgan.io.files import replace_folder
+from stackgan.io.files import replace_folder, shown_name
 
 try:  # advisory locks distinguish folders being written from left-over ones; Windows has none and keeps both
     import fcntl
@@ -173,8 +173,11 @@ class PreparedWriter:
         return frozenset(self._splits)
 
     def problem(self, path: str, reason: str) -> None:
-        """Record an unusable input by its path relative to the source; dataset.json lists it."""
-        self.problems.append({"path": path, "reason": reason})
+        """Record an unusable input by its path relative to the source; dataset.json lists it.
+
+        What is not UTF-8 in path and reason is written as backslash escapes.
+        """
+        self.problems.append({"path": shown_name(path), "reason": shown_name(reason)})
 
     def embeddings(self, split: str, name: str, array: NDArray[Any]) -> None:
         """Store precomputed embeddings, (captions of the split, T), in the order of the captions."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["open_rgb", "to_rgb"]
+__all__ = ["PhotoError", "decoder_errors", "open_rgb", "to_rgb"]
+
+
+class PhotoError(ValueError):
+    """A photo that cannot be used; the message gives the reason, not the file."""
 
 
 def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
@@ -18,21 +24,32 @@ def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
         upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
 
     Raises:
-        ValueError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits;
+        PhotoError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits;
             the message does not name the file.
     """
+    with decoder_errors(), Image.open(file) as opened:
+        opened.load()
+        return to_rgb(ImageOps.exif_transpose(opened) if upright else opened)
+
+
+@contextlib.contextmanager
+def decoder_errors() -> Iterator[None]:
+    """Context in which every exception of Pillow and its decoders becomes a ValueError that gives the reason.
+
+    Decoders and plugins raise nearly every type for damaged files, also after the image is opened.
+    """
     try:
-        with Image.open(file) as opened:
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
+        yield
+    except PhotoError:
+        raise
     except UnidentifiedImageError:
-        raise ValueError("not an image in a format that can be read") from None
+        raise PhotoError("not an image in a format that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
-    except Exception as error:  # decoders and plugins raise nearly every type for damaged files
+        raise PhotoError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
+    except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ValueError(f"cannot be read: {reason or type(error).__name__}") from None
-    return to_rgb(image)
+        shown = " ".join(reason.split()) or type(error).__name__
+        raise PhotoError(f"cannot be read: {shown}") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -42,7 +59,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     8 bits.
 
     Raises:
-        ValueError: the pixels are 32-bit integers or floats, whose range is unknown.
+        PhotoError: the pixels are 32-bit integers or floats, whose range is unknown.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -50,7 +67,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).astype(np.uint32)  # convert("RGB") would clip instead of scale
         return Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
+        raise PhotoError(f"pixels of mode {image.mode!r} have no fixed range; save it with 8 bits per channel")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

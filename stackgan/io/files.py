@@ -10,7 +10,16 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-__all__ = ["atomic_file", "atomic_folder", "copy_folder", "extract_entry", "replace_folder", "write_atomic"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "copy_folder",
+    "extract_entry",
+    "is_utf8",
+    "replace_folder",
+    "shown_name",
+    "write_atomic",
+]
 
 
 @contextlib.contextmanager
@@ -108,3 +117,28 @@ def extract_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) ->
     assert content is not None  # as it is a regular file
     with path.open("xb") as file:
         shutil.copyfileobj(content, file, 2**20)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a string can be written as UTF-8: file names in other encodings and lone surrogates cannot.
+
+    >>> is_utf8("café"), is_utf8(b"caf\\xe9".decode("utf-8", "surrogateescape"))
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown_name(name: str) -> str:
+    """A file name for messages and JSON: bytes that are not UTF-8, and lone surrogates, as backslash escapes.
+
+    >>> print(shown_name(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape")))
+    caf\\xe9.jpg
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return name.encode("utf-8", "backslashreplace").decode()

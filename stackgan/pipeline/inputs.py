@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stackgan.captions.file import is_text
+from stackgan.io.files import is_utf8
 
 __all__ = ["check_captions", "check_inputs", "choose_seeds", "pair", "refuse_unknown"]
 
@@ -39,7 +39,7 @@ def check_captions(captions: Sequence[str]) -> None:
             raise ValueError(f"caption {i + 1} is {caption!r:.60}: captions are strings")
         if not caption.strip():
             raise ValueError(f"caption {i + 1} is empty: describe the image")
-        if not is_text(caption):
+        if not is_utf8(caption):
             raise ValueError(
                 f"caption {i + 1} contains bytes that are not UTF-8 text ({caption!a:.60}): write it anew"
             )

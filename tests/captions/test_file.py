@@ -42,27 +42,31 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
         b"a bird",
         "captions: the extension of a captions file is .txt, .jsonl, .csv, not empty",
     ),
-    "json": ("a.jsonl", b'{"caption": "a bird"}\n{"caption": \n', "a.jsonl:2: not JSON"),
-    "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not JSON"),
-    "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a JSON list"),
+    "json": (
+        "a.jsonl",
+        b'{"caption": "a bird"}\n{"caption": \n',
+        "a.jsonl:2: not valid JSON: column 13: Expecting value",
+    ),
+    "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not valid JSON: nested deeper than 64"),
+    "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a list, expected an object with 'caption'"),
     "key": (
         "a.jsonl",
         b'{"caption": "a", "sede": 3}',
-        "a.jsonl:1: unknown column 'sede'; known are caption, ",
+        "a.jsonl:1: unknown key 'sede'; known are caption, ",
     ),
-    "no caption": ("a.jsonl", b'{"text": "a"}', "a.jsonl:1: there is no caption among text"),
-    "no string": ("a.jsonl", b'{"caption": ["a"]}', "a.jsonl:1: caption is ['a']: it must be a string"),
-    "null": ("a.jsonl", b'{"caption": null}', "a.jsonl:1: caption is None: it must be a string"),
+    "no caption": ("a.jsonl", b'{"text": "a"}', "a.jsonl:1: key 'caption' is missing"),
+    "no string": ("a.jsonl", b'{"caption": ["a"]}', "a.jsonl:1: caption is a list, expected a string"),
+    "null": ("a.jsonl", b'{"caption": null}', "a.jsonl:1: caption is null, expected a string"),
     "no words": ("a.jsonl", b'\n{"caption": " "}', "a.jsonl:2: the caption is empty"),
     "two lines": ("a.jsonl", b'{"caption": "a\\nb"}', "a.jsonl:1: the caption holds a line break"),
-    "surrogate": ("a.jsonl", b'{"caption": "a \\ud800"}', "the caption holds the control character U+D800"),
-    "text seed": ("a.jsonl", b'{"caption": "a", "seed": "7"}', "a.jsonl:1: seed is '7': it must be an integer"),
+    "surrogate": ("a.jsonl", b'{"caption": "a \\ud800"}', "a string holds the lone surrogate \\ud800"),
+    "text seed": ("a.jsonl", b'{"caption": "a", "seed": "7"}', "a.jsonl:1: seed is '7', expected an integer"),
     "true seed": (
         "a.jsonl",
         b'{"caption": "a", "seed": true}',
-        "a.jsonl:1: seed is True: it must be an integer",
+        "a.jsonl:1: seed is true, expected an integer",
     ),
-    "half seed": ("a.jsonl", b'{"caption": "a", "seed": 1.5}', "a.jsonl:1: seed is 1.5: it must be an integer"),
+    "half seed": ("a.jsonl", b'{"caption": "a", "seed": 1.5}', "a.jsonl:1: seed is 1.5, expected an integer"),
     "negative": ("a.jsonl", b'{"caption": "a", "seed": -1}', "a.jsonl:1: seed -1 is out of range"),
     "huge": (
         "a.jsonl",
@@ -104,3 +108,26 @@ def test_a_long_file_is_read_line_by_line(tmp_path: Path) -> None:
     assert [next(lines).number for _ in range(1000)] == list(range(1, 1001))
     with pytest.raises(ValueError, match=r"captions\.txt:1001"):
         next(lines)
+
+
+DIALECTS = {
+    "blank after the comma": 'caption, seed\n"red, really", 7\n',
+    "byte-order mark": '\ufeffcaption,seed\n"red, really",7\n',
+    "quoted header": '\ufeff"caption", "seed"\n"red, really", "7"\n',
+    "semicolons": "seed;caption\n7;red, really\n",
+    "tabs": "caption\tseed\nred, really\t7\n",
+    "upper case": 'Caption,SEED\n"red, really",7\n',
+    "sep= of a spreadsheet": "sep=;\ncaption;seed\nred, really;7\n",
+    "blank lines first": '\n \ncaption,seed\n"red, really",7\n',
+    "old Mac": 'caption,seed\r"red, really",7\r',
+}
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+def test_dialects_of_csv(case: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(DIALECTS[case].encode())
+    blanks: list[int] = []
+    lines = list(read_captions(tmp_path / "a.csv", blanks.append))
+    above = {"blank lines first": 2, "sep= of a spreadsheet": 1}.get(case, 0)
+    assert lines == [Line(2 + above, "red, really", 7)]
+    assert blanks == ([1, 2] if case == "blank lines first" else [])

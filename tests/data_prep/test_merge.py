@@ -56,11 +56,12 @@ def test_held_out_images_stay_when_others_are_added(tmp_path: Path) -> None:
 def test_the_command_reports_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, same, large = (
         _folder(tmp_path / "a", "ab"),
-        _folder(tmp_path / "b", "bc"),
+        _folder(tmp_path / "b", "ab"),
         _folder(tmp_path / "c", "d", size=128),
     )
     cases = [
-        ([a, same], [], "appears twice"),
+        ([a, same], [], "holds the same data as"),
+        ([a, a], [], "name each source once"),
         ([a, large], [], "prepare both with the same --size"),
         ([a], ["--hold-out", "0.9999"], "leaves no photos"),
         ([a], ["--hold-out", "1"], "below 1"),
@@ -72,3 +73,55 @@ def test_the_command_reports_what_does_not_fit(tmp_path: Path, capsys: pytest.Ca
         assert not (tmp_path / "out").exists()
     assert main(["prepare", "merge", str(a), str(tmp_path / "out")]) == 0
     assert "train: 2 photos" in capsys.readouterr().out
+
+
+def _names(folder: PreparedFolder) -> dict[str, set[str]]:
+    return {name: {record.id for record in split.records} for name, split in folder.splits.items()}
+
+
+def test_ids_that_clash_get_the_name_of_their_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b, c = _folder(tmp_path / "camera-a", "pq"), _folder(tmp_path / "camera-b", "qr"), _folder(tmp_path / "c", "s")
+    assert main(["prepare", "merge", str(a), str(b), str(c), str(tmp_path / "out")]) == 0
+    assert "ids with their folder's name, as several folders have them: 2\n" in capsys.readouterr().out
+    merged = PreparedFolder.open(tmp_path / "out")
+    assert _names(merged) == {"train": {"p", "camera-a/q", "camera-b/q", "r", "s"}}
+    assert merged.splits["train"].records[1].captions == ("a bird called q",)
+    again = prepare_merged([a, b, c], tmp_path / "again")
+    assert again.identity == merged.identity
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["x/out", "y/out"], {"out-1/p", "out-2/p"}),  # folders of one name
+        (["x/out", "y/out", "z/other"], {"out-1/p", "out-2/p", "other-3/p"}),
+        (["caf\xe9", "b"], {"caf\xe9/p", "b/p"}),
+        (["a b", "c"], {"a b/p", "c/p"}),
+    ],
+)
+def test_names_of_folders(paths: list[str], expected: set[str], tmp_path: Path) -> None:
+    sources = [_folder(tmp_path / path, f"p{number}") for number, path in enumerate(paths)]
+    merged = prepare_merged(sources, tmp_path / "merged")
+    assert _names(merged)["train"] == expected | {str(number) for number in range(len(paths))}
+
+
+def test_ids_that_clash_with_a_renamed_one_and_across_splits(tmp_path: Path) -> None:
+    first = _folder(tmp_path / "a", "p", test="q")
+    second = _folder(tmp_path / "b", "q", test="p")
+    merged = prepare_merged([first, second], tmp_path / "one")
+    assert _names(merged) == {"train": {"a/p", "b/q"}, "test": {"a/q", "b/p"}}
+    third = _folder(tmp_path / "a2" / "a", "pr")
+    again = prepare_merged([merged.path, third], tmp_path / "two")  # no clash: a/p and p
+    assert _names(again)["train"] == {"a/p", "b/q", "p", "r"}
+    fourth = _folder(tmp_path / "a4" / "a", "ps")
+    last = prepare_merged([again.path, fourth], tmp_path / "three")
+    assert {"two/p", "a-2/p"} & _names(last)["train"] or {"two-1/p", "a-2/p"} <= _names(last)["train"]
+    assert len(last.splits["train"]) == 6
+
+
+def test_what_is_held_out_stays_when_an_id_clashes(tmp_path: Path) -> None:
+    names = "abcdefghijklmnopqrst"
+    first, other = _folder(tmp_path / "first", names), _folder(tmp_path / "other", names + "u")
+    alone = _names(prepare_merged([first], tmp_path / "alone", hold_out=0.4))["test"]
+    both = _names(prepare_merged([first, other], tmp_path / "both", hold_out=0.4))["test"]
+    assert {name.removeprefix("first/") for name in both if name.startswith("first/")} == alone

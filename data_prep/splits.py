@@ -1,0 +1,168 @@
+"""The split of each photo: as its folder or the metadata say, else by species, else by a hash of its name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from data_prep.writing import Problem, hash_share
+
+__all__ = ["SPLITS", "Splits", "Splittable", "assign_splits", "folder_splits", "named_split"]
+
+# Words that name a split, as in Hugging Face's ImageFolder, and the split of the prepared folder.
+SPLITS = {
+    **dict.fromkeys(("train", "training", "trainset", "trainval"), "train"),
+    **dict.fromkeys(("test", "tests", "testing", "testset", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "development"), "val"),
+}
+FILLERS = frozenset(("set", "split", "data", "dataset", "image", "images", "photo", "photos", "picture", "pictures"))
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+")
+
+
+def named_split(name: str) -> str | None:
+    """The split that a folder or a value of the metadata names, in any case and with words such as "set" or a year.
+
+    >>> [named_split(name) for name in ("train", "Testing", "VALID", "val2017", "test_set", "trainImages")]
+    ['train', 'test', 'val', 'val', 'test', 'train']
+    >>> [named_split(name) for name in ("images", "trainers", "test train", "dev kit")]
+    [None, None, None, None]
+    """
+    words = [word.casefold() for word in _WORD.findall(name)]
+    splits = {SPLITS[word] for word in words if word in SPLITS}
+    if len(splits) == 1 and all(word in SPLITS or word in FILLERS for word in words):
+        return splits.pop()
+    return None
+
+
+def folder_splits(path: str) -> dict[str, str]:
+    """Folders of a file's path that name a split, with a slash at their end, and their split."""
+    folders: dict[str, str] = {}
+    for folder in PurePosixPath(path).parts[:-1]:
+        split = named_split(folder)
+        if split:
+            folders[f"{folder}/"] = split
+    return folders
+
+
+class Splittable(Protocol):
+    """A photo: path, all names by which it can be reached, species, and the split in the metadata."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def species(self) -> str | None: ...
+    @property
+    def split(self) -> str | None: ...
+
+
+@dataclass
+class Splits:
+    """Splits of photos.
+
+    Attributes:
+        homes: path → split; photos of contradictory or missing split are not in it.
+        rule: "folders", "metadata", "folders and metadata", "species" or "file names".
+        given: split → the folders or values of the metadata that name it, sorted; empty unless the rule is one of the
+            first three.
+        problems: photos without a usable split.
+    """
+
+    homes: dict[str, str] = field(default_factory=dict)
+    rule: str = ""
+    given: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def assign_splits(photos: Sequence[Splittable], fraction: float, seed: int) -> Splits:
+    """Assign every photo to a split.
+
+    If folders or the metadata name splits, these are used as they are, and `fraction` has no effect; photos without
+    a split then belong to the training unless there are others that are named so.
+
+    Args:
+        fraction: share of the photos for the test split if none is given.
+        seed: of the choice.
+
+    Raises:
+        ValueError: no photos would be left for training.
+    """
+    sources = {photo.path: _sources(photo) for photo in photos}
+    if any(sources.values()):
+        return _given(photos, sources)
+    species = Counter(photo.species for photo in photos if photo.species is not None)
+    by_species = len(species) > 1
+    kept = _test_species(species, fraction, seed) if by_species else set()
+    result = Splits(rule="species" if by_species else "file names")
+    for photo in photos:
+        if by_species and photo.species is not None:
+            test = photo.species in kept
+        else:
+            test = hash_share(seed, photo.path) < fraction
+        result.homes[photo.path] = "test" if test else "train"
+    if photos and "train" not in result.homes.values():
+        raise ValueError(f"--test-fraction {fraction}: leaves no photos for training; lower it")
+    return result
+
+
+def _sources(photo: Splittable) -> dict[str, str]:
+    """What names a split of the photo: folders, and "metadata", each with its split."""
+    found: dict[str, str] = {}
+    for name in photo.names:
+        found |= folder_splits(name)
+    return found | ({"metadata": photo.split} if photo.split else {})
+
+
+def _given(photos: Sequence[Splittable], sources: Mapping[str, Mapping[str, str]]) -> Splits:
+    result = Splits()
+    for photo in photos:
+        found = sources[photo.path]
+        if len(set(found.values())) > 1:
+            said = ", ".join(f"{split!r} by {_source(name)}" for name, split in found.items())
+            result.problems.append(Problem(photo.path, f"contradictory splits: {said}; keep one"))
+        elif found:
+            result.homes[photo.path] = next(iter(found.values()))
+    kinds = {"metadata" if name == "metadata" else "folders" for found in sources.values() for name in found}
+    result.rule = " and ".join(sorted(kinds))
+    for split in sorted(set(result.homes.values())):
+        names = {name for path, home in result.homes.items() if home == split for name in sources[path]}
+        result.given[split] = sorted(names)
+    loose = [photo.path for photo in photos if not sources[photo.path]]
+    if "train" in result.given:
+        given = _listed(name for names in result.given.values() for name in names)
+        reason = f"in no split, although others are (by {given}); "
+        reason += "move it to a split's folder or name its split in the metadata"
+        result.problems.extend(Problem(path, reason) for path in loose)
+    else:
+        result.homes |= dict.fromkeys(loose, "train")
+    if result.homes and "train" not in result.homes.values():
+        given = _listed(name for names in result.given.values() for name in names)
+        raise ValueError(f"no photos for training: all are in other splits, named by {given}; rename the folder")
+    return result
+
+
+def _source(name: str) -> str:
+    return "the metadata" if name == "metadata" else f"the folder {name}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted({_source(name) for name in names}))
+
+
+def _test_species(photos: Counter[str], fraction: float, seed: int) -> set[str]:
+    """Species for the test split, selected by their hashes until they have about `fraction` of the photos."""
+    wanted = fraction * photos.total()
+    taken: set[str] = set()
+    count = 0
+    for species in sorted(photos, key=lambda name: hash_share(seed, name)):
+        if len(taken) < len(photos) - 1 and count + photos[species] / 2 <= wanted:
+            taken.add(species)
+            count += photos[species]
+    if not taken and fraction > 0:
+        taken.add(min(photos, key=lambda name: (photos[name], name)))
+    return taken
