@@ -52,7 +52,7 @@ def prepare_merged(
         overwrite: replace a prepared folder at `out`.
 
     Raises:
-        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, two sources are the same, there
+        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, two sources are equal, there
             are drawn images, or no photos would be left for training.
         FileExistsError: `out` exists.
     """
