@@ -52,8 +52,8 @@ def prepare_merged(
         overwrite: replace a prepared folder at `out`.
 
     Raises:
-        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, two sources are equal, there
-            are drawn images, or no photos would be left for training.
+        FileNotFoundError, ValueError: a source is not a prepared folder, sizes differ, two sources are the same,
+            there are drawn images, or no photos would be left for training.
         FileExistsError: `out` exists.
     """
     folders = [PreparedFolder.open(source) for source in sources]

@@ -173,10 +173,10 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such checkpoint folder; a run publishes its own at RUN/checkpoint")
+        raise FileNotFoundError(f"{folder}: no such checkpoint folder; a run writes its own to RUN/checkpoint")
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: not a published checkpoint, {name} is missing")
+            raise FileNotFoundError(f"{folder}: not a checkpoint, {name} is missing")
     header_file = folder / "config.json"
     header = read_json(header_file, advice="download the checkpoint again")
     if "format" not in header:

@@ -41,14 +41,16 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
     images = []
     for number, image in enumerate(result.images, 1):
         stages = []
-        for stage, pixels in enumerate(image.stages):
-            suffix = f"_{pixels.width}px" if len(image.stages) > 1 else ""
+        sizes = result.preview_of or tuple(pixels.width for pixels in image.stages)
+        for stage, size in enumerate(sizes):
+            suffix = f"_{size}px" if len(sizes) > 1 else ""
             name = f"{image.name}{suffix}.png"
-            content = png_bytes(image, stage, result.truncation, result.checkpoint)
+            shown = 0 if result.preview_of else stage
+            content = png_bytes(image, shown, result.truncation, result.checkpoint)
             file = files.add(name, content) if files is not None else {"url": _data_url(content)}
-            stages.append({"size": pixels.width, "name": name, "file": file})
+            stages.append({"size": size, "name": name, "file": file})
             if files is not None:
-                files.zip(f"{number:02d}_{name}", content, image, pixels.width)
+                files.zip(f"{number:02d}_{name}", content, image, size)
         images.append(_card(image, stages, result.reusable))
     archive = f"{result.images[0].name}_{len(images)}-images.zip"
     return {
@@ -58,6 +60,7 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
         "notices": [] if live else [html_text(warning) for warning in result.warnings],
         "images": images,
         "truncation": result.truncation,
+        "preview": bool(result.preview_of),
         "zip": files.finish(archive) if files is not None else None,
     }
 
@@ -67,7 +70,7 @@ def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]
     seeds = [image.seed for image in result.images]
     took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
     title = f"{len(seeds)} images in {took}" if len(seeds) > 1 else f"1 image in {took}"
-    title = "While you type" if live else title  # constant, so that it does not change with every letter
+    title = "Live" if live else title  # constant, so that it does not change with every letter
     which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
 

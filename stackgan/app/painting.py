@@ -8,8 +8,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -34,10 +34,11 @@ __all__ = [
     "edit_photo",
     "generate",
     "generate_examples",
-    "generate_while_typing",
+    "generate_live",
     "generate_without_caption",
     "interpolate",
     "png_bytes",
+    "preview",
 ]
 
 MAX_COUNT, DEFAULT_COUNT = 16, 4
@@ -45,6 +46,7 @@ MAX_PAGE_SEED = 2**53 - 1  # the largest integer that JavaScript represents exac
 DEFAULT_SEED = 1
 MAX_CAPTION = 2000  # characters
 EXAMPLE_COUNT = 8  # initial images of the page
+BATCH = 1  # images generated at a time: no rounding by others, so that an image comes back to the bit
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class GenerationResult:
         seconds: time of the generation.
         checkpoint: fingerprint of the checkpoint.
         reusable: whether the caption tab can generate these seeds again.
+        preview_of: sides of the stages to come, of a preview; its images have the coarsest stage only.
     """
 
     images: list[GeneratedImage]
@@ -82,6 +85,7 @@ class GenerationResult:
     seconds: float
     checkpoint: str
     reusable: bool = True
+    preview_of: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,18 @@ def generate(
     Raises:
         ValueError: an argument is missing or out of range.
     """
+    return _generate(pipe, caption, count, seed, truncation, None)
+
+
+def _generate(
+    pipe: StackGANPipeline,
+    caption: str,
+    count: float | None,
+    seed: float | None,
+    truncation: float | None,
+    size: int | None,
+) -> GenerationResult:
+    """:func:`generate`, of one stage only with ``size``."""
     text = _words(caption)
     if pipe.conditional and not text:
         raise ValueError("Write a caption first: what should the image show?")
@@ -126,13 +142,22 @@ def generate(
     if truncation is None or not 0 <= truncation <= 2:
         raise ValueError(f"The variety is {truncation}: it must be from 0 to 2.")
     captions = [text] if pipe.conditional else None
-    out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=float(truncation)))
+    scale = float(truncation)
+    out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=scale, size=size, batch_size=BATCH))
     warnings = [_as_sentence(warning) for warning in out.warnings]
     images = _images([text] * len(seeds), seeds, out)
     return GenerationResult(images, float(truncation), warnings, seconds, pipe.fingerprint)
 
 
-def generate_while_typing(
+def preview(
+    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
+) -> GenerationResult:
+    """The coarsest stage of what :func:`generate` generates, which takes a fraction of its time."""
+    coarse = _generate(pipe, caption, count, seed, truncation, pipe.sizes[0])
+    return replace(coarse, preview_of=tuple(pipe.sizes))
+
+
+def generate_live(
     pipe: StackGANPipeline,
     shown: GalleryState | None,
     caption: str,
@@ -140,23 +165,26 @@ def generate_while_typing(
     seed: float | None,
     truncation: float | None,
     keep: bool,
-) -> GenerationResult | None:
-    """:func:`generate` for a caption that is being typed; None if the result would not change, or on an error.
+) -> Iterator[GenerationResult]:
+    """A :func:`preview`, if the tree has several stages, and the images of changed inputs.
 
-    If the page still has the seed from before the last generation, the seed used then is meant.
+    Yields nothing if the images would not change, or for inputs that are not valid (yet). If the page still has the
+    seed from before the last generation, the seed used then is meant.
     """
     words = _words(caption)
     if shown is not None and seed == shown.entered and not keep:
         seed = shown.seed
-    if not words or (shown is not None and shown.is_of(words, count, seed, truncation)):
-        return None
+    missing = pipe.conditional and not words
+    if missing or (shown is not None and shown.is_of(words, count, seed, truncation)):
+        return
     try:
-        return generate(pipe, words, count, seed, truncation)
+        if len(pipe.sizes) > 1:
+            yield preview(pipe, words, count, seed, truncation)
+        yield generate(pipe, words, count, seed, truncation)
     except ValueError:  # reported when the button is pressed
-        return None
+        return
     except Exception:
-        logging.exception("generation while typing failed")
-        return None
+        logging.exception("live generation failed")
 
 
 def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
@@ -169,8 +197,12 @@ def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
         pipe(["an image"], seeds=[0])
         return None
     seeds = list(range(len(captions)))
-    out, seconds = _timed(lambda: pipe(captions if pipe.conditional else None, seeds=seeds))
-    return GenerationResult(_images(captions, seeds, out), 1.0, [], seconds, pipe.fingerprint)
+    scale = pipe.truncation
+    start, images = time.perf_counter(), []
+    for caption, seed in zip(captions, seeds, strict=True):  # one by one, as everywhere on the page
+        out = pipe(caption if pipe.conditional else None, seeds=seed, truncation=scale)
+        images += _images([caption], [seed], out)
+    return GenerationResult(images, scale, [], time.perf_counter() - start, pipe.fingerprint)
 
 
 def generate_without_caption(

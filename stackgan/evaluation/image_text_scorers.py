@@ -22,9 +22,10 @@ from torch import Tensor
 from stackgan.config import CompactConfig
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.cache import evaluation_cache
+from stackgan.images.pixels import to_pil
 from stackgan.io.files import atomic_folder
 from stackgan.io.json_reader import read_json, round_trip
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.contrastive import train_compact_encoder

@@ -22,9 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stackgan.images.pixels import to_pil
 from stackgan.images.png import PNG_END, png_bytes
 from stackgan.io.files import write_atomic
-from stackgan.pipeline import StackGANPipeline, to_pil
+from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
 __all__ = ["Chunk", "ahead", "chunked", "image_facts", "is_whole", "make_folder", "slug", "write_chunks", "write_png"]

@@ -120,4 +120,4 @@ def live_box(visitor: Visitor) -> Any:
 
 def shows(visitor: Visitor, caption: str) -> None:
     """Wait until the gallery shows images of this caption."""
-    expect(visitor.page.locator(".card .caption").first).to_have_text(caption)
+    expect(visitor.page.locator(".results:not(.preview) .card .caption").first).to_have_text(caption)

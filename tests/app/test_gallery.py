@@ -73,10 +73,13 @@ def test_browser_enlarges_and_reuses(phone: Visitor) -> None:
     assert phone.fits()
     phone.page.keyboard.press("Escape")
     expect(dialog).not_to_be_visible()
+    before = phone.page.locator(".card .open img").nth(1).get_attribute("src")
     phone.page.locator("[data-reuse]").nth(1).click()
     expect(caption_box(phone)).to_have_value(CAPTIONS[1])
     expect(seed_box(phone)).to_have_value("1")
     expect(phone.page.locator("#keep input")).to_be_checked()
+    phone.painted()
+    assert phone.sources()[0] == before  # URLs contain a hash of the content
 
 
 def test_browser_reports_unknown_words(desktop: Visitor) -> None:

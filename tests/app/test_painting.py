@@ -27,7 +27,7 @@ def test_doctests() -> None:
 
 def test_generation_equals_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
     result = painting.generate(pipe, f"  {CAPTIONS[0]}\n", 3, 7, 0.5)
-    expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5)
+    expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5, batch_size=1)
     assert [picture.seed for picture in result.images] == [7, 8, 9]
     assert {picture.caption for picture in result.images} == {CAPTIONS[0]}
     for index, picture in enumerate(result.images):
@@ -118,15 +118,19 @@ def test_opening_generates_the_examples(pipe: StackGANPipeline) -> None:
 
 
 def test_live_images_have_the_seeds_of_those_shown(pipe: StackGANPipeline) -> None:
-    first = painting.generate_while_typing(pipe, None, " a  red ", 2, 5, 1.0, False)
+    coarse, first = painting.generate_live(pipe, None, " a  red ", 2, 5, 1.0, False)
+    assert coarse.preview_of == (64, 128) and first.preview_of == ()
+    for early, late in zip(coarse.images, first.images, strict=True):
+        assert (early.caption, early.seed) == (late.caption, late.seed)
+        assert [image.tobytes() for image in early.stages] == [late.stages[0].tobytes()]
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
     shown = GalleryState.of(first, entered=5)
-    assert painting.generate_while_typing(pipe, shown, "a red ", 2, 5, 1.0, False) is None  # already shown
-    assert painting.generate_while_typing(pipe, shown, "a red b", 2, 5, 1.0, False).images[0].seed == 5
+    assert not list(painting.generate_live(pipe, shown, "a red ", 2, 5, 1.0, False))  # already shown
+    assert [*painting.generate_live(pipe, shown, "a red b", 2, 5, 1.0, False)][-1].images[0].seed == 5
     rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # seed 5 is still on the page, 77 was used
-    assert painting.generate_while_typing(pipe, rolled, "a red", 2, 5, 1.0, False) is None
-    assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, False).images[0].seed == 77
-    assert painting.generate_while_typing(pipe, rolled, "a red b", 2, 5, 1.0, True).images[0].seed == 5
+    assert not list(painting.generate_live(pipe, rolled, "a red", 2, 5, 1.0, False))
+    assert [*painting.generate_live(pipe, rolled, "a red b", 2, 5, 1.0, False)][-1].images[0].seed == 77
+    assert [*painting.generate_live(pipe, rolled, "a red b", 2, 5, 1.0, True)][-1].images[0].seed == 5
 
 
 def test_live_images_give_no_errors(
@@ -139,10 +143,10 @@ def test_live_images_give_no_errors(
         ("a", 2, -1, 1.0),
         ("a", 2, 5, None),
     ):
-        assert painting.generate_while_typing(pipe, None, *wrong, False) is None
+        assert not list(painting.generate_live(pipe, None, *wrong, False))
     assert caplog.text == ""
     monkeypatch.setattr(painting, "generate", lambda *_: 1 / 0)
-    assert painting.generate_while_typing(pipe, None, "a", 2, 5, 1.0, False) is None
+    assert len(list(painting.generate_live(pipe, None, "a", 2, 5, 1.0, False))) == 1  # the preview
     assert "ZeroDivisionError" in caplog.text
 
 

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.features import load_features
+from stackgan.evaluation.metrics import kernel_distance
 from stackgan.images.pixels import to_levels
 from stackgan.networks.frozen_features import load_frozen_features
 from stackgan.pipeline import StackGANPipeline
 from tests.benchmarks.harness import print_table, print_versions
 
-HALVES = 200
 Extract = Callable[[Tensor], Tensor]  # (B, 3, s, s) uint8 -> (B, D)
 
 
@@ -47,30 +47,10 @@ class Record:
     photos: tuple[float, float]
 
 
-def kernels(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """k(a, b) = (a · b / D + 1)³ within x, within y, and between both (arXiv:1801.01401, section 4)."""
-    dim = x.shape[1]
-    return tuple((a @ b.T / dim + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))  # type: ignore[return-value]
-
-
-def mmd(within_x: Tensor, within_y: Tensor, between: Tensor) -> float:
-    """The unbiased squared maximum mean discrepancy from kernel matrices."""
-    n, m = len(within_x), len(within_y)
-    inside_x = (within_x.sum() - within_x.trace()) / (n * (n - 1))
-    inside_y = (within_y.sum() - within_y.trace()) / (m * (m - 1))
-    return float(inside_x + inside_y - 2 * between.mean())
-
-
 def distance(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Kernel distance of features (N, D) and (M, D), and its delete-half jackknife error."""
-    xx, yy, xy = kernels(x.double(), y.double())
-    generator, values = torch.Generator().manual_seed(0), []
-    for _ in range(HALVES):
-        i, j = (torch.randperm(len(k), generator=generator)[: len(k) // 2] for k in (xx, yy))
-        values.append(mmd(xx[i][:, i], yy[j][:, j], xy[i][:, j]))
-    whole = mmd(xx, yy, xy)
-    # halves keep half of each set: the variance of the whole is that of a half times (n − d) / d = 1
-    return whole, float((torch.tensor(values) - whole).square().mean().sqrt())
+    """Kernel distance of features (N, D) and (M, D), and its error."""
+    found = kernel_distance(x, y)
+    return found.value, found.error
 
 
 def extractor(source: str) -> tuple[str, Extract]:

@@ -68,7 +68,7 @@ def captions(tmp_path: Path) -> Path:
 
 def test_a_missing_checkpoint(tmp_path: Path, captions: Path, refused: Refused) -> None:
     gone = tmp_path / "gone"
-    said = f"stackgan: {gone}: no such checkpoint folder; a run publishes its own at RUN/checkpoint"
+    said = f"stackgan: {gone}: no such checkpoint folder; a run writes its own to RUN/checkpoint"
     assert refused("generate", "a bird", "--checkpoint", gone, "--out", tmp_path / "out") == said
     assert refused("batch", captions, "--checkpoint", gone, "--out", tmp_path / "out") == said
     gone.mkdir()

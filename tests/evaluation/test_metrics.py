@@ -77,21 +77,33 @@ def test_kernel_distance_is_the_unbiased_mmd() -> None:
     pairs = [(i, j) for i in range(7) for j in range(7)]
     within = sum(k(s[i], s[j]) for s in (x, y) for i, j in pairs if i != j) / 42
     between = sum(k(x[i], y[j]) for i, j in pairs) / 49
-    found = kernel_distance(x, y, subsets=3, size=7)
-    assert found.value == pytest.approx(within - 2 * between, rel=1e-9) and found.error < 1e-9
+    for groups in (2, 3, 50):
+        assert kernel_distance(x, y, groups=groups).value == pytest.approx(within - 2 * between, rel=1e-9)
 
 
-def test_kernel_distance_orders_and_its_error_shrinks() -> None:
+def test_kernel_distance_orders() -> None:
     generator = torch.Generator().manual_seed(1)
     x, same, near, far = (torch.randn(1500, 16, generator=generator) + shift for shift in (0, 0, 0.3, 1.0))
-    distances = [kernel_distance(x, other, size=300) for other in (same, near, far)]
+    distances = [kernel_distance(x, other) for other in (same, near, far)]
     assert abs(distances[0].value) < 4 * distances[0].error < distances[1].value < distances[2].value
-    assert (
-        kernel_distance(x, near, size=300, subsets=100).error < kernel_distance(x, near, size=300, subsets=10).error
-    )
     for a, b in ((x, x[:, :3]), (x[:1], x)):
         with pytest.raises(ValueError, match="must be"):
             kernel_distance(a, b)
+    with pytest.raises(ValueError, match="groups is 1"):
+        kernel_distance(x, near, groups=1)
+    assert math.isnan(kernel_distance(x[:3], near[:3]).error)  # a single group says nothing about others
+
+
+@pytest.mark.parametrize(("n", "m", "shift"), [(300, 300, 0.3), (600, 200, 0.3), (150, 500, 0.0), (400, 400, 1.0)])
+def test_kernel_distances_error_is_the_spread_over_new_sets(n: int, m: int, shift: float) -> None:
+    generator = torch.Generator().manual_seed(7)
+    found = [
+        kernel_distance(torch.randn(n, 24, generator=generator), torch.randn(m, 24, generator=generator) + shift)
+        for _ in range(60)
+    ]
+    spread = float(torch.tensor([each.value for each in found]).std())
+    claimed = float(torch.tensor([each.error for each in found]).square().mean().sqrt())
+    assert 0.75 < claimed / spread < 1.6  # a jackknife is conservative where both distributions are equal
 
 
 # --- class score --------------------------------------------------------------------------------------------
@@ -204,11 +216,11 @@ def test_frechet_distance_is_torch_fidelitys(sets: tuple[Tensor, Tensor]) -> Non
 
 
 def test_kernel_distance_is_torch_fidelitys(sets: tuple[Tensor, Tensor]) -> None:
-    """With one subset of all rows, so that the choice of subsets has no influence."""
+    """With all rows as its subset."""
     kid = pytest.importorskip("torch_fidelity.metric_kid")
     x, y = sets[0][:260].double(), sets[1].double()
     expected = kid.kid_features_to_metric(x, y, kid_subsets=2, kid_subset_size=260, verbose=False)
-    found = kernel_distance(x, y, subsets=2, size=260)
+    found = kernel_distance(x, y)
     assert found.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-8)
 
 

@@ -32,8 +32,8 @@ WEIGHTS = [
 ]
 
 
-@some_cases
 @given(data=mutated(WEIGHTS, JSON_TOKENS))
+@some_cases
 def test_safetensors(data: bytes, folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(data)
@@ -56,8 +56,8 @@ OPCODES = [
 ]  # fmt: skip
 
 
-@some_cases
 @given(data=mutated(PICKLES, OPCODES))
+@some_cases
 def test_restricted_pickles(data: bytes, folder: Path) -> None:
     file = folder / "a.pickle"
     file.write_bytes(data)
@@ -102,8 +102,8 @@ PHOTOS: dict[str, Callable[[], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", PHOTOS)
-@some_cases
 @given(values=st.data())
+@some_cases
 def test_photos(kind: str, values: st.DataObject, folder: Path) -> None:
     file = folder / f"a.{kind}"
     file.write_bytes(values.draw(mutated(PHOTOS[kind]())))

@@ -38,8 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-@some_cases
 @given(data=altered_json(VALUE) | mutated([b"{}", b'[1, "a"]'], JSON_TOKENS))
+@some_cases
 def test_reader_with_schemas(data: bytes, folder: Path) -> None:
     file = folder / "a.jsonl"
     file.write_bytes(data)
@@ -78,8 +78,8 @@ def meta(prepared: Path) -> bytes:
     return (prepared / "dataset.json").read_bytes()
 
 
-@some_cases
 @given(change=altered(META), data=mutated([b"{}"], JSON_TOKENS), kind=json_values)
+@some_cases
 def test_dataset_json(change: object, data: bytes, kind: object, prepared: Path, meta: bytes) -> None:
     splits = json.loads(meta)["splits"]
     whole = change | {"splits": splits} if isinstance(change, dict) else change
@@ -95,8 +95,8 @@ def test_dataset_json(change: object, data: bytes, kind: object, prepared: Path,
     (prepared / "dataset.json").write_bytes(meta)
 
 
-@some_cases
 @given(data=altered_json({"id": "a", "captions": ["x"], "species": "y", "parameters": {"z": [1]}}))
+@some_cases
 def test_records(data: bytes, folder: Path) -> None:
     file = folder / "captions.jsonl"
     lines = data.replace(b"\n", b" ") + b"\n"
@@ -113,8 +113,8 @@ def test_records(data: bytes, folder: Path) -> None:
 JOB_VALUES = {"format": 1, "stackgan": "1", "checkpoint": "x", "seed": 0, "truncation": 1.0, "threads": 2}
 
 
-@some_cases
 @given(data=altered_json(JOB_VALUES))
+@some_cases
 def test_batch_settings(data: bytes, folder: Path) -> None:
     (folder / JOB).write_bytes(data)
     try:
@@ -126,8 +126,8 @@ def test_batch_settings(data: bytes, folder: Path) -> None:
 STATISTICS = {"captions": 9, "thresholds": [-3.5, -2], "words": {"red": 3, "a": 9}}
 
 
-@some_cases
 @given(values=altered(STATISTICS))
+@some_cases
 def test_caption_statistics(values: object) -> None:
     try:
         plain = parse_json(as_json(values), "s.json", object)
@@ -160,8 +160,8 @@ TEXTS = [
 ]
 
 
-@some_cases
 @given(values=altered(Config().to_dict()))
+@some_cases
 def test_configuration(values: object) -> None:
     try:
         config = Config.from_dict(parse_json(as_json(values), "c.json", object), "c.json")
@@ -170,8 +170,8 @@ def test_configuration(values: object) -> None:
         assert str(error)
 
 
-@some_cases
 @given(data=mutated([f"{key}={text}".encode() for key in KEYS for text in TEXTS], [text.encode() for text in TEXTS]))
+@some_cases
 def test_overrides(data: bytes) -> None:
     try:
         config = with_overrides(Config(), [data.decode("utf-8", "surrogateescape")])
@@ -194,8 +194,8 @@ def header(checkpoint: Path) -> bytes:
     return (checkpoint / "config.json").read_bytes()
 
 
-@some_cases
 @given(first=altered(dict(preset("quickstart", ["loss.contrast=0"]).to_dict())), data=mutated([b"{}"], JSON_TOKENS))
+@some_cases
 def test_checkpoint_config(first: object, data: bytes, checkpoint: Path, header: bytes) -> None:
     whole = json.loads(header)
     for content in (as_json(whole | {"config": first}), header[: 7 * len(data)] + data):
@@ -207,8 +207,8 @@ def test_checkpoint_config(first: object, data: bytes, checkpoint: Path, header:
     (checkpoint / "config.json").write_bytes(header)
 
 
-@some_cases
 @given(facts=altered({"trained": {"steps": 1, "images": 2}, "examples": ["a"], "truncation": 0.7, "averaged": [{}]}))
+@some_cases
 def test_checkpoint_facts(facts: object, checkpoint: Path, header: bytes) -> None:
     whole = json.loads(header)
     (checkpoint / "config.json").write_bytes(as_json(whole | facts if isinstance(facts, dict) else facts))
@@ -242,10 +242,10 @@ def _unpacked(pieces: Path, target: Path) -> None:
     assert not (pieces.parent / "outside").exists()
 
 
-@some_cases
 @given(
     change=altered({"format": 1, "names": ["a.txt", "sub"], "files": 2, "bytes": 3, "sha256": "x"}), kind=json_values
 )
+@some_cases
 def test_archive_manifest(change: object, kind: object, pieces: tuple[Path, bytes, bytes]) -> None:
     folder, manifest, _ = pieces
     listed = json.loads(manifest)["pieces"]
@@ -273,8 +273,8 @@ ENTRIES = [_entry("../outside"), _entry("/tmp/x"), _entry("a.txt"), _entry("a.tx
 ENTRIES += [_entry("sub"), _entry("."), _entry("x" * 99), bytes(512), _entry("f", tarfile.FIFOTYPE)]
 
 
-@some_cases
 @given(cut=mutated([b"x" * 40], ENTRIES), data=mutated([b"\0" * 512], ENTRIES))
+@some_cases
 def test_archive_pieces(cut: bytes, data: bytes, pieces: tuple[Path, bytes, bytes]) -> None:
     """The piece is damaged and its digests fit, as in an archive made to do harm."""
     folder, manifest, piece = pieces

@@ -41,8 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", CAPTIONS)
-@some_cases
 @given(values=st.data())
+@some_cases
 def test_captions_files(kind: str, values: st.DataObject, folder: Path) -> None:
     file = folder / f"a{kind}"
     file.write_bytes(values.draw(mutated(CAPTIONS[kind], TOKENS)))
@@ -55,8 +55,8 @@ def test_captions_files(kind: str, values: st.DataObject, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("table", METADATA)
-@some_cases
 @given(values=st.data())
+@some_cases
 def test_metadata(table: str, values: st.DataObject, folder: Path) -> None:
     src = folder / table.replace(".", "-")
     (src / "sub").mkdir(parents=True, exist_ok=True)
@@ -84,8 +84,8 @@ def test_metadata(table: str, values: st.DataObject, folder: Path) -> None:
     assert set(splits.homes) | listed == {entry.path for entry in entries} and not set(splits.homes) & listed
 
 
-@some_cases
 @given(data=mutated([b"red\nblue\n", b"a\rb", "\ufeffx".encode()], TOKENS))
+@some_cases
 def test_text_files(data: bytes, folder: Path) -> None:
     src = folder / "texts"
     src.mkdir(exist_ok=True)

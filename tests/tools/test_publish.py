@@ -90,7 +90,7 @@ def test_what_cannot_be_published_is_reported(
     checkpoint, out = finished_run / "checkpoint", tmp_path / "out"
     cases = [
         ((tmp_path / "none", out), "no such checkpoint"),
-        ((finished_run, out), "not a published checkpoint"),
+        ((finished_run, out), "not a checkpoint"),
         ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),
         ((checkpoint, out, "--captions", empty), "holds no captions"),

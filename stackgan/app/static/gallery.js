@@ -33,7 +33,7 @@ element.addEventListener('click', (event) => {
     show(image, open.dataset.stage === undefined ? image.stages.length - 1 : Number(open.dataset.stage));
   } else if (reuse) {
     const image = props.value.images[reuse.dataset.reuse];
-    trigger('reuse', {caption: image.caption, seed: Number(image.seed)});
+    trigger('reuse', {caption: image.caption, seed: Number(image.seed), truncation: props.value.truncation});
   } else if (save) {
     const {images, truncation} = props.value;
     const [{caption, seed}] = images;

@@ -1,5 +1,6 @@
 """Generation from a caption, or without a caption box for checkpoints trained without text."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def _entry(pipe: StackGANPipeline, no_caption: gr.State) -> _Entry:
         elem_id="caption",
     )
     button = gr.Button("Generate", variant="primary", size="lg", elem_id="paint")
-    live = gr.Checkbox(True, label="Generate while I type", container=False, elem_id="live")
+    live = gr.Checkbox(True, label="Update live", container=False, elem_id="live")
     examples = None
     if pipe.examples:
         examples = html(
@@ -120,7 +121,7 @@ class _Events:
 
         return reporting_errors(work, (gr.skip(),) * 4)
 
-    def on_type(
+    def on_change(
         self,
         live: bool,
         shown: GalleryState | None,
@@ -129,20 +130,21 @@ class _Events:
         seed: float | None,
         truncation: float | None,
         keep: bool,
-    ) -> tuple[Any, ...]:
-        result = None
-        if live:
-            result = painting.generate_while_typing(self.pipe, shown, caption, count, seed, truncation, keep)
-        if result is None:
-            return gr.skip(), gr.skip()
-        return result_value(result, live=True), GalleryState.of(result, entered=seed)
+    ) -> Iterator[tuple[Any, ...]]:
+        """The coarsest stage first, then the images; nothing if they would not change."""
+        yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
+        if not live:
+            return
+        for result in painting.generate_live(self.pipe, shown, caption, count, seed, truncation, keep):
+            state = gr.skip() if result.preview_of else GalleryState.of(result, entered=seed)
+            yield result_value(result, live=True), state
 
     # Gradio inspects the annotations of these, which must be the class itself, not a string.
     def on_choose(self, event: gr.EventData) -> str:
         return str(event.caption)
 
     def on_reuse(self, event: gr.EventData) -> tuple[Any, ...]:
-        return event.seed, True, event.caption if self.pipe.conditional else ""
+        return event.seed, True, event.caption if self.pipe.conditional else "", event.truncation
 
     def on_save(self, event: gr.EventData) -> tuple[Any, ...]:
         def work() -> tuple[Any, ...]:
@@ -163,15 +165,23 @@ def _connect(events: _Events, entry: _Entry, settings: _Settings, output: Any) -
     if entry.live is not None:
         presses.append(caption.submit)
     gr.on(presses, events.on_paint, inputs, outputs, api_name="paint", **slow)
-    if entry.live is not None:
-        hidden: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
-        request = [entry.live, shown, caption, settings.count, seed, settings.truncation, keep]
-        output.typed(events.on_type, request, [output, shown], trigger_mode="always_last", **hidden)
-        saved = output.save(events.on_save, None, [output, shown], **hidden)
-        saved.success(None, js=read_static("save_all.js"))
+    hidden: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
+    live = entry.live if entry.live is not None else gr.State(True)
+    changed: dict[str, Any] = {
+        "fn": events.on_change,
+        "inputs": [live, shown, caption, settings.count, seed, settings.truncation, keep],
+        "outputs": [output, shown],
+        **hidden,
+    }
+    controls = [settings.count.input, settings.truncation.input, seed.input]
+    gr.on(controls, trigger_mode="always_last", **changed)
+    output.typed(trigger_mode="always_last", **changed)
+    settings.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick).then(**changed)
+    saved = output.save(events.on_save, None, [output, shown], **hidden)
+    saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
         chosen = entry.examples.choose(events.on_choose, None, caption, **quick)
         chosen.then(events.on_paint, inputs, outputs, api_visibility="private", **slow)
-    output.reuse(events.on_reuse, None, [seed, keep, caption], **quick)
-    settings.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
+    reused = output.reuse(events.on_reuse, None, [seed, keep, caption, settings.truncation], **quick)
+    reused.then(events.on_paint, inputs, outputs, **hidden)
     seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is kept

@@ -29,7 +29,7 @@ from stackgan.evaluation.context import Context
 from stackgan.evaluation.findings import Findings, NotMeasured, Sheet, Table, percent
 from stackgan.evaluation.image_source import ImageSource
 from stackgan.images.grid import caption_sheet
-from stackgan.pipeline import to_pil
+from stackgan.images.pixels import to_pil
 
 __all__ = ["colour_word_figures", "pair_figures", "section"]
 

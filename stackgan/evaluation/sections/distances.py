@@ -121,7 +121,8 @@ def _protocol(network: FeatureNetwork, generated: FeatureSet, reference: Feature
     else:
         words.append(
             "These are not Inception features: the figures compare checkpoints with each other, but not with "
-            "a published FID or KID. Kernel distance: mean of 50 subsets of up to 500, ± its standard error."
+            "a published FID or KID. Kernel distance: all pairs of images; ± one standard error for other photos and "
+            "images of these numbers (jackknife over both sets)."
         )
     words.append(
         f"Precision and recall: {NEIGHBOURS} neighbours; density and coverage: {DENSE_NEIGHBOURS}; as many generated "

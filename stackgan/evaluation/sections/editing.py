@@ -17,8 +17,8 @@ from stackgan.evaluation.attribute_classifier import PARTS, SCENE, SIDE, Attribu
 from stackgan.evaluation.context import Context
 from stackgan.evaluation.findings import Findings, NotMeasured, Sheet, Table, percent
 from stackgan.images.grid import caption_sheet
-from stackgan.images.pixels import centre_crops
-from stackgan.pipeline import StackGANPipeline, to_pil, to_tensor
+from stackgan.images.pixels import centre_crops, to_pil, to_tensor
+from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["Editing", "Recolouring", "edit_sheet", "editing", "recolourings", "section"]
 

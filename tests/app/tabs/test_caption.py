@@ -40,54 +40,6 @@ def test_handler_keeps_the_images_when_something_is_wrong(
     assert "out of memory" in caplog.text
 
 
-def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
-    caption_box(desktop).fill(CAPTIONS[0])
-    desktop.paint()
-    first, at = desktop.sources(), seed_box(desktop).input_value()
-    desktop.page.locator("#dice").click()
-    expect(seed_box(desktop)).not_to_have_value(at)
-    rolled = seed_box(desktop).input_value()
-    desktop.page.locator("#paint").click()
-    expect(desktop.page.locator(".card .seed").first).to_have_text(f"seed {rolled}")
-    desktop.painted()
-    assert seed_box(desktop).input_value() == rolled and not set(first) & set(desktop.sources())
-    desktop.page.locator("#paint").click()  # not kept: a new seed at every press
-    expect(desktop.page.locator(".card .seed").first).not_to_have_text(f"seed {rolled}")
-    keep = desktop.page.locator("#keep input")
-    expect(keep).not_to_be_checked()
-    seed_box(desktop).fill("1")
-    expect(keep).to_be_checked()  # a seed that was typed is used
-    desktop.page.locator("#paint").click()
-    expect(desktop.page.locator(".card .seed").first).to_have_text("seed 1")
-    assert desktop.sources() == first
-    caption_box(desktop).fill(CAPTIONS[1])
-    desktop.page.locator("#paint").click()
-    expect(desktop.page.locator(".card .caption").first).to_have_text(CAPTIONS[1])
-    assert desktop.texts(".card .seed")[0] == "seed 1" and desktop.sources() != first
-
-
-def test_browser_example_fills_the_box_and_generates(desktop: Visitor) -> None:
-    assert desktop.texts(".chip") == list(CAPTIONS[:2])
-    desktop.page.locator(".chip").nth(1).click()
-    desktop.painted()
-    expect(caption_box(desktop)).to_have_value(CAPTIONS[1])
-    assert desktop.texts(".card .caption") == [CAPTIONS[1]] * 4
-
-
-def test_browser_refuses_in_one_sentence_and_keeps_the_images(desktop: Visitor) -> None:
-    shown = desktop.sources()
-    live_box(desktop).uncheck()
-    toast = desktop.page.locator(".toast-body")
-    desktop.page.locator("#paint").click()
-    expect(toast).to_contain_text("Write a caption first: what should the image show?")
-    toast.get_by_test_id("toast-close").click()
-    caption_box(desktop).fill(CAPTIONS[0])
-    seed_box(desktop).fill("-1")
-    desktop.page.locator("#paint").click()
-    expect(toast).to_contain_text("The seed is -1: the smallest is 0.")
-    assert "Traceback" not in desktop.page.content() and desktop.sources() == shown
-
-
 class Brush:
     """Replacement of ``painting.generate``: records the captions, and blocks while ``free`` is not set."""
 
@@ -119,6 +71,115 @@ def brush(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brush]:
     brush.free.set()
 
 
+def first_seed(visitor: Visitor) -> Any:
+    return visitor.page.locator(".results:not(.preview) .card .seed").first
+
+
+def test_browser_seed_rolls_keeps_and_renews(desktop: Visitor) -> None:
+    live_box(desktop).uncheck()
+    caption_box(desktop).fill(CAPTIONS[0])
+    desktop.paint()
+    first, at = desktop.sources(), seed_box(desktop).input_value()
+    desktop.page.locator("#dice").click()
+    expect(seed_box(desktop)).not_to_have_value(at)
+    rolled = seed_box(desktop).input_value()
+    desktop.page.locator("#paint").click()
+    expect(first_seed(desktop)).to_have_text(f"seed {rolled}")
+    desktop.painted()
+    assert seed_box(desktop).input_value() == rolled and not set(first) & set(desktop.sources())
+    desktop.page.locator("#paint").click()  # not kept: a new seed at every press
+    expect(first_seed(desktop)).not_to_have_text(f"seed {rolled}")
+    keep = desktop.page.locator("#keep input")
+    expect(keep).not_to_be_checked()
+    seed_box(desktop).fill("1")
+    expect(keep).to_be_checked()  # a seed that was typed is used
+    desktop.page.locator("#paint").click()
+    expect(first_seed(desktop)).to_have_text("seed 1")
+    assert desktop.sources() == first
+    caption_box(desktop).fill(CAPTIONS[1])
+    desktop.page.locator("#paint").click()
+    shows(desktop, CAPTIONS[1])
+    assert desktop.texts(".card .seed")[0] == "seed 1" and desktop.sources() != first
+
+
+def test_browser_every_control_updates_the_images(
+    chromium: Browser, studio: str, pipe: StackGANPipeline, brush: Brush
+) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    page = visitor.page
+
+    def images(seed: int, count: int, truncation: float) -> list[bytes]:
+        out = pipe(CAPTIONS[2], seeds=list(range(seed, seed + count)), truncation=truncation, batch_size=1)
+        return [image.tobytes() for image in out.images]
+
+    def shown() -> list[bytes]:
+        return [_pixels(source) for source in visitor.sources()]
+
+    caption_box(visitor).fill(CAPTIONS[2])
+    shows(visitor, CAPTIONS[2])
+    assert shown() == images(1, 4, 1.0)
+    seed_box(visitor).fill("30")
+    expect(first_seed(visitor)).to_have_text("seed 30")
+    assert shown() == images(30, 4, 1.0)
+    page.locator("#truncation input[type=number]").fill("0.5")
+    expect(page.locator(".results:not(.preview) header p")).to_have_text("Seeds 30 to 33, variety 0.5")
+    assert shown() == images(30, 4, 0.5)
+    page.locator("#count input[type=number]").fill("2")
+    expect(page.locator(".results:not(.preview) .card")).to_have_count(2)
+    assert shown() == images(30, 2, 0.5)
+    page.locator("#dice").click()
+    expect(first_seed(visitor)).not_to_have_text("seed 30")
+    rolled = int(seed_box(visitor).input_value())
+    expect(first_seed(visitor)).to_have_text(f"seed {rolled}")
+    assert shown() == images(rolled, 2, 0.5)
+    page.locator("[data-reuse]").nth(1).click()  # the image comes back first, as it was
+    visitor.painted()
+    assert (
+        seed_box(visitor).input_value() == str(rolled + 1) and visitor.texts(".card .seed")[0] == f"seed {rolled + 1}"
+    )
+    assert page.locator("#truncation input[type=number]").input_value() == "0.5"
+    visitor.close()
+
+
+def test_browser_shows_the_coarsest_stage_first(chromium: Browser, studio: str, brush: Brush) -> None:
+    visitor = Visitor(chromium, studio, DESKTOP)
+    brush.hold(lambda: caption_box(visitor).fill(CAPTIONS[2]))
+    card = visitor.page.locator(".results.preview .card")
+    expect(card).to_have_count(4)
+    expect(card.first.locator(".caption")).to_have_text(CAPTIONS[2])
+    with Image.open(io.BytesIO(base64.b64decode(visitor.sources()[0].partition(",")[2]))) as image:
+        assert image.size == (64, 64)
+    assert card.first.locator(".open img").bounding_box()["width"] > 128  # type: ignore[index]
+    expect(card.first.locator(".save")).not_to_be_visible()
+    brush.free.set()
+    shows(visitor, CAPTIONS[2])
+    with Image.open(io.BytesIO(base64.b64decode(visitor.sources()[0].partition(",")[2]))) as image:
+        assert image.size == (128, 128)
+    visitor.close()
+
+
+def test_browser_example_fills_the_box_and_generates(desktop: Visitor) -> None:
+    assert desktop.texts(".chip") == list(CAPTIONS[:2])
+    desktop.page.locator(".chip").nth(1).click()
+    desktop.painted()
+    expect(caption_box(desktop)).to_have_value(CAPTIONS[1])
+    assert desktop.texts(".card .caption") == [CAPTIONS[1]] * 4
+
+
+def test_browser_refuses_in_one_sentence_and_keeps_the_images(desktop: Visitor) -> None:
+    shown = desktop.sources()
+    live_box(desktop).uncheck()
+    toast = desktop.page.locator(".toast-body")
+    desktop.page.locator("#paint").click()
+    expect(toast).to_contain_text("Write a caption first: what should the image show?")
+    toast.get_by_test_id("toast-close").click()
+    caption_box(desktop).fill(CAPTIONS[0])
+    seed_box(desktop).fill("-1")
+    desktop.page.locator("#paint").click()
+    expect(toast).to_contain_text("The seed is -1: the smallest is 0.")
+    assert "Traceback" not in desktop.page.content() and desktop.sources() == shown
+
+
 def _pixels(address: str) -> bytes:
     """Pixels of an image that is embedded in the page as a data URL."""
     start, _, content = address.partition(",")
@@ -140,10 +201,10 @@ def test_browser_generates_while_one_types(
         shows(visitor, caption[:end].strip())
         seen.add(visitor.sources()[0])
     assert len(seen) > 3  # no new images if the words are the same
-    expected = pipe(caption, seeds=[1, 2, 3, 4]).images
+    expected = pipe(caption, seeds=[1, 2, 3, 4], batch_size=1).images
     assert [_pixels(source) for source in visitor.sources()] == [image.tobytes() for image in expected]
     assert visitor.texts(".card .seed") == ["seed 1", "seed 2", "seed 3", "seed 4"]
-    assert visitor.texts(".results h2") == ["While you type"] and visitor.texts(".notice") == []
+    assert visitor.texts(".results h2") == ["Live"] and visitor.texts(".notice") == []
     assert seed_box(visitor).input_value() == "1" and not visitor.page.locator("#keep input").is_checked()
     expect(box).to_be_focused()
     assert box.evaluate("box => box.selectionStart") == len(caption) and visitor.fits()

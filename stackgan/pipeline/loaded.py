@@ -1,0 +1,266 @@
+"""A loaded checkpoint: its parts, its files, and one batch from embeddings and seeds to images as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from stackgan.captions.word_statistics import CaptionStatistics
+from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stackgan.config import Config
+from stackgan.config.facts import CheckpointFacts
+from stackgan.io.weights import compare_weights
+from stackgan.latent.sampling import base_noise, check_sampling, slerp
+from stackgan.model import StackGAN
+from stackgan.networks.fast_generator import FastGenerator
+from stackgan.pipeline.inputs import check_captions
+from stackgan.runtime.device import chosen_device
+from stackgan.text.base import CaptionWarning, TextEncoder
+from stackgan.text.load import load_text_encoder
+
+__all__ = ["PRECISIONS", "LoadedCheckpoint"]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class LoadedCheckpoint:
+    """The part of :class:`~stackgan.pipeline.pipeline.StackGANPipeline` below captions and PIL images."""
+
+    def __init__(
+        self,
+        model: StackGAN,
+        text_encoder: TextEncoder | None,
+        *,
+        facts: CheckpointFacts | None = None,
+        statistics: CaptionStatistics | None = None,
+        fingerprint: str = "",
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is unknown: it must be {' or '.join(PRECISIONS)}")
+        self.precision, self.compiled = precision, compiled
+        self.model = model.eval().requires_grad_(False)
+        self.config: Config = model.config
+        self.text_encoder = text_encoder
+        self.facts = facts or CheckpointFacts()
+        self.statistics = statistics
+        self.fingerprint = fingerprint
+        self.sizes = self.config.tree.sizes
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        dtype: torch.dtype | None = None,
+        compiled: bool = False,
+    ) -> Self:
+        """Load a checkpoint folder.
+
+        Args:
+            dtype: of the generator, ``torch.float32`` or ``torch.bfloat16``, in place of ``precision``.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: another format, damaged files, or an unknown device or precision.
+        """
+        precision = precision if dtype is None else _precision_of(dtype)
+        checkpoint = load_checkpoint(folder)
+        model = StackGAN(checkpoint.config)
+        _load_weights(model, checkpoint)
+        encoder = None
+        if checkpoint.text_folder is not None:
+            encoder = load_text_encoder(str(checkpoint.text_folder), checkpoint.config.text.pooling)
+            if encoder.dim != checkpoint.config.text.dim:
+                raise ValueError(
+                    f"{checkpoint.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
+                    f"{checkpoint.config.text.dim}; the folder's parts are from different models"
+                )
+        model.to(chosen_device(device))
+        return cls(
+            model,
+            encoder,
+            facts=checkpoint.facts,
+            statistics=checkpoint.statistics,
+            fingerprint=checkpoint.fingerprint,
+            precision=precision,
+            compiled=compiled,
+        )
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str = "") -> None:
+        """Write this pipeline as a checkpoint; ``card`` is the text of its README.md."""
+        save_checkpoint(
+            Path(folder),
+            self.config,
+            self.model.state_dict(),
+            self.text_encoder,
+            facts=self.facts,
+            card=card,
+            dtype=dtype,
+            statistics=self.statistics,
+        )
+
+    def __repr__(self) -> str:
+        sizes = " → ".join(map(str, self.sizes))
+        encoder = type(self.text_encoder).__name__ if self.text_encoder is not None else "none"
+        return (
+            f"StackGANPipeline(stages={sizes} px, preset={self.config.preset}, text={encoder}, "
+            f"device={self.device}, precision={self.precision})"
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model and its text encoder to ``device``; returns the pipeline.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        where = chosen_device(device)
+        self.model.to(where)
+        if self.text_encoder is not None:
+            self.text_encoder.to(where)
+        self.__dict__.pop("generator", None)  # its fast form is made anew there
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def conditional(self) -> bool:
+        return self.config.text.conditional
+
+    @property
+    def examples(self) -> list[str]:
+        """Example captions of the checkpoint."""
+        return list(self.facts.examples)
+
+    @property
+    def truncation(self) -> float:
+        """Truncation recommended by the checkpoint; 1 (no truncation) if it has no recommendation."""
+        return 1.0 if self.facts.truncation is None else self.facts.truncation
+
+    @cached_property
+    def generator(self) -> FastGenerator:
+        """The generator in its fast form: ``generator(z, c)`` -> list of (B, 3, s, s) in [−1, 1], one per stage."""
+        return FastGenerator(self.model.generator, PRECISIONS[self.precision], compiled=self.compiled)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Captions -> embeddings (B, T). Raises ``ValueError`` if the checkpoint has no text encoder."""
+        if not self.conditional:
+            raise ValueError("this checkpoint was trained without text: leave the captions out")
+        if self.text_encoder is None:
+            raise ValueError("this checkpoint has no text encoder: pass embeddings=(B, T) instead of captions")
+        check_captions(captions)
+        return self.text_encoder.encode(list(captions))
+
+    def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
+        """Warnings of captions: truncated, words unknown to the text encoder, out of the training captions' domain.
+
+        In the order of the captions. Domain warnings need the checkpoint's caption statistics
+        (:mod:`stackgan.captions.word_statistics`).
+        """
+        found = self.text_encoder.warnings(captions) if self.text_encoder else []
+        if self.statistics is not None:
+            messages = ((index, self.statistics.warning(caption)) for index, caption in enumerate(captions))
+            found = found + [CaptionWarning(index, "out-of-domain", text) for index, text in messages if text]
+        return sorted(found, key=lambda warning: warning.index)
+
+    @torch.inference_mode()
+    def best_seeds(
+        self, embeddings: Tensor, seeds: Sequence[int], candidates: int, truncation: float = 1.0
+    ) -> list[int]:
+        """Of ``candidates`` seeds for each image, the one whose image agrees best with its caption.
+
+        The candidates of seed s are s · candidates, …, s · candidates + candidates − 1, so that different seeds share
+        none. Each is generated at the coarsest stage; its score is the cosine of the caption's embedding and the
+        image's, by the text encoder's image tower (rejection sampling as in DALL·E, arXiv:2102.12092, section 2.6).
+
+        Args:
+            embeddings: of the captions, (B, T).
+            seeds: one a caption.
+            candidates: 1 or more; 1 keeps the seeds.
+
+        Raises:
+            ValueError: fewer than one candidate, a candidate above MAX_SEED, a text encoder without image tower.
+        """
+        if candidates < 1:
+            raise ValueError(f"best of {candidates}: give 1 (no selection) or more candidates")
+        if candidates == 1:
+            return list(seeds)
+        if self.text_encoder is None:
+            raise ValueError("best-of needs a text encoder with an image tower: this checkpoint came without one")
+        chosen = []
+        for e, seed in zip(embeddings, seeds, strict=True):
+            tried = range(seed * candidates, (seed + 1) * candidates)
+            check_sampling([tried[-1]])
+            images = self.generate(e.expand(candidates, -1), tried, truncation, [0])[0].float()
+            scores = torch.cosine_similarity(self.text_encoder.encode_images(images), e.to(images.device)[None])
+            chosen.append(tried[int(scores.argmax())])
+        return chosen
+
+    def stages_of(self, size: int | None) -> list[int]:
+        """Index of the stage with side ``size``, or all indices for None; raises ``ValueError`` if there is none."""
+        if size is None:
+            return list(range(len(self.sizes)))
+        if size not in self.sizes:
+            sides = ", ".join(map(str, self.sizes))
+            raise ValueError(f"size {size} is not in this checkpoint's tree: choose from {sides}")
+        return [self.sizes.index(size)]
+
+    def generate(
+        self,
+        embeddings: Tensor | None,
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        stages: Sequence[int] | None = None,
+        variation: tuple[int, float] | None = None,
+    ) -> list[Tensor]:
+        """One batch: embeddings (B, T) and B seeds -> images of ``stages`` (None: all), (B, 3, s, s) in [−1, 1]."""
+        z_noise, c_noise = self.noise(seeds)
+        if variation is not None and variation[1] > 0:
+            others = self.noise([variation[0]])
+            z_noise, c_noise = (
+                torch.stack([slerp(row, other[0], variation[1]) for row in noise]) if noise.shape[1] else noise
+                for noise, other in zip((z_noise, c_noise), others, strict=True)
+            )
+        if embeddings is None:
+            c = self.model.no_code(len(seeds))
+        else:
+            c = self.model.condition(embeddings.to(self.device)).sample(noise=truncation * c_noise)
+        return self.decode(c, truncation * z_noise, stages)
+
+    def decode(self, c: Tensor, z_noise: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
+        """One batch: codes (B, C) and base noise of z (B, Z) -> images of ``stages``, as in :meth:`generate`."""
+        return self.generator(self.model.prior(c).sample(noise=z_noise), c, stages)
+
+    def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Base noise of z (B, Z) and of c (B, C), row i from a separate generator seeded with seed i."""
+        z, c = base_noise(seeds, (self.config.latent.dim, self.model.code_dim))
+        return z.to(self.device), c.to(self.device)
+
+
+def _load_weights(model: StackGAN, checkpoint: Checkpoint) -> None:
+    file = checkpoint.folder / "model.safetensors"
+    differs = compare_weights(model, checkpoint.weights)
+    for name, (found, wanted) in differs.reshaped.items():
+        raise ValueError(f"{file}: {name} has shape {found}, config.json requires {wanted}")
+    for name in differs.missing:
+        raise ValueError(f"{file}: has no {name}; config and weights do not belong together")
+    for name in differs.unexpected:
+        raise ValueError(f"{file}: {name} is not part of the model that config.json describes")
+    model.load_state_dict(checkpoint.weights)
+
+
+def _precision_of(dtype: torch.dtype) -> str:
+    for name, known in PRECISIONS.items():
+        if dtype == known:
+            return name
+    raise ValueError(f"dtype {dtype} is not supported: it must be {' or '.join(map(str, PRECISIONS.values()))}")
