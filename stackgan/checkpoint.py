@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.io.files import atomic_file, atomic_folder
+from stackgan.io.json_reader import read_json
+from stackgan.io.weights import read_tensors
 from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
 
@@ -78,10 +79,7 @@ def stored_discriminators(folder: Path) -> dict[str, Tensor] | None:
 
 
 def _load_tensors(file: Path) -> dict[str, Tensor]:
-    try:
-        stored = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: damaged ({error}); download it again") from None
+    stored = read_tensors(file, advice="download it again")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
 
 
@@ -180,11 +178,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: not a checkpoint, {name} is missing")
     header_file = folder / "config.json"
-    try:
-        header = json.loads(header_file.read_text("utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{header_file}: not valid JSON ({error}); download the checkpoint again") from None
-    if not isinstance(header, dict) or "format" not in header:
+    header = read_json(header_file, advice="download the checkpoint again")
+    if "format" not in header:
         raise ValueError(f"{header_file}: has no 'format' key, so it is not a checkpoint of this program")
     if header["format"] != FORMAT:
         raise ValueError(
@@ -202,10 +197,7 @@ def _load_statistics(folder: Path) -> CaptionStatistics | None:
     file = folder / CAPTION_STATISTICS
     if not file.is_file():
         return None
-    try:
-        values = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not valid JSON ({error}); fetch the checkpoint again") from None
+    values = read_json(file, object, advice="download the checkpoint again")
     return CaptionStatistics.from_dict(values, where=str(file))
 
 

@@ -45,6 +45,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def parse(key: str, text: str, kind: type) -> object:
+    """The value of an override ``key=text`` as ``kind``; raises ``ValueError`` naming the key."""
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{key} is {text!r}: it must be true or false")
@@ -52,10 +53,13 @@ def parse(key: str, text: str, kind: type) -> object:
     if kind is str:
         return text
     try:
-        return kind(text)
+        value = kind(text)
+        if abs(value) >= 2**63 or value != value:
+            raise ValueError
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{key} is {text!r}: it must be {wanted}") from None
+        wanted = "a whole number of at most 63 bits" if kind is int else "a finite number"
+        raise ValueError(f"{key} is {text[:40]!r}: it must be {wanted}") from None
+    return value
 
 
 _T = TypeVar("_T")
@@ -80,7 +84,10 @@ def build(cls: type[_T], values: object, prefix: str, where: str) -> _T:
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         if required and entry.name not in arguments:
             raise ValueError(f"{where}: {f'{prefix}.' if prefix else ''}{entry.name} is missing")
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _value(kind: Any, value: object, key: str, where: str) -> object:
@@ -93,6 +100,8 @@ def _value(kind: Any, value: object, key: str, where: str) -> object:
     holder = {tuple: list, Mapping: dict}.get(typing.get_origin(kind) or kind, kind)
     if kind is float and type(value) is int:
         value = float(value)
+    if isinstance(value, int | float) and not abs(value) < 2**63:  # also not a number
+        raise ValueError(f"{where}: {key} is {str(value)[:40]}: it must be a finite number of at most 63 bits")
     if type(value) is not holder:
         raise ValueError(f"{where}: {key} is {value!r}: it must be of type {holder.__name__}")
     if isinstance(value, list):

@@ -26,17 +26,19 @@ from numpy.typing import NDArray
 
 from stackgan.data.kinds import KINDS
 from stackgan.images.crops import load_side
+from stackgan.io.files import shown_name
+from stackgan.io.json_reader import Fields, ListOf, MapOf, check_json, parse_json
 
 __all__ = [
     "FORMAT_VERSION",
     "SPLIT_NAME",
     "Record",
     "as_embeddings",
-    "check_meta",
     "embeddings_file",
     "npy_header",
     "open_images",
     "open_npy",
+    "read_meta",
     "read_records",
     "record_to_line",
     "write_npy",
@@ -44,6 +46,26 @@ __all__ = [
 
 FORMAT_VERSION = 1
 SPLIT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+LARGEST = 4096  # side of training images, in pixels
+RECORD = Fields({"id": str, "captions": ListOf(str)}, {"species": str, "parameters": MapOf(object)})
+_EMBEDDINGS = Fields({"shape": ListOf(int), "sha256": str})
+_SPLIT = Fields(
+    {"images": int, "captions": int, "pixels_sha256": str, "captions_sha256": str},
+    {"species": int, "embeddings": MapOf(_EMBEDDINGS)},
+)
+META = Fields(
+    {
+        "format_version": int,
+        "kind": str,
+        "size": int,
+        "load_side": int,
+        "crop": str,
+        "source": MapOf(object),
+        "splits": MapOf(_SPLIT),
+        "problems": ListOf(Fields({"path": str, "reason": str})),
+    },
+    {"species_disjoint": bool},
+)
 HEADER_BYTES = 128  # fixed, so that the number of images can be written after the last one
 
 
@@ -67,7 +89,10 @@ def record_to_line(record: Record) -> bytes:
         entry["species"] = record.species
     if record.parameters is not None:
         entry["parameters"] = record.parameters
-    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown_name(record.id)}: holds a lone surrogate, which UTF-8 cannot represent") from None
 
 
 def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
@@ -81,30 +106,25 @@ def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
     if len(lines) != facts["images"]:
         raise ValueError(f"{file}: {len(lines)} lines for {facts['images']} images; prepare the folder again")
     for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-            yield Record(entry["id"], tuple(entry["captions"]), entry.get("species"), entry.get("parameters"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}, line {number}: not a record ({error!r}); prepare again") from None
+        entry = parse_json(line, f"{file}, line {number}", RECORD, advice="prepare again")
+        yield Record(entry["id"], tuple(entry["captions"]), entry.get("species"), entry.get("parameters"))
 
 
-def check_meta(file: Path, meta: object) -> None:
-    """Raise a ValueError that names the file and the key unless ``meta`` is a dataset.json of this version."""
-    if not isinstance(meta, dict) or "format_version" not in meta:
+def read_meta(file: Path, data: bytes) -> dict[str, Any]:
+    """The content of a dataset.json of this version; raises a ValueError that names the file and the key."""
+    meta: dict[str, Any] = parse_json(data, str(file), advice="prepare the folder again")
+    if "format_version" not in meta:
         raise ValueError(f"{file}: no 'format_version', so not a prepared folder; create one with `stackgan prepare`")
     if meta["format_version"] != FORMAT_VERSION:
         raise ValueError(
             f"{file}: format version {meta['format_version']!r}, this program reads {FORMAT_VERSION}; prepare again"
         )
-    expected: dict[str, type] = {"kind": str, "size": int, "load_side": int, "crop": str, "source": dict}
-    expected |= {"splits": dict, "problems": list}
-    for key, kind in expected.items():
-        found = meta.get(key)
-        if not isinstance(found, kind) or isinstance(found, bool):
-            raise ValueError(f"{file}: key {key!r} is {found!r}, expected {kind.__name__}; prepare again")
+    check_json(meta, str(file), META, advice="prepare again")
     if meta["kind"] not in KINDS:
         raise ValueError(f"{file}: kind {meta['kind']!r} is not one of {', '.join(KINDS)}; prepare again")
     size, side = meta["size"], meta["load_side"]
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"{file}: size {size} is not between 1 and {LARGEST}; prepare again")
     if side != load_side(size):
         raise ValueError(f"{file}: load_side {side} does not match size {size}; prepare again")
     if not meta["splits"]:
@@ -112,10 +132,10 @@ def check_meta(file: Path, meta: object) -> None:
     for name, facts in meta["splits"].items():
         if not SPLIT_NAME.fullmatch(name):
             raise ValueError(f"{file}: split name {name!r} is not allowed; prepare again")
-        for key in ("images", "captions", "pixels_sha256", "captions_sha256"):
-            kind = str if key.endswith("sha256") else int
-            if not isinstance(facts, dict) or not isinstance(facts.get(key), kind):
-                raise ValueError(f"{file}: splits.{name}.{key} is not a {kind.__name__}; prepare again")
+        for key in ("images", "captions"):
+            if facts[key] < (key == "images"):
+                raise ValueError(f"{file}: splits.{name}.{key} is {facts[key]}; prepare again")
+    return meta
 
 
 # --- arrays ---------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import urllib.parse
 from collections.abc import Mapping
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 
 from stackgan.data.format import (
     as_embeddings,
-    check_meta,
     embeddings_file,
     open_images,
     open_npy,
+    read_meta,
     read_records,
     write_npy,
 )
@@ -138,11 +137,7 @@ class PreparedFolder:
             found = "no such folder" if not folder.exists() else "no dataset.json in it"
             raise FileNotFoundError(f"{folder}: {found}; make a prepared folder with `stackgan prepare`")
         data = file.read_bytes()
-        try:
-            meta = json.loads(data.decode())
-        except ValueError as error:
-            raise ValueError(f"{file}: not valid JSON ({error}); prepare the folder again") from None
-        check_meta(file, meta)
+        meta = read_meta(file, data)
         return cls(folder, meta, hashlib.sha256(data).hexdigest())
 
     @property

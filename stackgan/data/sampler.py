@@ -19,7 +19,10 @@ from stackgan.captions.augmentation import content_words
 from stackgan.captions.hard_negatives import nearest_of_other_species, tf_idf
 from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs"]
+__all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs", "check_trainable"]
+
+
+REDRAWS = 64  # of images of the wrong species, before the others are listed
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,7 @@ class Sampler:
         device: of the batches; copies to a GPU are asynchronous, from pinned memory. None for the CPU.
 
     Raises:
-        ValueError: fewer images than a batch; all of one species, so that there is no mismatched pair; an image
-            without a caption.
+        ValueError: the split cannot be trained on (:func:`check_trainable`).
     """
 
     def __init__(
@@ -98,20 +100,8 @@ class Sampler:
     ) -> None:
         self.split, self.embeddings = split, embeddings
         self.size, self.batch_size, self.seed, self.wrong = size, batch_size, seed, wrong or WrongPairs()
-        if len(split) < batch_size:
-            raise ValueError(f"{split.path} holds {len(split)} images, fewer than optim.batch_size={batch_size}")
+        check_trainable(split, batch_size, with_text=embeddings is not None)
         self.species = split.species_numbers()
-        if embeddings is not None:
-            if self.species.max() == 0:
-                raise ValueError(
-                    f"{split.path}: every image is of species {split.records[0].species!r}: there is no wrong pair"
-                )
-            bare = np.flatnonzero(np.diff(split.offsets) == 0)
-            if len(bare):
-                raise ValueError(
-                    f"{split.path}: {len(bare)} images have no caption (first: {split.records[bare[0]].id!r}); "
-                    "add captions or train with text.encoder=none"
-                )
         self.device = device
         self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes per element: a flip moves pixels
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch spans two epochs at most
@@ -169,8 +159,13 @@ class Sampler:
 
     def _other_species(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
         others = draws.integers(len(self.split), size=len(chosen))
-        while (same := self.species[others] == self.species[chosen]).any():
+        for _ in range(REDRAWS):
+            same = self.species[others] == self.species[chosen]
+            if not same.any():
+                break
             others[same] = draws.integers(len(self.split), size=int(same.sum()))
+        for row in np.flatnonzero(self.species[others] == self.species[chosen]):  # nearly all are of one species
+            others[row] = draws.choice(np.flatnonzero(self.species != self.species[chosen[row]]))
         if self.wrong.hard:
             share = (
                 self.wrong.hard if self.wrong.swapped is None else self.wrong.hard / (2 - self.wrong.hard)
@@ -210,6 +205,33 @@ class Sampler:
             crop = self._pixels[index, y : y + self.size, x : x + self.size]
             place[:] = crop[:, ::-1] if flip else crop
         return torch.from_numpy(out.view(np.uint8).reshape(*out.shape, 3))
+
+
+def check_trainable(split: PreparedSplit, batch_size: int, *, with_text: bool) -> None:
+    """Raise a ``ValueError`` that says what is missing if the split is too small or uniform to train on.
+
+    Args:
+        with_text: training on captions, which needs mismatched pairs.
+    """
+    if len(split) < 2:
+        raise ValueError(f"{split.path}: a single image, training needs two or more; add photos")
+    if with_text:
+        bare = np.flatnonzero(np.diff(split.offsets) == 0)
+        if len(bare):
+            raise ValueError(
+                f"{split.path}: {len(bare)} images have no caption (first: {split.records[bare[0]].id!r}); "
+                "add captions or train with text.encoder=none"
+            )
+        if split.species_numbers().max() == 0:
+            raise ValueError(
+                f"{split.path}: every image is of species {split.records[0].species!r}, so that there is no wrong "
+                "pair of image and caption; prepare without species, add another one or train with text.encoder=none"
+            )
+    if len(split) < batch_size:
+        raise ValueError(
+            f"{split.path}: {len(split)} images, fewer than optim.batch_size={batch_size}; add photos or train with "
+            f"optim.batch_size={len(split)}"
+        )
 
 
 def _send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -24,6 +24,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.images.pixels import to_pil
 from stackgan.io.files import atomic_folder
+from stackgan.io.json_reader import read_json, round_trip
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -179,7 +180,7 @@ def load_or_train_dual_encoder(
         return _with_image_tower(CompactEncoder.load(folder)).to(device)
     cache = evaluation_cache(prepared.path) / "image-text-scorer"
     facts = {"version": VERSION, "seed": SEED, "data": prepared.identity, "settings": asdict(SETTINGS)}
-    if _facts(cache) == json.loads(json.dumps(facts)):
+    if _facts(cache) == round_trip(facts):
         return _with_image_tower(CompactEncoder.load(cache)).to(device)
     if "train" not in prepared.splits:
         raise ValueError(
@@ -200,7 +201,7 @@ def _with_image_tower(encoder: CompactEncoder) -> CompactEncoder:
 
 def _facts(cache: Path) -> Any:
     try:
-        return json.loads((cache / FACTS).read_text("utf-8"))
+        return read_json(cache / FACTS)
     except (OSError, ValueError):
         return None
 

@@ -43,12 +43,14 @@ from stackgan.generation.writer import (
 )
 from stackgan.images.grid import caption_sheet
 from stackgan.io.files import atomic_file, write_atomic
+from stackgan.io.json_reader import Fields, read_json
 from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
-__all__ = ["batch", "image_seed"]
+__all__ = ["JOB", "batch", "image_seed", "read_job"]
 
+MOST_THREADS = 4096
 JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
 JOB_FORMAT = 2
 GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
@@ -372,11 +374,7 @@ def _lock(handle: int, out: Path) -> None:
 
 def _check_same(out: Path, job: dict[str, Any]) -> int:
     """Raise ``ValueError`` if the folder belongs to another job; returns the number of threads it started with."""
-    try:
-        found = json.loads((out / JOB).read_text("utf-8"))
-        threads = int(found["threads"])
-    except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{out / JOB}: not a batch of this program; name another folder with --out") from None
+    found = read_job(out / JOB)
     hashed = {"checkpoint": "another checkpoint", "captions": "another captions file"}
     differing = [
         hashed.get(key) or f"{key} {found.get(key)} there, {job[key]} here"
@@ -388,4 +386,13 @@ def _check_same(out: Path, job: dict[str, Any]) -> int:
             f"{out}: holds another batch ({', '.join(differing)}); "
             "name another folder with --out, or give the same settings to resume it"
         )
-    return max(1, threads)
+    return int(found["threads"])
+
+
+def read_job(file: Path) -> dict[str, Any]:
+    """The settings of the batch in a folder; raises ``ValueError`` for a file that no batch wrote."""
+    advice = "not a batch of this program; name another folder with --out"
+    found: dict[str, Any] = read_json(file, Fields({"threads": int}), advice=advice)
+    if not 1 <= found["threads"] <= MOST_THREADS:
+        raise ValueError(f"{file}: threads is {found['threads']}, expected 1 to {MOST_THREADS}; {advice}")
+    return found

@@ -26,12 +26,23 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stackgan.io.files import atomic_folder, extract_entry, write_atomic
+from stackgan.io.json_reader import Fields, ListOf, check_json, parse_json
 
 __all__ = ["Packed", "pack", "unpack"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MIB = 2**20
+_MANIFEST = Fields(
+    {
+        "format": int,
+        "names": ListOf(str),
+        "files": int,
+        "bytes": int,
+        "sha256": str,
+        "pieces": ListOf(Fields({"name": str, "bytes": int, "sha256": str})),
+    }
+)
 _CHUNK = MIB  # bytes read at a time
 _PIECE = re.compile(r"piece-\d{5}")
 _OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial(-\d+)?)?")
@@ -312,16 +323,16 @@ def _read_manifest(pieces: Path) -> _Manifest:
         raise FileNotFoundError(
             f"{file}: missing; `stackgan pack` writes it last: complete the packing, then copy it with the pieces"
         )
-    try:
-        read = json.loads(file.read_bytes().decode("utf-8", "surrogateescape"))
-        if read["format"] != FORMAT:
-            raise ValueError(f"format {read['format']!r}, this version reads {FORMAT}")
-        listed = [(str(p["name"]), int(p["bytes"]), str(p["sha256"])) for p in read["pieces"]]
-        if not all(_PIECE.fullmatch(name) for name, _, _ in listed):
-            raise ValueError("unexpected name of a piece")
-        return _Manifest(list(read["names"]), int(read["files"]), int(read["bytes"]), str(read["sha256"]), listed)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not a manifest of a split archive ({error!r}); copy it again") from None
+    advice = "not a manifest of a split archive; copy it again"
+    read = parse_json(file.read_bytes(), str(file), Fields({"format": int}), advice=advice, errors="surrogateescape")
+    if read["format"] != FORMAT:
+        raise ValueError(f"{file}: format {read['format']}, this version reads {FORMAT}; pack the folder again")
+    check_json(read, str(file), _MANIFEST, advice=advice)
+    listed = [(piece["name"], piece["bytes"], piece["sha256"]) for piece in read["pieces"]]
+    for number, (name, size, _) in enumerate(listed, 1):
+        if not _PIECE.fullmatch(name) or size < 1:
+            raise ValueError(f"{file}: piece {number} is {name!r} of {size} bytes; {advice}")
+    return _Manifest(read["names"], read["files"], read["bytes"], read["sha256"], listed)
 
 
 def _check_pieces(pieces: Path, manifest: _Manifest) -> None:

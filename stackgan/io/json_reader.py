@@ -30,11 +30,13 @@ from typing import Any, NoReturn
 __all__ = [
     "MAX_DEPTH",
     "NEW_LINE",
+    "OBJECT",
     "Fields",
     "ListOf",
     "MapOf",
     "OneOf",
     "Schema",
+    "check_json",
     "parse_json",
     "read_json",
     "read_json_lines",
@@ -135,15 +137,25 @@ def parse_json(
         value = _parse(text, errors)
         _check(value, "", schema)
     except ValueError as error:
-        raise ValueError(
-            "".join((f"{where}: " if where else "", str(error), f"; {advice}" if advice else ""))
-        ) from None
+        raise _in_file(error, where, advice) from None
     return value
+
+
+def check_json(value: object, where: str, schema: Schema, *, advice: str = "") -> None:
+    """Check a parsed value as :func:`parse_json` does."""
+    try:
+        _check(value, "", schema)
+    except ValueError as error:
+        raise _in_file(error, where, advice) from None
 
 
 def round_trip(value: object) -> Any:
     """The value as it is read back from a JSON file: tuples become lists, numeric keys strings."""
     return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _in_file(error: ValueError, where: str, advice: str) -> ValueError:
+    return ValueError("".join((f"{where}: " if where else "", str(error), f"; {advice}" if advice else "")))
 
 
 # --- types --------------------------------------------------------------------------------------------------

@@ -1,13 +1,31 @@
-"""Comparison of a state dict with the module that it is loaded into."""
+"""Reading of safetensors files, and comparison of a state dict with the module that it is loaded into."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["WeightMismatch", "compare_weights"]
+__all__ = ["WeightMismatch", "compare_weights", "read_tensors"]
+
+
+def read_tensors(file: Path, *, advice: str = "copy it again") -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; ``advice`` ends the messages.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is no safetensors file, or damaged.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing; {advice}")
+    try:
+        return load_file(file)
+    except Exception as error:  # the library raises several types for damaged headers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: damaged, or not a safetensors file ({reason}); {advice}") from None
 
 
 @dataclass(frozen=True)

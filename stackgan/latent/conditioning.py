@@ -26,9 +26,13 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def measure(self, embeddings: Tensor) -> None:
-        """Set the mean (per dimension) and the scale (a single number) from embeddings (N, T)."""
+        """Set the mean (per dimension) and the scale (a single number) from embeddings (N, T).
+
+        The scale of embeddings without variance, as of a single caption, is 1.
+        """
         self.mean.copy_(embeddings.mean(0))
-        self.scale.copy_((embeddings - self.mean).square().mean().sqrt().clamp(min=1e-6))
+        spread = (embeddings - self.mean).square().mean().sqrt()
+        self.scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
 
     def forward(self, e: Tensor) -> Tensor:
         if e.ndim != 2 or e.shape[1] != len(self.mean):

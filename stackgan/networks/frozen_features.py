@@ -10,7 +10,6 @@ A classifier is given by name or folder; nothing is downloaded:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from stackgan.io.json_reader import Fields, read_json
+from stackgan.io.weights import read_tensors
 
 __all__ = ["STRIDES", "FeatureHeads", "FrozenFeatures", "load_frozen_features"]
 
@@ -140,17 +141,12 @@ def load_frozen_features(source: str) -> FrozenFeatures:
 
 
 def _from_folder(folder: Path) -> FrozenFeatures:
+    advice = 'a feature network has config.json, {"architecture": NAME}, and model.safetensors'
     try:
-        name = json.loads((folder / "config.json").read_text("utf-8"))["architecture"]
-        weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{folder}: a feature network has config.json, {{"architecture": NAME}}, and model.safetensors: {error}'
-        ) from None
-    except Exception as error:  # safetensors' own
-        raise ValueError(f"{folder / 'model.safetensors'}: cannot be read ({error})") from None
-    if not isinstance(name, str):
-        raise ValueError(f"{folder / 'config.json'}: architecture is {name!r}: it must be a name")
+        name = read_json(folder / "config.json", Fields({"architecture": str}), advice=advice)["architecture"]
+        weights = read_tensors(folder / "model.safetensors", advice=advice)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
     return _lite(name, weights) if name.startswith(LITE) else _of_torchvision(name, weights)
 
 

@@ -21,8 +21,6 @@ __all__ = [
     "fill_module",
     "hash_tensors",
     "mean_state",
-    "read_json",
-    "read_tensors",
     "write_json",
     "write_tensors",
 ]
@@ -100,18 +98,6 @@ def hash_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: no such file; it is part of a text encoder's folder") from None
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: holds a {type(values).__name__}, expected a JSON object")
-    return values
-
-
 def write_json(file: Path, values: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -121,16 +107,6 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
     # Not written by the library, whose files are readable by their owner only.
     file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"}))
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: not a safetensors file ({error})") from None
 
 
 def fill_module(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

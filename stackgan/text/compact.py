@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from stackgan.images.pixels import from_levels
 from stackgan.io.files import atomic_folder
+from stackgan.io.json_reader import Fields, check_json, read_json
+from stackgan.io.weights import read_tensors
 from stackgan.text.base import (
     CaptionWarning,
     TextEncoder,
@@ -26,8 +28,6 @@ from stackgan.text.base import (
     fill_module,
     hash_tensors,
     mean_state,
-    read_json,
-    read_tensors,
     write_json,
     write_tensors,
 )
@@ -47,6 +47,25 @@ __all__ = [
 ]
 
 COMPACT = "stackgan_compact"  # section of config.json that identifies a compact encoder's folder
+_ADVICE = "copy the whole folder from the checkpoint again"
+_LARGEST = 2**20
+_SIZES = (
+    "hidden_size",
+    "num_attention_heads",
+    "relative_attention_num_buckets",
+    "vocab_size",
+    "max_position_embeddings",
+    "intermediate_size",
+    "num_hidden_layers",
+)
+_CONFIG = Fields(
+    {
+        **dict.fromkeys(_SIZES, int),
+        "layer_norm_eps": float,
+        "hidden_dropout_prob": float,
+        COMPACT: Fields({"dim": int, "image": Fields({"size": int, "width": int})}, {"teacher": str}),
+    }
+)
 _FORMAT = 1  # format version of the folder that CompactEncoder.save writes
 _TABLE = "embeddings.word_embeddings.weight"
 _FIRST_POSITION = 2  # MPNet numbers positions from padding index + 1 = 2
@@ -317,17 +336,20 @@ class CompactEncoder(TextEncoder):
         """Read a folder that :meth:`save` wrote; raises ``ValueError`` naming an invalid file."""
         from tokenizers import Tokenizer
 
-        config = read_json(folder / "config.json")
-        version = config.get(COMPACT, {}).get("format")
+        file = folder / "config.json"
+        config = read_json(file, Fields({COMPACT: Fields({"format": int})}), advice=_ADVICE)
+        version = config[COMPACT]["format"]
         if version != _FORMAT:
-            raise ValueError(
-                f"{folder / 'config.json'}: compact encoder of format {version!r}, this code reads {_FORMAT}"
-            )
+            raise ValueError(f"{file}: compact encoder of format {version!r}, this code reads {_FORMAT}")
+        check_json(config, str(file), _CONFIG, advice=_ADVICE)
+        for name in _SIZES:
+            if not 1 <= config[name] <= _LARGEST:
+                raise ValueError(f"{file}: {name} is {config[name]}, expected 1 to {_LARGEST}; {_ADVICE}")
         for name in ("model.safetensors", "tokenizer.json", "words.txt"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name}: missing; copy the whole folder from the checkpoint again")
         network = CaptionTransformer(config)
-        projection = nn.Linear(int(config["hidden_size"]), int(config[COMPACT]["dim"]))
+        projection = nn.Linear(config["hidden_size"], config[COMPACT]["dim"])
         tensors = read_tensors(folder / "model.safetensors")
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
         fill_module(projection, {name.removeprefix("projection."): value for name, value in own.items()}, folder)
@@ -348,7 +370,7 @@ class CompactEncoder(TextEncoder):
                     f"{self._folder}: holds no image.safetensors, the image tower of this encoder"
                 )
             section = self.config[COMPACT]["image"]
-            half = ImageTower(self.dim, int(section["size"]), int(section["width"]))
+            half = ImageTower(self.dim, section["size"], section["width"])
             fill_module(half, read_tensors(self._folder / "image.safetensors"), self._folder)
             self._image_tower = half.eval().requires_grad_(False).to(self.device)
         return self._image_tower

@@ -303,14 +303,18 @@ def _distillation_terms(
 
 @torch.no_grad()
 def _standardise(towers: _DualEncoder, ids: NDArray[np.int64]) -> None:
-    """Fold zero mean and unit variance over the distinct training captions into the projection."""
+    """Fold zero mean and unit variance over the distinct training captions into the projection.
+
+    Dimensions without variance, as of a single caption, are only centred.
+    """
     vectors = []
     for start in range(0, len(ids), 512):
         chunk = torch.from_numpy(ids[start : start + 512])
         mask = chunk != PAD_ID
         vectors.append(towers.pooled(towers.text(chunk, mask), mask))
     every = torch.cat(vectors)
-    spread, mean = every.std(0).clamp_min(1e-6), every.mean(0)
+    spread, mean = every.std(0, correction=min(1, len(every) - 1)), every.mean(0)
+    spread = torch.where(spread > 1e-6, spread, 1.0)
     towers.projection.weight.div_(spread[:, None])
     towers.projection.bias.sub_(mean).div_(spread)
 

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
 from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
-from stackgan.text.base import read_json
+from stackgan.io.json_reader import read_json
 from stackgan.text.compact import COMPACT
 from stackgan.text.pretrained import TransformersEncoder, find_folder
 from stackgan.text.tokenizer import SPECIAL, split_words, token_ids, tokenizer_of
@@ -70,7 +70,7 @@ class Teacher:
 
     def __init__(self, name_or_folder: str, device: torch.device | str = "cpu", progress: bool = False) -> None:
         folder = find_folder(name_or_folder)
-        if COMPACT in read_json(folder / "config.json"):
+        if COMPACT in read_json(folder / "config.json", advice="name another model"):
             raise ValueError(f"compact.teacher is {name_or_folder!r}: give a transformers sentence encoder")
         self.encoder = TransformersEncoder(folder).to(device)
         self.device = torch.device(device)

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stackgan.config import POOLINGS
-from stackgan.text.base import TextEncoder, read_json
+from stackgan.io.json_reader import read_json
+from stackgan.text.base import TextEncoder
 from stackgan.text.compact import COMPACT, CompactEncoder
 from stackgan.text.precomputed import PrecomputedEmbeddings
 from stackgan.text.pretrained import TransformersEncoder, find_folder
@@ -124,7 +125,7 @@ def load_text_encoder(name_or_folder: str, pooling: str = "auto") -> TextEncoder
             "(a trained compact encoder is in its checkpoint's folder text)"
         )
     folder = find_folder(name_or_folder)
-    config: dict[str, Any] = read_json(folder / "config.json")
+    config: dict[str, Any] = read_json(folder / "config.json", advice="copy the text encoder's folder again")
     load = next((row.load for row in ENCODERS.values() if row.section in config), ENCODERS[ANY_OTHER].load)
     assert load is not None  # kinds with a section have it
     return load(folder, pooling)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.io.files import atomic_folder
+from stackgan.io.json_reader import Fields, ListOf, OneOf, read_json
+from stackgan.io.weights import read_tensors
 from stackgan.text.base import (
     CaptionWarning,
     TextEncoder,
@@ -24,8 +25,6 @@ from stackgan.text.base import (
     fill_module,
     hash_tensors,
     mean_state,
-    read_json,
-    read_tensors,
     write_json,
     write_tensors,
 )
@@ -36,6 +35,10 @@ __all__ = [
     "find_folder",
 ]
 
+_ADVICE = "copy the text encoder's folder again"
+_LARGEST = 2**16  # features of a dense layer
+_CHOICES = Fields({}, {"pooling": str, "normalise": bool, "max_tokens": int, "dense": ListOf(str)})
+_DENSE = Fields({"in_features": int, "out_features": int}, {"bias": bool, "activation_function": str})
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
 
 # The pooling that each family was trained with; other families use the mean.
@@ -74,16 +77,16 @@ class TransformersEncoder(TextEncoder):
 
     def __init__(self, folder: Path, pooling: str = "auto") -> None:
         self.folder = folder
-        config = read_json(folder / "config.json")
-        self.family = str(config.get("model_type", ""))
-        choice = read_json(folder / _CHOICE) if (folder / _CHOICE).is_file() else {}
+        config = read_json(folder / "config.json", Fields({}, {"model_type": str}), advice=_ADVICE)
+        self.family = config.get("model_type", "")
+        choice = read_json(folder / _CHOICE, _CHOICES, advice=_ADVICE) if (folder / _CHOICE).is_file() else {}
         if pooling not in ("auto", choice.get("pooling")):
             choice = {}
         plan = _sentence_plan(folder) if pooling == "auto" and not choice else _Plan()
         if pooling == "auto":
             pooling = choice.get("pooling") or plan.pooling or _POOLING_BY_FAMILY.get(self.family, "mean")
         self.pooling = pooling
-        self.normalise = bool(choice.get("normalise", plan.normalise))
+        self.normalise = choice.get("normalise", plan.normalise)
         self.model = _load_model(folder, self.family, pooling)
         self.dense = nn.ModuleList(_Dense(path) for path in plan.dense)
         if choice.get("dense"):
@@ -225,8 +228,8 @@ def _sentence_plan(folder: Path) -> _Plan:
     if not (folder / "modules.json").is_file():
         return _Plan()
     pooling, dense, normalise = None, [], False
-    for module in json.loads((folder / "modules.json").read_text(encoding="utf-8")):
-        kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
+    for module in read_json(folder / "modules.json", ListOf(Fields({"type": str, "path": str})), advice=_ADVICE):
+        kind, path = module["type"].rsplit(".", 1)[-1], folder / module["path"]
         if kind == "Transformer":
             continue
         if kind == "Pooling":
@@ -242,12 +245,13 @@ def _sentence_plan(folder: Path) -> _Plan:
     length = None
     for name in ("sentence_bert_config.json", "sentence_transformers_config.json"):
         if (folder / name).is_file():
-            length = read_json(folder / name).get("max_seq_length") or length
+            schema = Fields({}, {"max_seq_length": OneOf(int, None)})
+            length = read_json(folder / name, schema, advice=_ADVICE).get("max_seq_length") or length
     return _Plan(pooling, tuple(dense), normalise, length)
 
 
 def _sentence_pooling(file: Path) -> str:
-    config = read_json(file)
+    config = read_json(file, advice=_ADVICE)
     modes = [config["pooling_mode"]] if isinstance(config.get("pooling_mode"), str) else []
     modes += [
         key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on
@@ -265,15 +269,17 @@ class _Dense(nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        config = read_json(folder / "config.json")
-        self.activation = str(config.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+        config = read_json(folder / "config.json", _DENSE, advice=_ADVICE)
+        self.activation = config.get("activation_function", "Tanh").rsplit(".", 1)[-1]
         if self.activation not in self.activations:
             known = ", ".join(self.activations)
             raise ValueError(f"{folder / 'config.json'}: activation {self.activation} is not one of {known}")
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"{folder}: holds no model.safetensors (pickled weights are not read)")
-        sizes = int(config["in_features"]), int(config["out_features"])
-        self.linear = nn.Linear(*sizes, bias=bool(config.get("bias", True)))
+        sizes = config["in_features"], config["out_features"]
+        if not all(1 <= size <= _LARGEST for size in sizes):
+            raise ValueError(f"{folder / 'config.json'}: layer of {sizes[0]} x {sizes[1]}: {_ADVICE}")
+        self.linear = nn.Linear(*sizes, bias=config.get("bias", True))
         fill_module(self, read_tensors(folder / "model.safetensors"), folder)
 
     def forward(self, vectors: Tensor) -> Tensor:

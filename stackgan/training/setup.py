@@ -17,8 +17,9 @@ from stackgan.captions.hard_negatives import swapped_captions
 from stackgan.checkpoint import load_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
-from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs
+from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs, check_trainable
 from stackgan.io.files import write_atomic
+from stackgan.io.json_reader import OBJECT, Fields, read_json
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -129,6 +130,7 @@ def check_data(prepared: PreparedFolder, config: Config) -> None:
             f"{prepared.path}: prepared for {prepared.size} px, the finest stage is {config.tree.sizes[-1]} px; "
             f"prepare with --size {config.tree.sizes[-1]} or train with tree.stages={stages}"
         )
+    check_trainable(prepared.train, config.optim.batch_size, with_text=config.text.encoder != "none")
 
 
 def prepare_text(
@@ -179,18 +181,16 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
     file = run_folder / "config.json"
     now = {"data": prepared.identity, **config.to_dict()}
     if file.exists():
-        try:
-            before = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: not valid JSON ({error}); start a new run folder") from None
+        sections = {section: OBJECT for section, keys in now.items() if isinstance(keys, dict)}
+        before = read_json(file, Fields({"data": str}, sections), advice="start a new run folder")
         before = _with_defaults(before, now)
-        changed = sorted(_flat(before).items() ^ _flat(now).items(), key=lambda item: item[0])
-        changed = [item for item in changed if item[0] not in FREE_ON_RESUME]
-        if changed:
-            key = changed[0][0]
+        there, here = _flat(before), _flat(now)
+        changed = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+        key = next((key for key in changed if key not in FREE_ON_RESUME), None)
+        if key:
             raise ValueError(
-                f"{run_folder}: this run was started with {key}={_flat(before).get(key)!r}, now it is "
-                f"{_flat(now).get(key)!r}; give the same settings to resume, or another --run folder"
+                f"{run_folder}: this run was started with {key}={there.get(key)!r}, now it is "
+                f"{here.get(key)!r}; give the same settings to resume, or another --run folder"
             )
     write_atomic(file, (json.dumps(now, indent=2) + "\n").encode())
 

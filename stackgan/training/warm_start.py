@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminato
 from stackgan.config import Config
 from stackgan.config.facts import TrainingFacts
 from stackgan.io.files import copy_folder
+from stackgan.io.json_reader import read_json
 from stackgan.io.weights import compare_weights
 
 __all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_initialisation_source"]
@@ -45,10 +45,7 @@ def open_initialisation_source(folder: Path) -> InitialisationSource:
         FileNotFoundError: neither is there. ValueError: it cannot be read.
     """
     if (folder / "state.pt").is_file():
-        try:
-            values = json.loads((folder / "config.json").read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{folder / 'config.json'}: not valid JSON ({error})") from None
+        values = read_json(folder / "config.json", advice="name another run folder or a checkpoint")
         values.pop("data", None)
         config = Config.from_dict(values, str(folder / "config.json"))
         state = load_state(folder / "state.pt")

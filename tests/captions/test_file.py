@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
     "json": (
         "a.jsonl",
         b'{"caption": "a bird"}\n{"caption": \n',
-        "a.jsonl:2: not valid JSON: column 13: Expecting value",
+        "a.jsonl:2: not valid JSON: column 12: Expecting value",
     ),
     "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not valid JSON: nested deeper than 64"),
     "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a list, expected an object with 'caption'"),

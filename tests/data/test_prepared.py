@@ -238,6 +238,8 @@ def reword(out: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b"bird 0", b"frog 0"))
 
 
+FACTS = {"images": 1, "captions": 1, "pixels_sha256": "", "captions_sha256": ""}
+
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "array cut": (cut("train/images.npy", 1), r"train.images\.npy: \d+ bytes, expected"),
     "array empty": (
@@ -253,15 +255,16 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "description cut": (cut("dataset.json", 9), r"dataset\.json: not valid JSON"),
     "description of something else": (
         lambda out: (out / "dataset.json").write_text("[]") and None,
-        "format_version",
+        "dataset.json: holds a list, expected an object",
     ),
+    "no version": (lambda out: (out / "dataset.json").write_text("{}") and None, "no 'format_version'"),
     "version": (edit("format_version", 99), "format version 99, this program reads 1"),
     "kind": (edit("kind", "cats"), "kind 'cats'"),
-    "size": (edit("size", "64"), "key 'size' is '64', expected int"),
+    "size": (edit("size", "64"), "size is '64', expected an integer"),
     "other size": (edit("size", 128), "load_side 76 does not match size 128"),
     "no splits": (edit("splits", {}), "'splits' is empty"),
-    "split outside": (edit("splits", {"../x": {}}), r"split name '\.\./x'"),
-    "split without counts": (edit("splits", {"train": {}}), r"splits\.train\.images"),
+    "split outside": (edit("splits", {"../x": FACTS}), r"split name '\.\./x'"),
+    "split without counts": (edit("splits", {"train": {}}), r"splits\.train: key 'images' is missing"),
 }
 
 

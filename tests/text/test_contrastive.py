@@ -19,7 +19,8 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
-from stackgan.text.base import read_tensors, write_tensors
+from stackgan.io.weights import read_tensors
+from stackgan.text.base import write_tensors
 from stackgan.text.compact import COMPACT, CaptionTransformer, CompactEncoder, ImageTower, compact_config
 from stackgan.text.contrastive import _Batches, contrastive_loss, train_compact_encoder
 from stackgan.text.load import load_text_encoder
@@ -315,7 +316,7 @@ def test_the_image_tower_is_read_only_when_requested(saved: Path) -> None:
 def test_damaged_folders_are_refused(saved: Path) -> None:
     good = (saved / "model.safetensors").read_bytes()
     (saved / "model.safetensors").write_bytes(good[:100])
-    with pytest.raises(ValueError, match=r"model\.safetensors: not a safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged, or not a safetensors file"):
         load_text_encoder(str(saved))
     (saved / "model.safetensors").write_bytes(good)
     tensors = read_tensors(saved / "model.safetensors")

@@ -17,7 +17,8 @@ from stackgan.data.format import Record
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
-from stackgan.text.base import CaptionWarning, TextEncoder, read_tensors, write_tensors
+from stackgan.io.weights import read_tensors
+from stackgan.text.base import CaptionWarning, TextEncoder, write_tensors
 from stackgan.text.compact import CaptionTransformer, CompactEncoder
 from stackgan.text.load import caption_embeddings, load_text_encoder
 from stackgan.text.precomputed import PrecomputedEmbeddings
@@ -313,8 +314,8 @@ def test_missing_weights_are_never_made_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", "{", "not JSON"),
-        ("config.json", "[]", "expected a JSON object"),
+        ("config.json", "{", "not valid JSON"),
+        ("config.json", "[]", "holds a list, expected an object"),
         ("model.safetensors", "x", "cannot be read as a text encoder"),
     ],
 )
