@@ -9,15 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from stackgan.config import MAX_SEED
 from stackgan.io.csv_reader import column_name, csv_delimiter, separator_line
-from stackgan.io.json_reader import Fields, parse_json
+from stackgan.io.json_reader import Fields, check_json, parse_json
 
 __all__ = ["Line", "Survey", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
+SYNONYMS = {"text": "caption", "prompt": "caption"}  # as data sets and other programs call them
+# Of a manifest of `stackgan batch`, which may be given as input again; they do not change what is generated.
+RECORDED = frozenset({"file", "file_name", "line", "copy", "truncation", "checkpoint", "size", "notices"})
+COMMENT = "#"  # first character of a line of a .txt file that is not a caption
 MAX_LINE = 20_000  # characters; keeps memory bounded
 NAMED_BLANKS = 20  # maximum number of blank lines listed in messages
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, after errors="surrogateescape"
@@ -70,7 +75,11 @@ def survey(file: Path, count: int) -> Survey:
 
 
 def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Iterator[Line]:
-    """The captions of a ``.txt``, ``.jsonl`` or ``.csv`` file; ``blank`` is called with blank lines' numbers.
+    """The captions of a ``.txt``, ``.jsonl`` or ``.csv`` file; ``blank`` is called with the numbers of
+    blank lines and, in a ``.txt`` file, of comments, which begin with ``#``.
+
+    The caption may also be called ``text`` or ``prompt``, and a manifest of `stackgan batch` is read like any other
+    file, with the captions and seeds that it records.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -85,7 +94,7 @@ def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Ite
         yield from _read_csv(file, blank)
         return
     for number, text in _lines(file):
-        if not text.strip():
+        if not text.strip() or (kind == ".txt" and text.startswith(COMMENT)):
             if blank:
                 blank(number)
             continue
@@ -114,8 +123,17 @@ _LINE = Fields({"caption": str}, {"seed": int, "count": int}, other=False)
 
 
 def _object(where: str, number: int, text: str) -> Line:
-    values = parse_json(text, where, _LINE)
-    return _line(where, number, values["caption"], values.get("seed"), values.get("count"))
+    values = parse_json(text, where, Fields({}))
+    named: dict[str, object] = {}
+    for key, value in values.items():
+        name = SYNONYMS.get(key, key)
+        if name in named:
+            raise ValueError(f"{where}: gives the caption twice, as {key!r} and by another name")
+        if key not in RECORDED:
+            named[name] = value
+    check_json(named, where, _LINE)
+    seed, count = (cast("int | None", named.get(key)) for key in KEYS[1:])
+    return _line(where, number, str(named["caption"]), seed, count)
 
 
 def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]:
@@ -131,7 +149,7 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]
         elif blank:
             blank(before + 1)
         before += 1
-    delimiter = delimiter or csv_delimiter(first, KEYS)
+    delimiter = delimiter or csv_delimiter(first, (*KEYS, *SYNONYMS))
     reader = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True, strict=True)
     header: list[str] | None = None
     while True:
@@ -147,7 +165,8 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]
             if blank:
                 blank(number)
         elif header is None:
-            header = [name if (name := column_name(cell)) in KEYS else cell.strip() for cell in row]
+            names = [SYNONYMS.get(column_name(cell), column_name(cell)) for cell in row]
+            header = [name if name in KEYS else cell.strip() for name, cell in zip(names, row, strict=True)]
             _check_keys(where, header)
         elif len(row) != len(header):
             raise ValueError(
@@ -163,7 +182,7 @@ def _check_keys(where: str, keys: Sequence[str]) -> None:
     if "caption" not in keys:
         raise ValueError(f"{where}: there is no caption among {', '.join(keys)[:200] or 'nothing'}; {known}")
     for key in keys:
-        if key not in KEYS:
+        if key not in KEYS and key not in RECORDED:
             raise ValueError(f"{where}: unknown column {key!r}; {known}")
         if keys.count(key) > 1:
             raise ValueError(f"{where}: column {key!r} appears twice")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 from pathlib import Path
 
 from stackgan.cli import options
@@ -13,7 +15,11 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.batch:batch")
-    parser.add_argument("file", type=Path, help="captions.txt (one per line), .jsonl or .csv (caption, seed, count)")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="captions.txt (one per line), .jsonl or .csv (caption, seed, count), or - for the standard input",
+    )
     options.add_checkpoint(parser)
     options.add_out(parser, "folder for the PNGs and manifest.jsonl", required=True)
     parser.add_argument("--count", type=int, metavar="N", help="images per caption")
@@ -35,4 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from stackgan.generation.batch import batch
 
-    return batch(**vars(args))
+    if str(args.file) != "-":
+        return batch(**vars(args))
+    with tempfile.TemporaryDirectory(prefix="stackgan-batch-") as folder:
+        content = sys.stdin.buffer.read()
+        first = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        args.file = Path(folder) / ("stdin.jsonl" if first == b"{" else "stdin.txt")
+        args.file.write_bytes(content)
+        return batch(**vars(args))

@@ -51,7 +51,7 @@ from stackgan.version import __version__
 __all__ = ["JOB", "batch", "image_seed", "read_job"]
 
 MOST_THREADS = 4096
-JOB, MANIFEST, GRID = "batch.json", "manifest.jsonl", "grid.png"
+JOB, MANIFEST, METADATA, GRID = "batch.json", "manifest.jsonl", "metadata.jsonl", "grid.png"
 JOB_FORMAT = 2
 GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
 SHOWN = 20  # warnings to print; the manifest has all of them
@@ -76,7 +76,8 @@ def batch(
     """Generate images for every line of a captions file into ``out``, or resume an earlier call. Returns 0.
 
     Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object for each image),
-    ``grid.png`` (the first 100 with their captions) and ``batch.json`` (the settings of the batch). Equal captions
+    ``metadata.jsonl`` (file_name and text: the folder is a data set in the ImageFolder convention), ``grid.png`` (the
+    first 100 with their captions) and ``batch.json`` (the settings of the batch). Equal captions
     give equal images; use ``count`` for several images of a caption.
 
     Args:
@@ -195,6 +196,8 @@ def _generate_missing(
         tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         atomic_file(out / MANIFEST) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as manifest,
+        atomic_file(out / METADATA) as second,
+        second.open("w", encoding="utf-8", newline="\n") as metadata,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
         closing(_encoded(pipe, tasks, out, truncation, batch_size, best_of)) as encoded,
         closing(write_chunks(pipe, encoded, truncation, size)) as written,
@@ -210,6 +213,8 @@ def _generate_missing(
                 record |= image_facts(pipe, task.caption, task.seed, truncation)
                 record |= {"size": size, "notices": list(warnings)}
                 manifest.write(json.dumps(record, ensure_ascii=False) + "\n")
+                entry = {"file_name": task.name, "text": task.caption, "seed": task.seed}
+                metadata.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 if len(first) < GRID_IMAGES:
                     first.append(record)
             if grid is None and len(first) == GRID_IMAGES:
@@ -308,7 +313,7 @@ def _show_blank(file: Path, found: Survey) -> None:
     if found.blank:
         more = ", …" if found.blank > len(found.first_blank) else ""
         numbers = ", ".join(map(str, found.first_blank)) + more
-        print(f"{file}: {found.blank} blank lines skipped ({numbers})", file=sys.stderr)
+        print(f"{file}: {found.blank} blank lines and comments skipped ({numbers})", file=sys.stderr)
 
 
 def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:

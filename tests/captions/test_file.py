@@ -48,13 +48,13 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
         "a.jsonl:2: not valid JSON: column 12: Expecting value",
     ),
     "deep": ("a.jsonl", b"[" * 19_000, "a.jsonl:1: not valid JSON: nested deeper than 64"),
-    "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a list, expected an object with 'caption'"),
+    "array": ("a.jsonl", b'["a bird"]', "a.jsonl:1: holds a list, expected an object"),
     "key": (
         "a.jsonl",
         b'{"caption": "a", "sede": 3}',
         "a.jsonl:1: unknown key 'sede'; known are caption, ",
     ),
-    "no caption": ("a.jsonl", b'{"text": "a"}', "a.jsonl:1: key 'caption' is missing"),
+    "no caption": ("a.jsonl", b'{"seed": 3}', "a.jsonl:1: key 'caption' is missing"),
     "no string": ("a.jsonl", b'{"caption": ["a"]}', "a.jsonl:1: caption is a list, expected a string"),
     "null": ("a.jsonl", b'{"caption": null}', "a.jsonl:1: caption is null, expected a string"),
     "no words": ("a.jsonl", b'\n{"caption": " "}', "a.jsonl:2: the caption is empty"),
@@ -131,3 +131,40 @@ def test_dialects_of_csv(case: str, tmp_path: Path) -> None:
     above = {"blank lines first": 2, "sep= of a spreadsheet": 1}.get(case, 0)
     assert lines == [Line(2 + above, "red, really", 7)]
     assert blanks == ([1, 2] if case == "blank lines first" else [])
+
+
+ALIKE = {
+    "text": ("a.jsonl", '{"text": "a red bird", "seed": 7}\n'),
+    "prompt": ("a.jsonl", '{"prompt": "a red bird", "seed": 7}\n'),
+    "csv text": ("a.csv", "Text,seed\na red bird,7\n"),
+    "csv prompt": ("a.csv", "seed;prompt\n7;a red bird\n"),
+    "manifest": (
+        "manifest.jsonl",
+        '{"file": "1.png", "line": 4, "copy": 1, "caption": "a red bird", "seed": 7, "truncation": 0.8, '
+        '"checkpoint": "ab", "size": 64, "notices": []}\n',
+    ),
+    "metadata": ("metadata.jsonl", '{"file_name": "1.png", "text": "a red bird", "seed": 7}\n'),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_captions_under_other_names_and_recorded_ones(case: str, tmp_path: Path) -> None:
+    name, content = ALIKE[case]
+    (tmp_path / name).write_text(content, "utf-8")
+    assert [(line.caption, line.seed) for line in read_captions(tmp_path / name)] == [("a red bird", 7)]
+
+
+def test_a_caption_under_two_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"caption": "a red bird", "text": "a blue bird"}\n', "utf-8")
+    with pytest.raises(ValueError, match=r"a\.jsonl:1: gives the caption twice, as 'text'"):
+        list(read_captions(tmp_path / "a.jsonl"))
+
+
+def test_comments_are_skipped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("# birds\na red bird\n#a blue bird\n\na bird # 3\n", "utf-8")
+    skipped: list[int] = []
+    assert [line.caption for line in read_captions(tmp_path / "a.txt", skipped.append)] == [
+        "a red bird",
+        "a bird # 3",
+    ]
+    assert skipped == [1, 3, 4]

@@ -1,6 +1,8 @@
 """`batch`: its files, and that an image depends only on its caption and its seed."""
 
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from PIL import Image
 
 import stackgan
 from stackgan import StackGANPipeline
+from stackgan.cli.main import main
 from stackgan.generation.batch import BLOCK, batch, image_seed
 from stackgan.generation.generate import generate
 from tests.generation.folders import manifest, pixels
@@ -32,7 +35,13 @@ def test_a_batch_writes_images_a_manifest_and_a_grid(
         "00001-2_a-small-red-bird-with-black-wings.png",
         "00003-1_a-large-blue-bird-with-a-white-belly-and-a-short-beak.png",
     ]
-    assert {file.name for file in out.iterdir()} == {*names, "manifest.jsonl", "grid.png", "batch.json"}
+    assert {file.name for file in out.iterdir()} == {
+        *names,
+        "manifest.jsonl",
+        "metadata.jsonl",
+        "grid.png",
+        "batch.json",
+    }
     assert [record["line"] for record in records] == [1, 1, 3, 3, 4, 4, 5, 5, 6, 6, 8, 8]
     for record in records:
         assert record["seed"] == image_seed(5, record["caption"], record["copy"])
@@ -53,7 +62,7 @@ def test_a_batch_writes_images_a_manifest_and_a_grid(
 
     said = capsys.readouterr()
     assert said.out.startswith(f"12 images in {out}: 12 generated in ")
-    assert "2 blank lines skipped (2, 7)" in said.err
+    assert "2 blank lines and comments skipped (2, 7)" in said.err
     assert said.err.count('line 5: unknown word "zebra"') == 1
 
 
@@ -158,3 +167,33 @@ def test_a_caption_is_encoded_once_for_all_its_copies_near_by(
     assert len(asked) == -(-60 // (2 * BLOCK))
     assert asked[0] == [CAPTIONS[0], CAPTIONS[1]]
     assert sum(map(len, asked)) < 12
+
+
+def test_a_manifest_and_the_metadata_generate_the_same_images_again(
+    tmp_path: Path, checkpoint: Path, captions: Path
+) -> None:
+    batch(captions, checkpoint=checkpoint, out=tmp_path / "a", count=2, seed=5, truncation=0.8)
+    records = manifest(tmp_path / "a")
+    entries = [json.loads(line) for line in (tmp_path / "a/metadata.jsonl").read_text("utf-8").splitlines()]
+    assert [(entry["file_name"], entry["text"]) for entry in entries] == [(r["file"], r["caption"]) for r in records]
+    for name in ("manifest.jsonl", "metadata.jsonl"):
+        again = tmp_path / name.partition(".")[0]
+        batch(tmp_path / "a" / name, checkpoint=checkpoint, out=again, truncation=0.8)
+        found = manifest(again)
+        assert [(r["caption"], r["seed"]) for r in found] == [(r["caption"], r["seed"]) for r in records]
+        for one, other in zip(records, found, strict=True):
+            difference = pixels(tmp_path / "a" / one["file"]).astype(int) - pixels(again / other["file"])
+            assert np.abs(difference).max() <= 1  # other neighbours in a batch: rounding
+
+
+@pytest.mark.parametrize(
+    "lines", ["a red bird\n# a comment\na blue bird\n", '{"text": "a red bird"}\n{"text": "a blue bird"}\n']
+)
+def test_captions_come_from_the_standard_input(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    command = ["batch", "-", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
+    for _ in range(2):  # the second call finds everything there
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+        assert main(command) == 0
+    assert [record["caption"] for record in manifest(tmp_path / "out")] == ["a red bird", "a blue bird"]
