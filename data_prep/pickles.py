@@ -99,7 +99,9 @@ _ADMITTED: dict[tuple[str, str], Callable[..., object]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's own unpickler: a few bytes make the one in C allocate a table of many gigabytes."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not admitted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,12 +55,17 @@ def parse(key: str, text: str, kind: type) -> object:
         return text
     try:
         value = kind(text)
-        if abs(value) >= 2**63 or value != value:
+        if not _is_usual(value):
             raise ValueError
     except ValueError:
         wanted = "a whole number of at most 63 bits" if kind is int else "a finite number"
         raise ValueError(f"{key} is {text[:40]!r}: it must be {wanted}") from None
     return value
+
+
+def _is_usual(value: float) -> bool:
+    """Whether a float is finite, and an integer fits 64 bits."""
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 _T = TypeVar("_T")
@@ -100,8 +106,8 @@ def _value(kind: Any, value: object, key: str, where: str) -> object:
     holder = {tuple: list, Mapping: dict}.get(typing.get_origin(kind) or kind, kind)
     if kind is float and type(value) is int:
         value = float(value)
-    if isinstance(value, int | float) and not abs(value) < 2**63:  # also not a number
-        raise ValueError(f"{where}: {key} is {str(value)[:40]}: it must be a finite number of at most 63 bits")
+    if isinstance(value, int | float) and not _is_usual(value):
+        raise ValueError(f"{where}: {key} is {value}: it must be a finite number, if whole of at most 63 bits")
     if type(value) is not holder:
         raise ValueError(f"{where}: {key} is {value!r}: it must be of type {holder.__name__}")
     if isinstance(value, list):

@@ -244,7 +244,9 @@ def test_an_output_folder_that_may_not_be_written(
 def test_a_run_folder_that_cannot_be(tmp_path: Path, prepared: Path, refused: Refused) -> None:
     (tmp_path / "file").write_text("in the way")
     run = tmp_path / "file" / "run"
-    line = refused("train", "--data", prepared, "--run", run, "--preset", "modern", "text.encoder=none")
+    line = refused(
+        "train", "--data", prepared, "--run", run, "--preset", "modern", "text.encoder=none", "optim.batch_size=2"
+    )
     assert str(tmp_path / "file") in line
 
 

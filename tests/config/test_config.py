@@ -96,3 +96,42 @@ def test_names_of_modules_are_checked_where_they_meet_classes(override: str, wor
         with pytest.raises(ValueError) as caught:
             act(config)
         assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "nan", "inf", "-Infinity"])
+def test_overrides_are_finite_numbers(text: str) -> None:
+    with pytest.raises(ValueError, match=r"optim\.lr_generator is '.*': it must be a finite number"):
+        preset("modern", [f"optim.lr_generator={text}"])
+
+
+@pytest.mark.parametrize("text", ["9" * 30, "9" * 5000, "-" + "9" * 30])
+def test_overrides_are_integers_of_a_usual_size(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"train\.images is '.{30,40}': it must be a whole number of at most 63 bits"
+    ):
+        preset("modern", [f"train.images={text}"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_of_a_file_are_finite(value: float) -> None:
+    values = Config().to_dict()
+    values["optim"]["lr_generator"] = value
+    with pytest.raises(ValueError, match=r"run/config\.json: optim\.lr_generator is .*: it must be a finite number"):
+        Config.from_dict(values, "run/config.json")
+
+
+def test_a_value_out_of_its_range_is_named_with_its_file() -> None:
+    values = Config().to_dict()
+    values["tree"]["stages"] = 0
+    with pytest.raises(ValueError, match=r"run/config\.json: tree\.stages is 0: it must be 1 to 5"):
+        Config.from_dict(values, "run/config.json")
+
+
+@pytest.mark.parametrize("value", [2**64, 2**63, -(2**63)])
+def test_integers_of_a_file_have_a_usual_size(value: int) -> None:
+    values = Config().to_dict()
+    values["train"]["images"] = value
+    with pytest.raises(
+        ValueError, match=r"run/config\.json: train\.images is -?[0-9]{19,20}: it must be a finite number"
+    ):
+        Config.from_dict(values, "run/config.json")

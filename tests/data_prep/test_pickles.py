@@ -72,3 +72,19 @@ def test_other_pickles_are_refused(case: str, tmp_path: Path, monkeypatch: pytes
         read_pickle(tmp_path / "p")
     assert "\n" not in str(caught.value)
     assert not Path("pickle-was-run").exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\x80\x02]r\xff\xff\xff\x0f.", b"\x80\x02]r\xff\xff\xff\x7f0N.", b"]p268435455\n."],
+    ids=["LONG_BINPUT", "LONG_BINPUT and POP", "PUT"],
+)
+def test_a_few_bytes_do_not_allocate_gigabytes(data: bytes, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (tmp_path / "p").write_bytes(data)
+    try:
+        assert read_pickle(tmp_path / "p") == []
+    except ValueError as error:
+        assert str(error).startswith(f"{tmp_path / 'p'}: ")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
