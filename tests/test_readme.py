@@ -197,7 +197,7 @@ def stand_ins(folder: Path) -> None:
     for name in ("checkpoints", "app.py"):
         (folder / name).symlink_to(ROOT / name)
     photos = folder / "path" / "to" / "photos"
-    make_cub(folder / "path" / "to" / "birds")
+    make_cub(folder / "path" / "to" / "birds", each=8)  # 16 for training, a batch
     photos.mkdir()
     for i in range(4):
         Image.fromarray(np.full((90, 80, 3), 50 * i, np.uint8)).save(photos / f"{i}.png")

@@ -31,8 +31,13 @@ NAMES = {split: [f"{s}/Bird_{k:04d}" for s in species for k in (1, 2, 3)] for sp
 PHOTOS = NAMES["train"] + NAMES["test"]
 
 
-def make_cub(folder: Path, layout: str = "attngan") -> Path:
-    """Write three species of three photos each; returns SRC. Photo i is 90 + 10 i by 70, its box well inside."""
+def make_cub(folder: Path, layout: str = "attngan", each: int = 3) -> Path:
+    """Write three species of ``each`` photos; returns SRC. Photo i is 90 + 10 i by 70, its box well inside."""
+    names = {
+        split: [f"{s}/Bird_{k:04d}" for s in species for k in range(1, each + 1)]
+        for split, species in SPECIES.items()
+    }
+    photos = names["train"] + names["test"]
     root = folder / "CUB_200_2011"
     text = {
         "attngan": folder / "text",
@@ -42,7 +47,7 @@ def make_cub(folder: Path, layout: str = "attngan") -> Path:
     lists = {"reed": folder / "cvpr2016_cub", "inside": folder}
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for i, name in enumerate(PHOTOS):
+    for i, name in enumerate(photos):
         coarse = rng.integers(0, 256, (7, 9 + i, 3), dtype=np.uint8)
         photo = root / "images" / f"{name}.jpg"
         photo.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +55,13 @@ def make_cub(folder: Path, layout: str = "attngan") -> Path:
         file = text[layout] / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"bird {i} said in manner {k}\n" for k in range(10)))
-    (root / "images.txt").write_text("".join(f"{i} {name}.jpg\n" for i, name in enumerate(PHOTOS, 1)))
-    (root / "bounding_boxes.txt").write_text("".join(f"{i} 20.0 15.0 {30 + i}.0 24.0\n" for i in range(1, 10)))
+    (root / "images.txt").write_text("".join(f"{i} {name}.jpg\n" for i, name in enumerate(photos, 1)))
+    boxes = (f"{i} 20.0 15.0 {30 + i}.0 24.0\n" for i in range(1, len(photos) + 1))
+    (root / "bounding_boxes.txt").write_text("".join(boxes))
     if layout == "attngan":
-        for split, names in NAMES.items():
+        for split, own in names.items():
             (folder / split).mkdir()
-            (folder / split / "filenames.pickle").write_bytes(pickle.dumps(names, protocol=0))
+            (folder / split / "filenames.pickle").write_bytes(pickle.dumps(own, protocol=0))
         return folder
     (lists[layout] / "trainvalclasses.txt").write_text("\n".join(SPECIES["train"]) + "\n")
     (lists[layout] / "testclasses.txt").write_text("\n".join(SPECIES["test"]) + "\n")
