@@ -23,6 +23,7 @@ from torch import Tensor
 from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
+from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.io.files import atomic_file, atomic_folder
 from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
@@ -166,19 +167,21 @@ def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return narrow if torch.equal(narrow.isfinite(), tensor.isfinite()) else tensor
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read and check a checkpoint folder.
+def load_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Args:
+        name, revision: a folder, a bundled checkpoint or a hub repository
+            (:func:`stackgan.io.checkpoint_names.find_checkpoint`).
 
     Raises:
-        FileNotFoundError: the folder or one of its files is missing.
+        FileNotFoundError: no such checkpoint, or one of its files is missing.
         ValueError: another format version, unknown or mistyped config keys or facts, unreadable weights.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such checkpoint folder; a run writes its own to RUN/checkpoint")
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: not a checkpoint, {name} is missing")
+    folder = find_checkpoint(name, revision)
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder}: not a checkpoint, {file} is missing")
     header_file = folder / "config.json"
     try:
         header = json.loads(header_file.read_text("utf-8"))

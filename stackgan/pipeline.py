@@ -81,7 +81,7 @@ class StackGANPipeline:
 
     ::
 
-        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-256")
+        pipe = StackGANPipeline.from_pretrained("painted-64")
         out = pipe(["a small red bird with black wings"], seeds=[7], truncation=0.8)
         out.images[0].save("bird.png")
 
@@ -122,19 +122,26 @@ class StackGANPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        name: str | Path,
         *,
+        revision: str | None = None,
         device: str | torch.device | None = None,
         precision: str = "fp32",
         compiled: bool = False,
     ) -> StackGANPipeline:
-        """Load a checkpoint folder.
+        """Load a checkpoint.
+
+        Args:
+            name: a folder, the name of a bundled checkpoint, or a hub repository ``user/name``, in this order
+                (:func:`stackgan.io.checkpoint_names.find_checkpoint`). Only safetensors, JSON and text files are
+                downloaded; no code is executed.
+            revision: branch, tag or commit of a hub repository.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
             ValueError: another format, damaged files, or an unknown device or precision.
         """
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(name, revision)
         model = StackGAN(checkpoint.config)
         _load_weights(model, checkpoint)
         encoder = None

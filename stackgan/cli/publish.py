@@ -11,7 +11,7 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="RUN/checkpoint, RUN/best, or another")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="RUN/checkpoint, RUN/best, or another")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder; an existing model card and images are kept")
     parser.add_argument(
         "--full", action="store_false", dest="half", help="keep float32: twice the size, nearly the same images"

@@ -25,7 +25,7 @@ IMAGES = 2048  # for BatchNorm recalibration if optim.standing is 0
 
 
 @torch.no_grad()
-def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
+def average(checkpoints: Sequence[str | Path], data: Path, out: Path, *, device: str | None = None) -> None:
     """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
 
     The weights of GANs cycle around an equilibrium in training, and their mean is closer to it (arXiv:1806.04498; for

@@ -33,7 +33,7 @@ WRITTEN = (
 
 
 def publish(
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path,
     *,
     half: bool = True,
@@ -70,7 +70,7 @@ def publish(
         facts = replace(facts, examples=tuple(line.caption for line in read_captions(captions)))
         if not facts.examples:
             raise ValueError(f"{captions}: holds no captions: write one per line")
-    found = stored_discriminators(checkpoint)
+    found = stored_discriminators(source.folder)
     if discriminators is not None:
         run = open_initialisation_source(discriminators)
         if run.discriminators is None:
@@ -83,7 +83,7 @@ def publish(
     if source.text_folder is not None:
         encoder = load_text_encoder(str(source.text_folder), source.config.text.pooling)
     keep = sorted(file.name for file in out.iterdir()) if out.is_dir() else []
-    card = (out if "README.md" in keep else checkpoint) / "README.md"
+    card = (out if "README.md" in keep else source.folder) / "README.md"
     save_checkpoint(
         out,
         source.config,

@@ -26,6 +26,7 @@ from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
+from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
@@ -55,7 +56,7 @@ class _Styles:
 
 
 def fit_prior(
-    checkpoint: Path,
+    checkpoint: str | Path,
     data: Path,
     out: Path,
     overrides: Sequence[str] = (),
@@ -79,6 +80,7 @@ def fit_prior(
     """
     if steps < 1:
         raise ValueError(f"--steps {steps}: it must be 1 or more")
+    checkpoint = find_checkpoint(checkpoint)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     model, split = pipe.model, PreparedFolder.open(data).train
     config = _new_config(pipe.config, overrides)

@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,6 +33,9 @@ from stackgan.text.load import stored_embeddings
 from stackgan.training.diagnostics import TrainingDiagnostics
 from stackgan.training.state import Progress, Run
 from stackgan.training.warm_start import InitialisationSource
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["CheckpointWriter", "Evaluator", "Log", "SampleSheet"]
 
@@ -109,14 +113,14 @@ class Evaluator:
 
 
 class Log:
-    """Writes scalars to RUN/log.jsonl, the progress bar and TensorBoard; only logged steps copy from the device."""
+    """Writes scalars to RUN/log.jsonl, the progress bar and TensorBoard (if it is installed).
+
+    Only logged steps copy from the device.
+    """
 
     def __init__(self, folder: Path, first_step: int, diagnostics: TrainingDiagnostics) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.diagnostics = diagnostics
-
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self.board = _summary_writer(folder / "tensorboard", first_step)
         self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
         self.began = time.perf_counter()
         self.since = (time.perf_counter(), -1)
@@ -126,7 +130,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
     def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
         values = {name: float(value) for name, value in scalars.items()}
@@ -144,10 +149,7 @@ class Log:
         line |= {k: round(v, 5) for k, v in values.items()}
         if warnings:
             line["troubles"] = warnings
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, progress.step)
+        self._write(line, values)
         d = sum(v for k, v in values.items() if k.startswith("d") and k.endswith("/loss"))
         g = sum(v for k, v in values.items() if k.startswith("g") and k.endswith("/loss"))
         shown = {"D": f"{d:.2f}", "G": f"{g:.2f}"}
@@ -159,18 +161,33 @@ class Log:
         """Log the metrics of an evaluation as a separate line."""
         values = {f"eval/{name}": value for name, value in figures.items()}
         line = {"step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 1)}
-        self.file.write(json.dumps(line | {name: round(value, 5) for name, value in values.items()}) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, progress.step)
+        self._write(line | {name: round(value, 5) for name, value in values.items()}, values)
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
         self.since = (time.perf_counter(), -1)
 
-    def image(self, step: int, file: Path) -> None:
-        from PIL import Image
+    def _write(self, line: dict[str, Any], scalars: dict[str, float]) -> None:
+        """Append a line to log.jsonl, and its scalars to TensorBoard."""
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in scalars.items():
+                self.board.add_scalar(name, value, line["step"])
 
-        self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
+    def image(self, step: int, file: Path) -> None:
+        if self.board is not None:
+            self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
         self.since = (time.perf_counter(), -1)  # exclude the time of generating samples from images/s
+
+
+def _summary_writer(folder: Path, first_step: int) -> SummaryWriter | None:
+    """Writer of TensorBoard files; None without the package tensorboard, which is reported on stderr."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        missing = 'no TensorBoard files, as tensorboard is not installed: pip install "stackgan[train]"'
+        print(f"{missing}; log.jsonl has the same figures", file=sys.stderr)
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 class CheckpointWriter:

@@ -89,7 +89,7 @@ def test_what_cannot_be_published_is_reported(
     (tmp_path / "mine" / "thesis.txt").write_text("do not lose me", "utf-8")
     checkpoint, out = finished_run / "checkpoint", tmp_path / "out"
     cases = [
-        ((tmp_path / "none", out), "no such checkpoint"),
+        ((tmp_path / "none", out), "no checkpoint found"),
         ((finished_run, out), "not a checkpoint"),
         ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),
