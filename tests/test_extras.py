@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 from stackgan.cli.main import main
 from stackgan.networks.frozen_features import load_frozen_features
-from tests.app.browser import free_port
 from tests.test_layout import OPTIONAL
 from tests.tiny import TINY
 
@@ -41,13 +41,16 @@ def test_training_without_tensorboard_logs_to_json_and_reports_what_is_missing(
     lines = [line for line in capsys.readouterr().err.splitlines() if "tensorboard" in line]
     assert len(lines) == 1 and 'pip install "stackgan[train]"' in lines[0]
     logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert logged[-1]["step"] == 4 and "g/kl" in logged[-1]
+    assert logged[-2]["step"] == 4 and "g/kl" in logged[-2] and "eval/diversity" in logged[-1]
     assert not (run / "tensorboard").exists() and (run / "checkpoint" / "config.json").is_file()
 
 
 def test_the_page_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     _without(monkeypatch, "gradio")
-    assert main(["app", "--port", str(free_port())]) == 2
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert main(["app", "--port", str(port)]) == 2
     assert capsys.readouterr().err == 'stackgan: the page needs the package gradio: pip install "stackgan[app]"\n'
 
 

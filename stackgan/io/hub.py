@@ -35,6 +35,7 @@ def snapshot(
             the reason alone.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         folder = snapshot_download(
@@ -44,7 +45,11 @@ def snapshot(
             ignore_patterns=list(ignore),
             local_files_only=cached,
         )
-    except Exception as error:  # no network, no such repository, or an invalid name: many types
+    except RevisionNotFoundError:
+        raise FileNotFoundError(f"it has no revision {revision!r}") from None
+    except RepositoryNotFoundError:
+        raise FileNotFoundError("no such repository, or a private one without a token: hf auth login") from None
+    except Exception as error:  # no network or an invalid name: many types
         raise FileNotFoundError(first_line(error)) from None
     return Path(folder)
 

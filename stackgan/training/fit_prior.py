@@ -24,6 +24,7 @@ from tqdm import tqdm
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
+from stackgan.config.model_card import with_measured
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
 from stackgan.io.checkpoint_names import find_checkpoint
@@ -103,8 +104,8 @@ def fit_prior(
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
         fitted.measure_codes(embeddings[rows].to(pipe.device))
     fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
-    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits))
-    card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
+    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits), measured=())
+    card = f"{with_measured(pipe.card, facts).rstrip()}\n\n{_card(config, steps, report)}".lstrip()
     save_checkpoint(
         out,
         config,
@@ -112,6 +113,7 @@ def fit_prior(
         pipe.text_encoder,
         facts=facts,
         card=card,
+        images=pipe.card_images,
         discriminators=stored_discriminators(checkpoint),
         statistics=pipe.statistics,
     )
@@ -225,11 +227,6 @@ def _carry_over(old: StackGAN, new: StackGAN) -> None:
         k: v for k, v in old.state_dict().items() if not k.startswith(("prior.", "code_prior.", "code_quantiles"))
     }
     new.load_state_dict(fresh | kept)
-
-
-def _old_card(checkpoint: Path) -> str:
-    card = checkpoint / "README.md"
-    return card.read_text("utf-8").rstrip() + "\n\n" if card.is_file() else ""
 
 
 def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> str:
