@@ -9,6 +9,7 @@ format.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,10 @@ from torch import Tensor
 from stackgan.captions.word_statistics import CaptionStatistics
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
-from stackgan.io.files import atomic_file, atomic_folder
+from stackgan.config.model_card import with_metadata
+from stackgan.io.checkpoint_names import find_checkpoint
+from stackgan.io.files import atomic_file, atomic_folder, write_atomic
+from stackgan.io.hub import upload
 from stackgan.io.json_reader import read_json
 from stackgan.io.weights import read_tensors
 from stackgan.text.base import TextEncoder
@@ -30,16 +34,19 @@ from stackgan.version import __version__
 
 __all__ = [
     "CAPTION_STATISTICS",
+    "CARD",
     "DISCRIMINATORS",
     "FORMAT",
     "Checkpoint",
     "load_checkpoint",
     "load_state",
+    "push_checkpoint",
     "save_checkpoint",
     "save_state",
     "stored_discriminators",
 ]
 
+CARD = "README.md"
 CAPTION_STATISTICS = "caption_statistics.json"
 DISCRIMINATORS = "discriminators.safetensors"
 FORMAT = 1  # format version of checkpoints; incremented on incompatible changes
@@ -61,6 +68,18 @@ class Checkpoint:
     facts: CheckpointFacts
     fingerprint: str
     statistics: CaptionStatistics | None = None
+
+    @property
+    def card(self) -> str:
+        """The model card; empty if there is none."""
+        file = self.folder / CARD
+        return file.read_text("utf-8", errors="replace") if file.is_file() else ""
+
+    @property
+    def card_images(self) -> list[Path]:
+        """The image files of the folder that the card shows."""
+        shown = dict.fromkeys(re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", self.card))
+        return [self.folder / name for name in shown if (self.folder / name).is_file()]
 
     @property
     def text_folder(self) -> Path | None:
@@ -108,6 +127,7 @@ def save_checkpoint(
     dtype: torch.dtype = torch.float32,
     discriminators: Mapping[str, Tensor] | None = None,
     statistics: CaptionStatistics | None = None,
+    images: Sequence[Path] = (),
     keep: Sequence[str] = (),
 ) -> None:
     """Write a checkpoint at ``folder`` atomically, replacing an existing one.
@@ -119,6 +139,7 @@ def save_checkpoint(
         card: the model card, Markdown.
         discriminators: their state dict, for further training; not needed to generate.
         statistics: of the training captions, for warnings of out-of-domain captions.
+        images: files that the card shows, to copy.
         keep: names of existing files in ``folder`` to keep, such as the card's images.
 
     Raises:
@@ -137,15 +158,17 @@ def save_checkpoint(
             **facts.to_dict(),
         }
         (partial / "config.json").write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        (partial / "README.md").write_text(card, "utf-8")
+        (partial / CARD).write_text(card, "utf-8")
         if statistics is not None:
             (partial / CAPTION_STATISTICS).write_text(statistics.to_json(), "utf-8")
         if text_encoder is not None:
             text_encoder.save(partial / "text")
+        for image in images:
+            shutil.copyfile(image, partial / image.name)
         for name in keep:
             copy = shutil.copytree if (folder / name).is_dir() else shutil.copyfile
             copy(folder / name, partial / name)
-        mode = (partial / "README.md").stat().st_mode
+        mode = (partial / CARD).stat().st_mode
         for file in partial.rglob("*"):
             if file.is_file():  # safetensors makes its files readable by their owner only
                 file.chmod(mode)
@@ -164,19 +187,21 @@ def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return narrow if torch.equal(narrow.isfinite(), tensor.isfinite()) else tensor
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read and check a checkpoint folder.
+def load_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Args:
+        name, revision: a folder, a bundled checkpoint or a hub repository
+            (:func:`stackgan.io.checkpoint_names.find_checkpoint`).
 
     Raises:
-        FileNotFoundError: the folder or one of its files is missing.
+        FileNotFoundError: no such checkpoint, or one of its files is missing.
         ValueError: another format version, unknown or mistyped config keys or facts, unreadable weights.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such checkpoint folder; a run writes its own to RUN/checkpoint")
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: not a checkpoint, {name} is missing")
+    folder = find_checkpoint(name, revision)
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder}: not a checkpoint, {file} is missing")
     header_file = folder / "config.json"
     header = read_json(header_file, advice="download the checkpoint again")
     if "format" not in header:
@@ -191,6 +216,29 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     others = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
     facts = CheckpointFacts.from_dict(others, where=str(header_file))
     return Checkpoint(folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder))
+
+
+def push_checkpoint(
+    folder: Path,
+    config: Config,
+    repository: str,
+    *,
+    message: str,
+    revision: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+) -> str:
+    """Upload the checkpoint in ``folder`` to the hub and return its address; its card gets the hub's metadata.
+
+    The repository's files of an earlier checkpoint are replaced, others are kept. The arguments are those of
+    :func:`stackgan.io.hub.upload`.
+    """
+    card = folder / CARD
+    write_atomic(card, with_metadata(card.read_text("utf-8"), config).encode())
+    replaced = ("config.json", "*.safetensors", CAPTION_STATISTICS, "text/*")
+    return upload(
+        folder, repository, message=message, replaced=replaced, revision=revision, private=private, token=token
+    )
 
 
 def _load_statistics(folder: Path) -> CaptionStatistics | None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import app
 from stackgan.checkpoint import load_checkpoint
 from stackgan.cli import options
 from stackgan.evaluation.colour_measure import COLOUR_ORDER
 from stackgan.evaluation.image_source import ImageSource
 from stackgan.evaluation.sections.colour_words import colour_word_figures
+from stackgan.io.checkpoint_names import bundled_checkpoints, default_checkpoint
 from stackgan.pipeline import StackGANPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,8 @@ def test_it_is_small_holds_no_pickle_and_is_in_half_precision(folder: Path) -> N
 
 def test_all_together_are_small_and_the_default_is_one_of_them() -> None:
     assert FOLDERS and _size(ROOT / "checkpoints") <= 100
-    assert app.DEFAULT_CHECKPOINT in FOLDERS and ROOT / options.DEFAULT_CHECKPOINT == app.DEFAULT_CHECKPOINT
+    assert bundled_checkpoints() == {folder.name: folder for folder in FOLDERS}
+    assert default_checkpoint() == "birds-256" and options.PHOTO_CHECKPOINT in bundled_checkpoints()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -39,15 +39,17 @@ FOR_DATA_PREP = {"data", "io", "images", "captions"}  # what data_prep imports o
 WITH_DATA_PREP = {"evaluation", "study", "app", "cli"}  # what imports data_prep
 WITHOUT_TORCH = {"captions", "data_prep"}  # directly or through any module
 TORCH = {"torch", "torchvision", "transformers"}
-OPTIONAL = {  # packages of extras (and the page's), with the files or packages that may import them
+OPTIONAL = {  # packages of extras, and of the hub, with the files or packages that may import them
     "efficientnet_lite_pytorch": {"stackgan.networks.frozen_features"},
     "gradio": {"stackgan.app"},
+    "huggingface_hub": {"stackgan.io.hub"},
     "imageio": {"stackgan.images.video"},
     "imageio_ffmpeg": {"stackgan.images.video"},
     "matplotlib": {"stackgan.study.figures"},
     "sklearn": {"stackgan.images.mosaic", "stackgan.study.vae_digits"},  # of two extras: eval and study
     "tensorboard": {"stackgan.training.outputs"},
     "torch.utils.tensorboard": {"stackgan.training.outputs"},
+    "torchvision": {"stackgan.networks.frozen_features"},
     "torch_fidelity": {"stackgan.evaluation.inception"},
     "zuko": {"stackgan.study.flow_2d"},
 }
@@ -222,7 +224,7 @@ def test_every_test_folder_is_a_package_of_the_code() -> None:
     folders = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("*.py"))]
     assert {path.name for path in folders} <= packages | {"data_prep", "benchmarks", "fuzz", "gpu"}
     assert all((path / "__init__.py").is_file() for path in folders)
-    whole = {"test_additions", "test_bundled", "test_layout", "test_readme", "test_wheel"}
+    whole = {"test_additions", "test_bundled", "test_extras", "test_layout", "test_readme", "test_wheel"}
     assert {file.stem for file in (ROOT / "tests").glob("test_*.py")} <= {f"test_{name}" for name in FILES} | whole
 
 

@@ -37,11 +37,11 @@ PAGES = [
 # Commands of README.md that are not run, each with the reason.
 NOT_RUN = {
     "python3 -m venv .venv": "only of use to the next command",
-    ".venv/bin/pip install .": "downloads packages",
-    '.venv/bin/pip install ".[dev]"': "downloads packages; .ci/run runs it",
+    '.venv/bin/pip install -e ".[app,train]"': "downloads packages; tests/test_wheel.py installs without them",
+    '.venv/bin/pip install -e ".[dev]"': "downloads packages; .ci/run runs it",
     ".venv/bin/python -m pytest": "runs this file",
     "source .venv/bin/activate": "the tests run in an environment already",
-    "python app.py": "serves until Ctrl-C; tests/test_wheel.py starts and stops the page",
+    "python app.py": "serves until Ctrl-C; tests/app starts and stops the page",
     "stackgan prepare painted data/painted --count 6000 --seed 0": "84 seconds on one core",
     "stackgan train --data data/painted --run runs/painted --preset quickstart": "8 minutes",
     'stackgan generate "a small red bird with black wings" --checkpoint runs/painted/checkpoint': "needs that run",

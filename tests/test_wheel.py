@@ -1,4 +1,4 @@
-"""The wheel in an empty folder: the command, the page's files, the page over HTTP."""
+"""The wheel in an empty folder: its files, the command with the bundled checkpoint, the page over HTTP."""
 
 import os
 import shutil
@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import httpx
 import pytest
-
-from tests.tiny import save_tiny_checkpoint
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "stackgan" / "app" / "static"
@@ -19,22 +19,47 @@ SERVE = """
 import sys
 import stackgan.app.server
 print(stackgan.app.server.__file__, flush=True)
-stackgan.app.server.serve(sys.argv[1], port=int(sys.argv[2]))
+from stackgan.cli.main import main
+sys.exit(main(["app", "--port", sys.argv[1]]))
+"""
+NAMES = """
+from stackgan.io.checkpoint_names import bundled_checkpoints, default_checkpoint
+print(default_checkpoint(), *bundled_checkpoints())
 """
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel of this tree, and nothing else, is installed."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the files of this tree that a build reads."""
+    folder = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("stackgan", "data_prep"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(source / "dist"), str(source))
-    (wheel,) = (source / "dist").glob("stackgan-*.whl")
-    _pip("install", "--no-deps", "--no-index", "--target", str(target), str(wheel))
-    return target
+        shutil.copy(ROOT / name, folder)
+    for name in ("stackgan", "data_prep", "checkpoints"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel of this tree."""
+    folder = tmp_path_factory.mktemp("installed")
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder / "dist"), str(source))
+    (wheel,) = (folder / "dist").glob("stackgan-*.whl")
+    return _install(folder / "venv", str(wheel))
+
+
+def _install(environment: Path, *what: str) -> Path:
+    """Create a virtual environment with the packages of this one, and install into it."""
+    venv.create(environment, symlinks=True)
+    others = _site_packages(environment) / "others.pth"  # after the environment's own packages
+    others.write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
+    _pip("--python", str(environment / "bin" / "python"), "install", "--no-deps", "--no-build-isolation", *what)
+    return environment
+
+
+def _site_packages(environment: Path) -> Path:
+    (folder,) = environment.glob("lib/python*/site-packages")
+    return folder
 
 
 def _pip(*arguments: str) -> None:
@@ -43,19 +68,21 @@ def _pip(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _environment(installed: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
 
 
-def _python(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=_environment(installed), capture_output=True, text=True)
+def _run(environment: Path, folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of the environment in ``folder``."""
+    command = [str(environment / "bin" / program), *arguments]
+    return subprocess.run(command, cwd=folder, env=_settings(), capture_output=True, text=True)
 
 
 def test_the_command_works_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    done = _python(installed, tmp_path, "-m", "stackgan", "--help")
-    assert done.returncode == 0 and done.stdout.startswith("usage: stackgan")
-    place = _python(installed, tmp_path, "-c", "import stackgan; print(stackgan.__file__)")
+    for program in (("stackgan",), ("python", "-m", "stackgan")):
+        done = _run(installed, tmp_path, *program, "--help")
+        assert done.returncode == 0 and done.stdout.startswith("usage: stackgan")
+    place = _run(installed, tmp_path, "python", "-c", "import stackgan; print(stackgan.__file__)")
     assert Path(place.stdout.strip()).is_relative_to(installed)
 
 
@@ -64,28 +91,62 @@ def test_the_pages_files_are_in_the_wheel(installed: Path, tmp_path: Path) -> No
     assert names and {Path(name).suffix for name in names} == {".css", ".js", ".handlebars"}
     script = "import sys; from stackgan.app.static_files import read_static; print(read_static(sys.argv[1]), end='')"
     for name in names:
-        done = _python(installed, tmp_path, "-X", "utf8", "-c", script, name)
+        done = _run(installed, tmp_path, "python", "-X", "utf8", "-c", script, name)
         assert done.stdout == (STATIC / name).read_text("utf-8"), done.stderr
 
 
-def test_without_a_checkpoint_the_page_reports_what_to_give(installed: Path, tmp_path: Path) -> None:
-    script = "import sys; from stackgan.cli.app import main; sys.exit(main([]))"
-    done = _python(installed, tmp_path, "-c", script)
-    assert done.returncode == 2 and done.stdout == ""
-    assert "--checkpoint is missing" in done.stderr and done.stderr.count("\n") == 1
+def test_the_wheel_has_every_package_and_one_checkpoint(installed: Path) -> None:
+    def files(folder: Path, pattern: str) -> set[Path]:
+        return {file.relative_to(folder) for file in folder.rglob(pattern) if file.is_file()}
+
+    packages = _site_packages(installed)
+    for package in ("stackgan", "data_prep"):
+        assert files(packages / package, "*.py") == files(ROOT / package, "*.py"), "packages in pyproject.toml"
+    bundled = packages / "stackgan" / "bundled"
+    assert files(bundled / "painted-64", "*") == files(ROOT / "checkpoints" / "painted-64", "*")
+    assert [entry.name for entry in bundled.iterdir()] == ["painted-64"], "the others are for research only"
+    (wheel,) = installed.parent.glob("dist/*.whl")
+    assert wheel.stat().st_size < 16 * 2**20
+    assert not list((ROOT / "stackgan").rglob("*.safetensors")), "one copy in the repository"
+
+
+def test_it_generates_at_once_with_the_bundled_checkpoint(installed: Path, tmp_path: Path) -> None:
+    done = _run(installed, tmp_path, "stackgan", "generate", "a red bird", "--seeds", "0-1", "--device", "cpu")
+    assert done.returncode == 0 and done.stdout == "2 images in out\n", done.stderr
+    sizes = [Image.open(file).size for file in sorted((tmp_path / "out").iterdir())]
+    assert sizes == [(64, 64)] * 2
+    names = _run(installed, tmp_path, "python", "-c", NAMES)
+    assert names.stdout.split() == ["painted-64", "painted-64"], names.stderr
+    doctor = _run(installed, tmp_path, "stackgan", "doctor")
+    assert doctor.returncode == 0 and "bundled/painted-64: quickstart, 64 px" in doctor.stdout, doctor.stdout
+
+
+def test_what_is_only_in_a_clone_is_an_error_that_lists_what_is_here(installed: Path, tmp_path: Path) -> None:
+    done = _run(installed, tmp_path, "stackgan", "sample", "--checkpoint", "birds-256")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert (
+        "birds-256: no checkpoint found: no such folder, no bundled checkpoint of this name (painted-64)"
+        in done.stderr
+    )
+
+
+def test_an_editable_installation_has_the_checkpoints_of_the_clone(source: Path, tmp_path: Path) -> None:
+    environment = _install(tmp_path / "venv", "--editable", str(source))
+    (tmp_path / "empty").mkdir()
+    names = _run(environment, tmp_path / "empty", "python", "-c", NAMES)
+    assert names.stdout.split() == ["birds-256", "birds-256", "birds-64", "painted-64"], names.stderr
 
 
 def test_the_page_answers_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    checkpoint = save_tiny_checkpoint(tmp_path / "checkpoint", stages=1)
     folder = tmp_path / "empty"
     folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(checkpoint), str(port)],
+        [str(installed / "bin" / "python"), "-c", SERVE, str(port)],
         cwd=folder,
-        env=_environment(installed),
+        env=_settings(),
         stdout=subprocess.PIPE,
         text=True,
     )

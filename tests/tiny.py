@@ -28,6 +28,7 @@ TINY = [
     "latent.width=4", "latent.hidden=8", "loss.contrast=0",
     "compact.width=16", "compact.layers=1", "compact.heads=2", "compact.dim=12", "compact.vocabulary=300",
     "compact.steps=2", "compact.batch_size=8", "compact.image_size=32", "train.log_steps=2",
+    "eval.count=10",
 ]  # fmt: skip
 
 

@@ -11,10 +11,12 @@ import signal
 import socket
 import tempfile
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackgan.app.static_files import read_static
+from stackgan.io.checkpoint_names import find_checkpoint
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -28,19 +30,23 @@ def serve(checkpoint: str | Path, *, host: str = "127.0.0.1", port: int = 7860, 
     """Load a checkpoint and serve the page until SIGINT (Ctrl-C) or SIGTERM; call it in the main thread.
 
     Args:
-        checkpoint: checkpoint folder; its README.md is shown on the page.
+        checkpoint: a folder or name (:func:`stackgan.io.checkpoint_names.find_checkpoint`); its README.md is shown
+            on the page.
         host: address to listen on; 127.0.0.1 for this machine only, 0.0.0.0 for all its networks.
         port: 1 to 65535.
         device: cpu or cuda; None for cuda if available.
 
     Raises:
-        ValueError: the address is not available, or the page does not support the checkpoint.
+        ValueError: the address is not available, Gradio is not installed, or the page does not support the
+            checkpoint.
         FileNotFoundError: there is no checkpoint.
     """
     _check_address(host, port)
+    if find_spec("gradio") is None:
+        raise ValueError('the page needs the package gradio: pip install "stackgan[app]"')
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
-        pipe, page = _load(Path(checkpoint), device)
+        pipe, page = _load(find_checkpoint(checkpoint), device)
         launch(page, host, port)
         warm_up(page, pipe)
         shown = f"[{host}]" if ":" in host else host

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from stackgan.cli import options
 from stackgan.cli.parser import show_defaults
@@ -23,29 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C.
-
-    Raises:
-        FileNotFoundError: no checkpoint was given, and the default does not exist.
-        ValueError: see :func:`stackgan.app.server.serve`.
-    """
-    if args.checkpoint == Path(options.DEFAULT_CHECKPOINT) and not args.checkpoint.is_dir():
-        raise FileNotFoundError(
-            f"--checkpoint is missing, and there is no {options.DEFAULT_CHECKPOINT} here: "
-            "pass the folder of a checkpoint, such as RUN/checkpoint after training"
-        )
+    """Serve the page until Ctrl-C; the errors are those of :func:`stackgan.app.server.serve`."""
     from stackgan.app.server import serve
 
     serve(**vars(args))
     return 0
 
 
-def main(arguments: Sequence[str] | None = None, *, checkpoint: Path | None = None) -> int:
-    """The program app.py, with a default checkpoint; returns the exit code, 2 for invalid input."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program app.py; returns the exit code, 2 for invalid input."""
     from stackgan.cli.main import run_command
 
     if arguments is None:
         tolerant_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    default = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
-    return run_command("app", [*default, *words], prog="app.py")
+    return run_command("app", words, prog="app.py")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from stackgan.cli import options
 
@@ -12,7 +11,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="two or more, such as RUN/best RUN/checkpoint"
+        "checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, such as RUN/best RUN/checkpoint"
     )
     options.add_data(parser, "prepared folder that the run was trained on")
     options.add_out(parser, "folder of the checkpoint to write", required=True)

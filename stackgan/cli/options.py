@@ -1,7 +1,7 @@
 """Options shared by several commands.
 
 The defaults are those of the called functions (:mod:`stackgan.cli.parser`). The only exception is ``--checkpoint``:
-the bundled checkpoints are part of the repository, not of the package, so that they are not defaults of functions.
+its default depends on the installation (:func:`stackgan.io.checkpoint_names.default_checkpoint`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stackgan.io.checkpoint_names import default_checkpoint
+
 __all__ = [
-    "DEFAULT_CHECKPOINT",
     "PHOTO_CHECKPOINT",
     "add_batch_size",
     "add_best_of",
@@ -33,18 +34,19 @@ __all__ = [
     "with_seeds",
 ]
 
-DEFAULT_CHECKPOINT = "checkpoints/birds-256"
-PHOTO_CHECKPOINT = "checkpoints/painted-64"  # the bundled one with a posterior q(z | x, c), which encodes photos
+PHOTO_CHECKPOINT = "painted-64"  # the bundled one with a posterior q(z | x, c), which encodes photos
 MAX_SEEDS = 1_000_000
 
 
-def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
-    """``--checkpoint``; required if there is no default."""
-    if default is None:
-        parser.add_argument("--checkpoint", required=True, type=Path, help="checkpoint folder")
+def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = None, *, required: bool = False) -> None:
+    """``--checkpoint NAME``; ``default`` None is the default of this installation."""
+    meaning = "checkpoint folder, bundled checkpoint, or hub repository user/name"
+    if required:
+        parser.add_argument("--checkpoint", required=True, metavar="NAME", help=meaning)
     else:
-        named = "checkpoint folder (default: %(default)s)"
-        parser.add_argument("--checkpoint", type=Path, default=Path(default), help=named)
+        default = default_checkpoint() if default is None else default
+        shown = f"{meaning} (default: %(default)s)"
+        parser.add_argument("--checkpoint", default=default, metavar="NAME", help=shown)
 
 
 def add_data(parser: argparse.ArgumentParser, meaning: str = "prepared folder", required: bool = True) -> None:

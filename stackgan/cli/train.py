@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", help=f"initial configuration: {', '.join(PRESETS)}")
     parser.add_argument(
         "--start-from",
-        type=Path,
-        metavar="FOLDER",
+        metavar="RUN|CHECKPOINT",
         help="run folder or checkpoint with the initial weights and configuration, instead of a preset",
     )
     options.add_device(parser)
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configuration(
-    overrides: Sequence[str], *, preset: str = "modern", start_from: Path | None = None
+    overrides: Sequence[str], *, preset: str = "modern", start_from: str | None = None
 ) -> tuple[Config, InitialisationSource | None]:
     """The configuration of the run, and the source of its initial weights, if any."""
     import stackgan.config

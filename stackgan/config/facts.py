@@ -23,7 +23,7 @@ from typing import Any
 
 from stackgan.config.parsing import build
 
-__all__ = ["CheckpointFacts", "DataFacts", "FittedPriorFacts", "PriorFitFacts", "TrainingFacts"]
+__all__ = ["CheckpointFacts", "DataFacts", "FittedPriorFacts", "MeasuredFacts", "PriorFitFacts", "TrainingFacts"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class TrainingFacts:
         steps: of the optimisers.
         images: training images seen.
         seconds: spent in the training loop.
+        device: type of the device, such as ``cpu`` or ``cuda``.
     """
 
     steps: int | None = None
     images: int | None = None
     seconds: int | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,19 @@ class DataFacts:
     identity: str
     images: int
     captions: int
+
+
+@dataclass(frozen=True)
+class MeasuredFacts:
+    """Figures of an evaluation, as they are shown in the model card.
+
+    Attributes:
+        protocol: who measured, on what: a sentence.
+        figures: name of each figure, and its value as text.
+    """
+
+    protocol: str
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ class CheckpointFacts:
         averaged: training of the checkpoints whose mean this one is.
         truncation: recommended for generation; None is 1, the trained distribution.
         imported: sha256 of the files of imported weights.
+        measured: evaluations of these weights: during training, and by ``stackgan evaluate``.
     """
 
     examples: tuple[str, ...] = ()
@@ -102,6 +118,7 @@ class CheckpointFacts:
     fitted_prior: FittedPriorFacts | None = None
     truncation: float | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
+    measured: tuple[MeasuredFacts, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without unknown facts."""

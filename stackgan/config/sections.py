@@ -429,7 +429,7 @@ class EvalConfig:
     """Short evaluations of the EMA generator during training; the best one is kept as RUN/best.
 
     Attributes:
-        every: minutes of training between two evaluations; 0 for none.
+        every: minutes of training between two evaluations; 0 for one at the end alone, for the model card.
         count: number of images.
         features: folder of a feature network; its kernel distance selects the best EMA. Without one, a distance in
             plain image statistics does.
@@ -440,5 +440,5 @@ class EvalConfig:
     features: str = ""
 
     def __post_init__(self) -> None:
-        check(self.every >= 0, "eval.every", self.every, "0 (never) or more minutes")
+        check(self.every >= 0, "eval.every", self.every, "0 (at the end alone) or more minutes")
         check(self.count >= 10, "eval.count", self.count, "10 or more")

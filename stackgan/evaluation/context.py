@@ -170,7 +170,7 @@ class Context:
         return choose_scorers(self.pipe, self.prepared, scorer=given, clip=self.clip)
 
 
-def open_context(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettings) -> Context:
+def open_context(checkpoint: str | Path, data: Path, out: Path, settings: EvaluationSettings) -> Context:
     """Open checkpoint and data, and check that they are compatible; nothing is generated yet.
 
     Raises:

@@ -76,14 +76,14 @@ SECTIONS: dict[str, Section] = {
 }
 
 
-def evaluate(checkpoint: Path, data: Path, out: Path, settings: EvaluationSettings | None = None) -> int:
+def evaluate(checkpoint: str | Path, data: Path, out: Path, settings: EvaluationSettings | None = None) -> int:
     """Generate images for captions of the split, compute and print the metrics, and write the report.
 
     Images and features are stored in ``out``/cache while they are computed, so that the same command resumes an
     interrupted evaluation. That folder may be deleted afterwards.
 
     Args:
-        checkpoint: a checkpoint folder.
+        checkpoint: a folder or name (:func:`stackgan.io.checkpoint_names.find_checkpoint`).
         data: a prepared folder of the checkpoint's size.
         out: folder of report.json, report.html, report.md and the sheets.
 
@@ -138,9 +138,9 @@ def _facts(context: Context) -> dict[str, Any]:
     }
 
 
-def _subtitle(context: Context, checkpoint: Path, data: Path) -> str:
+def _subtitle(context: Context, checkpoint: str | Path, data: Path) -> str:
     settings = context.settings
-    text = f"{checkpoint.resolve().name}: {settings.count:,} images of {context.side} px for captions of "
+    text = f"{Path(checkpoint).resolve().name}: {settings.count:,} images of {context.side} px for captions of "
     text += f"{data.resolve().name}/{settings.split}"
     return text if settings.truncation == 1 else f"{text}, truncation {settings.truncation:g}"
 

@@ -13,6 +13,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.images.pixels import to_pil
 from stackgan.io.files import atomic_folder
+from stackgan.io.hub import first_line
 from stackgan.io.json_reader import read_json, round_trip
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
@@ -84,10 +86,12 @@ class ClipScorer:
 
     Raises:
         FileNotFoundError: the folder or model does not exist.
-        ValueError: the folder has no complete CLIP.
+        ValueError: the folder has no complete CLIP, or torchvision is not installed.
     """
 
     def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
+        if find_spec("torchvision") is None:  # transformers' image processor imports it
+            raise ValueError('--clip needs the package torchvision: pip install "stackgan[eval]"')
         import transformers
 
         path = Path(name).expanduser()
@@ -104,7 +108,7 @@ class ClipScorer:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(where)
             self.processor = transformers.CLIPImageProcessor.from_pretrained(where)
         except Exception as error:  # transformers raises many types for damaged files and failed downloads
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            reason = first_line(error)
             if path.is_dir():
                 raise ValueError(f"{path}: cannot be read as a CLIP: {reason}") from None
             raise FileNotFoundError(

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stackgan.config.facts import MeasuredFacts
 from stackgan.evaluation.findings import Findings
 from stackgan.evaluation.page import page
 from stackgan.io.files import write_atomic
 
-__all__ = ["markdown", "print_findings", "write_report"]
+__all__ = ["markdown", "print_findings", "read_measured", "write_report"]
 
 
 def write_report(
@@ -37,6 +38,7 @@ def write_report(
             write_atomic(folder / f"{sheet.name}.png", stream.getvalue())
     report = {
         **facts,
+        "headlines": {label: value for _, findings in found.values() for label, value in findings.headlines},
         "sections": {
             name: {"protocol": findings.protocol, "verdict": findings.conclusion, "figures": findings.figures}
             for name, (_, findings) in found.items()
@@ -49,6 +51,35 @@ def write_report(
     write_atomic(folder / "report.json", (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
     write_atomic(folder / "report.html", page(facts, found, missing, subtitle).encode())
     write_atomic(folder / "report.md", markdown(found, subtitle).encode())
+
+
+def read_measured(report: Path, fingerprint: str) -> MeasuredFacts:
+    """The headline figures of a report, for the model card of the checkpoint that it is about.
+
+    Args:
+        report: folder of the report.
+        fingerprint: of the checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no report.
+        ValueError: it is damaged, of an early version, or about another checkpoint.
+    """
+    file = report / "report.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such report; `stackgan evaluate --out {report}` writes one")
+    try:
+        values = json.loads(file.read_text("utf-8"))
+        about, count, split = values["checkpoint"], int(values["pictures"]), values["split"]
+        figures = {str(label): str(value) for label, value in values["headlines"].items()}
+        side, truncation, version = int(values["side"]), float(values["truncation"]), values["stackgan"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file}: cannot be read as a report ({error!r}): evaluate again") from None
+    if about != fingerprint:
+        raise ValueError(
+            f"{file}: is about the checkpoint {str(about)[:12]}, not {fingerprint[:12]}: evaluate this one"
+        )
+    protocol = f"By `stackgan evaluate` (stackgan {version}): {count:,} images of {side} px for captions of the "
+    return MeasuredFacts(f"{protocol}split `{split}`, truncation {truncation:g}:", figures)
 
 
 def print_findings(found: Mapping[str, tuple[str, Findings]], missing: Mapping[str, tuple[str, str]]) -> None:

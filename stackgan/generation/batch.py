@@ -61,7 +61,7 @@ BLOCK = 8  # chunks whose captions are encoded together, so that copies are enco
 def batch(
     file: Path,
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path,
     count: int = 1,
     seed: int = 0,

@@ -36,7 +36,7 @@ def edit(
     caption: str,
     new_captions: Sequence[str] = (),
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path = Path("out"),
     device: str | None = None,
 ) -> list[Path]:
@@ -66,7 +66,7 @@ def edit(
 def sample(
     seeds: Sequence[int] = range(8),
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path = Path("out"),
     truncation: float | None = None,
     device: str | None = None,

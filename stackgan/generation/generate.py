@@ -20,7 +20,7 @@ __all__ = ["generate", "print_warnings"]
 def generate(
     captions: Sequence[str] = (),
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path = Path("out"),
     seeds: Sequence[int] = range(8),
     truncation: float | None = None,

@@ -16,7 +16,7 @@ def interpolate(
     captions: tuple[str, str],
     seeds: tuple[int, int] = (0, 0),
     *,
-    checkpoint: Path,
+    checkpoint: str | Path,
     out: Path = Path("walk.gif"),
     frames: int = 24,
     truncation: float | None = None,

@@ -182,8 +182,12 @@ def _lite(name: str, weights: Mapping[str, Any] | None) -> FrozenFeatures:
 
 def _of_torchvision(name: str, weights: Mapping[str, Any] | None) -> FrozenFeatures:
     """A torchvision classifier as the list of its convolutional part's children."""
-    from torchvision import models  # slow to import
-
+    try:
+        from torchvision import models  # slow to import
+    except ImportError:
+        raise ValueError(
+            f'feature network {name!r} needs the package torchvision: pip install "stackgan[features]"'
+        ) from None
     if name not in models.list_models(models):
         raise ValueError(
             f"feature network {name!r} is unknown: a folder, {LITE}0 to {LITE}4, or a name of torchvision's models"

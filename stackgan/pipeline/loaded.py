@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from stackgan.captions.word_statistics import CaptionStatistics
-from stackgan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stackgan.checkpoint import Checkpoint, load_checkpoint, push_checkpoint, save_checkpoint
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
+from stackgan.config.model_card import model_card, with_measured
 from stackgan.io.weights import compare_weights
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
@@ -39,6 +41,8 @@ class LoadedCheckpoint:
         facts: CheckpointFacts | None = None,
         statistics: CaptionStatistics | None = None,
         fingerprint: str = "",
+        card: str = "",
+        card_images: Sequence[Path] = (),
         precision: str = "fp32",
         compiled: bool = False,
     ) -> None:
@@ -51,21 +55,27 @@ class LoadedCheckpoint:
         self.facts = facts or CheckpointFacts()
         self.statistics = statistics
         self.fingerprint = fingerprint
+        self.card, self.card_images = card, tuple(card_images)
         self.sizes = self.config.tree.sizes
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        name: str | Path,
         *,
+        revision: str | None = None,
         device: str | torch.device | None = None,
         precision: str = "fp32",
         dtype: torch.dtype | None = None,
         compiled: bool = False,
     ) -> Self:
-        """Load a checkpoint folder.
+        """Load a checkpoint.
 
         Args:
+            name: a folder, the name of a bundled checkpoint, or a hub repository ``user/name``, in this order
+                (:func:`stackgan.io.checkpoint_names.find_checkpoint`). Only safetensors, JSON and text files are
+                downloaded; no code is executed.
+            revision: branch, tag or commit of a hub repository.
             dtype: of the generator, ``torch.float32`` or ``torch.bfloat16``, in place of ``precision``.
 
         Raises:
@@ -73,7 +83,7 @@ class LoadedCheckpoint:
             ValueError: another format, damaged files, or an unknown device or precision.
         """
         precision = precision if dtype is None else _precision_of(dtype)
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(name, revision)
         model = StackGAN(checkpoint.config)
         _load_weights(model, checkpoint)
         encoder = None
@@ -91,22 +101,68 @@ class LoadedCheckpoint:
             facts=checkpoint.facts,
             statistics=checkpoint.statistics,
             fingerprint=checkpoint.fingerprint,
+            card=checkpoint.card,
+            card_images=checkpoint.card_images,
             precision=precision,
             compiled=compiled,
         )
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str = "") -> None:
-        """Write this pipeline as a checkpoint; ``card`` is the text of its README.md."""
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: torch.dtype = torch.float32, card: str | None = None
+    ) -> None:
+        """Write this pipeline as a checkpoint, which :meth:`from_pretrained` loads.
+
+        Args:
+            dtype: of the stored weights.
+            card: text of its README.md; None for the card of the checkpoint that was loaded, or a new one. Its
+                section "Measured", if it has one, gets the figures of ``facts.measured``.
+
+        Raises:
+            FileExistsError: the folder exists and is not a checkpoint.
+        """
+        text = self.card if card is None else card
         save_checkpoint(
             Path(folder),
             self.config,
             self.model.state_dict(),
             self.text_encoder,
             facts=self.facts,
-            card=card,
+            card=with_measured(text, self.facts) if text else model_card(self.config, self.facts),
             dtype=dtype,
             statistics=self.statistics,
+            images=self.card_images if card is None else (),
         )
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        message: str = "Upload a checkpoint of stackgan",
+        token: str | None = None,
+        dtype: torch.dtype = torch.float16,
+        card: str | None = None,
+    ) -> str:
+        """Upload this pipeline as a checkpoint to the hub, for ``from_pretrained(repository)``; returns its address.
+
+        Args:
+            repository: ``user/name``; created if it does not exist.
+            revision: branch, created if it does not exist; None for ``main``.
+            private: visibility of a new repository; None for the account's default.
+            message: of the commit.
+            token: with write access; None for the one of ``hf auth login``.
+            dtype, card: see :meth:`save_pretrained`; the hub's metadata are added to a card without them.
+
+        Raises:
+            ValueError: no network, no write access, or an invalid name.
+        """
+        with tempfile.TemporaryDirectory(prefix="stackgan-push-") as folder:
+            checkpoint = Path(folder) / "checkpoint"
+            self.save_pretrained(checkpoint, dtype=dtype, card=card)
+            return push_checkpoint(
+                checkpoint, self.config, repository, revision=revision, private=private, message=message, token=token
+            )
 
     def __repr__(self) -> str:
         sizes = " → ".join(map(str, self.sizes))

@@ -34,7 +34,7 @@ class StackGANPipeline(LoadedCheckpoint):
 
     ::
 
-        pipe = StackGANPipeline.from_pretrained("checkpoints/birds-256")
+        pipe = StackGANPipeline.from_pretrained("painted-64")
         out = pipe(["a small red bird with black wings"], seeds=[7], truncation=0.8)
         out.images[0].save("bird.png")
 
@@ -48,6 +48,7 @@ class StackGANPipeline(LoadedCheckpoint):
         text_encoder: None for checkpoints without one (they take ``embeddings=``).
         statistics: of the training captions; None for checkpoints without.
         fingerprint: sha256 of the checkpoint's files.
+        card, card_images: text of the checkpoint's model card, and the image files that it shows.
     """
 
     @torch.inference_mode()

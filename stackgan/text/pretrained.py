@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stackgan.io.files import atomic_folder
+from stackgan.io.hub import first_line, snapshot
 from stackgan.io.json_reader import Fields, ListOf, OneOf, read_json
 from stackgan.io.weights import read_tensors
 from stackgan.text.base import (
@@ -56,6 +57,7 @@ _POOLING_BY_FAMILY = {
 }
 # These number positions from pad_token_id + 1, which leaves fewer for tokens.
 _SHIFTED_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl", "longformer")
+_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # downloaded from the hub
 _TOKENIZER_FILES = (
     "tokenizer*.json", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model",
 )  # fmt: skip
@@ -324,7 +326,7 @@ def _load_model(folder: Path, family: str, pooling: str) -> Any:
                 output_loading_info=True,
             )
         except Exception as error:  # damaged files raise many types
-            raise ValueError(f"{folder}: cannot be read as a text encoder: {_first_line(error)}") from None
+            raise ValueError(f"{folder}: cannot be read as a text encoder: {first_line(error)}") from None
     missing = [name for name in info["missing_keys"] if not (name.startswith("pooler.") and pooling != "pooler")]
     if missing or info.get("mismatched_keys"):
         names = sorted(missing) or sorted(str(key) for key in info["mismatched_keys"])
@@ -345,7 +347,7 @@ def _load_tokenizer(folder: Path) -> Any:
                 folder, use_fast=True, trust_remote_code=False, local_files_only=True
             )
         except Exception as error:  # damaged files raise many types
-            raise ValueError(f"{folder}: its tokenizer cannot be read: {_first_line(error)}") from None
+            raise ValueError(f"{folder}: its tokenizer cannot be read: {first_line(error)}") from None
     if not tokenizer.is_fast:
         raise ValueError(
             f"{folder}: has no fast tokenizer (tokenizer.json): save one with AutoTokenizer(use_fast=True)"
@@ -366,20 +368,13 @@ def find_folder(name: str) -> Path:
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or path.exists():
         raise FileNotFoundError(f"{path}: no such folder; give a model's folder or a hub name such as owner/model")
-    from huggingface_hub import snapshot_download
-
     try:
-        found = snapshot_download(
-            name,
-            allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-            ignore_patterns=["onnx/*", "openvino/*"],
-        )
-    except Exception as error:  # no network, no such model, or an invalid name
+        return snapshot(name, allow=_MODEL_FILES, ignore=("onnx/*", "openvino/*"))
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"text encoder {name!r}: no such folder, and it could not be downloaded ({_first_line(error)}); "
+            f"text encoder {name!r}: no such folder, and it could not be downloaded ({error}); "
             f"give a local folder, or download it once with network access: hf download {name}"
         ) from None
-    return Path(found)
 
 
 @contextlib.contextmanager
@@ -396,8 +391,3 @@ def _quiet_transformers() -> Iterator[None]:
         reports.set_verbosity(level)
         if bars:
             reports.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

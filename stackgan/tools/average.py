@@ -11,10 +11,10 @@ import torch
 
 from stackgan.checkpoint import save_checkpoint
 from stackgan.config.facts import TrainingFacts
+from stackgan.config.model_card import model_card
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.caption_choice import spread_rows
 from stackgan.evaluation.image_source import embeddings_of
-from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.training.batchnorm import recalibrate_batchnorm
 
@@ -25,7 +25,7 @@ IMAGES = 2048  # for BatchNorm recalibration if optim.standing is 0
 
 
 @torch.no_grad()
-def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str | None = None) -> None:
+def average(checkpoints: Sequence[str | Path], data: Path, out: Path, *, device: str | None = None) -> None:
     """Write θ = mean of θ_i over ``checkpoints`` of one run as a checkpoint at ``out``.
 
     The weights of GANs cycle around an equilibrium in training, and their mean is closer to it (arXiv:1806.04498; for
@@ -67,14 +67,14 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
         model.measure_codes(embeddings.to(pipes[0].device))
     trained = tuple(pipe.facts.trained or TrainingFacts() for pipe in pipes)
     longest_pipe = max(zip(trained, pipes, strict=True), key=lambda pair: pair[0].images or 0)[1]
-    facts = replace(longest_pipe.facts, averaged=trained)
+    facts = replace(longest_pipe.facts, averaged=trained, measured=())
     save_checkpoint(
         out,
         model.config,
         model.state_dict(),
         pipes[0].text_encoder,
         facts=facts,
-        card=_card(model, trained),
+        card=model_card(model.config, facts),
         statistics=longest_pipe.statistics,
     )
 
@@ -82,13 +82,3 @@ def average(checkpoints: Sequence[Path], data: Path, out: Path, *, device: str |
 def _networks(pipe: StackGANPipeline) -> tuple[Any, ...]:
     encoder = None if pipe.text_encoder is None else pipe.text_encoder.identity
     return pipe.config.tree, pipe.config.text, pipe.config.latent, pipe.config.generator, encoder
-
-
-def _card(model: StackGAN, averaged: Sequence[TrainingFacts]) -> str:
-    unknown = "an unknown number of"
-    seen = ", ".join(unknown if trained.images is None else str(trained.images) for trained in averaged)
-    return f"""# {model.config.preset} checkpoint
-
-The mean of the EMA weights of {len(averaged)} checkpoints of one run, after {seen} images, written by
-`stackgan average`.
-"""

@@ -20,8 +20,10 @@ __all__ = ["Finding", "doctor", "examine"]
 
 # Optional packages, their purpose, and the extra that installs them.
 OPTIONAL = {
-    "gradio": ("the web demo", "stackgan"),
+    "gradio": ("the web page", "stackgan[app]"),
+    "tensorboard": ("TensorBoard files of training runs", "stackgan[train]"),
     "transformers": ("pretrained text encoders", "stackgan"),
+    "torchvision": ("its classifiers in discriminator.features, and --clip", "stackgan[features]"),
     "torch_fidelity": ("evaluation with Inception features", "stackgan[eval]"),
     "matplotlib": ("the studies' figures", "stackgan[study]"),
     "zuko": ("flow-2d's comparison", "stackgan[study]"),
@@ -40,7 +42,7 @@ class Finding:
     advice: str = ""
 
 
-def doctor(checkpoint: Path) -> int:
+def doctor(checkpoint: str | Path) -> int:
     """Print the findings of :func:`examine`; returns 0, or 1 if something required is missing."""
     findings = examine(checkpoint)
     width = max(len(finding.name) for finding in findings)
@@ -52,7 +54,7 @@ def doctor(checkpoint: Path) -> int:
     return int(any(finding.good is False for finding in findings))
 
 
-def examine(checkpoint: Path) -> list[Finding]:
+def examine(checkpoint: str | Path) -> list[Finding]:
     """Check everything that determines whether and how fast the program runs, required parts first."""
     return [
         *_versions(),
@@ -113,15 +115,15 @@ def _cuda() -> list[Finding]:
     return found
 
 
-def _checkpoint(folder: Path) -> Finding:
+def _checkpoint(name: str | Path) -> Finding:
     from stackgan.checkpoint import load_checkpoint
 
     try:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = load_checkpoint(name)
     except (OSError, ValueError) as error:
-        return Finding("checkpoint", str(error), False, "run in the repository's folder, or pass --checkpoint")
+        return Finding("checkpoint", str(error), False, "pass another with --checkpoint")
     sizes = ", ".join(map(str, checkpoint.config.tree.sizes))
-    return Finding("checkpoint", f"{folder}: {checkpoint.config.preset}, {sizes} px", True)
+    return Finding("checkpoint", f"{checkpoint.folder}: {checkpoint.config.preset}, {sizes} px", True)
 
 
 def _compiler() -> Finding:

@@ -24,8 +24,10 @@ from tqdm import tqdm
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
+from stackgan.config.model_card import with_measured
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
+from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
@@ -55,7 +57,7 @@ class _Styles:
 
 
 def fit_prior(
-    checkpoint: Path,
+    checkpoint: str | Path,
     data: Path,
     out: Path,
     overrides: Sequence[str] = (),
@@ -79,6 +81,7 @@ def fit_prior(
     """
     if steps < 1:
         raise ValueError(f"--steps {steps}: it must be 1 or more")
+    checkpoint = find_checkpoint(checkpoint)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     model, split = pipe.model, PreparedFolder.open(data).train
     config = _new_config(pipe.config, overrides)
@@ -101,8 +104,8 @@ def fit_prior(
         report["c"] = _fit(_flow_of(fitted.code_prior), q, None, steps, "p(c)")
         fitted.measure_codes(embeddings[rows].to(pipe.device))
     fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
-    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits))
-    card = (_old_card(checkpoint) + _card(config, steps, report)).lstrip()
+    facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits), measured=())
+    card = f"{with_measured(pipe.card, facts).rstrip()}\n\n{_card(config, steps, report)}".lstrip()
     save_checkpoint(
         out,
         config,
@@ -110,6 +113,7 @@ def fit_prior(
         pipe.text_encoder,
         facts=facts,
         card=card,
+        images=pipe.card_images,
         discriminators=stored_discriminators(checkpoint),
         statistics=pipe.statistics,
     )
@@ -223,11 +227,6 @@ def _carry_over(old: StackGAN, new: StackGAN) -> None:
         k: v for k, v in old.state_dict().items() if not k.startswith(("prior.", "code_prior.", "code_quantiles"))
     }
     new.load_state_dict(fresh | kept)
-
-
-def _old_card(checkpoint: Path) -> str:
-    card = checkpoint / "README.md"
-    return card.read_text("utf-8").rstrip() + "\n\n" if card.is_file() else ""
 
 
 def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> str:

@@ -124,10 +124,10 @@ class _Outputs:
         heads = config.text.conditional + config.discriminator.unconditional
         self.log = Log(run_folder, run.progress.step, TrainingDiagnostics(config.loss.adversarial, heads))
         self.checkpoint = CheckpointWriter(run_folder / "checkpoint", prepared, encoder, start)
-        self.evaluator = Evaluator(prepared, encoder, config) if config.eval.every else None
+        self.evaluator = Evaluator(prepared, encoder, config)
         self.saved = self.sampled = run.progress.seconds
         self.evaluated = _last_multiple(run.progress.seconds, 60 * config.eval.every)
-        self.recalibrated = -1  # step of the last recalibration
+        self.recalibrated = self.measured = -1  # step of the last recalibration, of the last evaluation
 
     def write_what_is_due(self) -> None:
         """Write the sample sheet, the state and an evaluation if their interval in minutes of training has passed."""
@@ -139,15 +139,18 @@ class _Outputs:
             if seconds - self.saved >= 60 * every.save_minutes:
                 self._save()
                 self.saved = seconds
-            if self.evaluator is not None and seconds - self.evaluated >= 60 * self.config.eval.every:
-                self._evaluate(self.evaluator)
+            if self.config.eval.every and seconds - self.evaluated >= 60 * self.config.eval.every:
+                self._evaluate()
                 self.evaluated = _last_multiple(seconds, 60 * self.config.eval.every)
 
     def write_last(self) -> None:
-        """Write the final sample sheet and the state."""
+        """Write the final sample sheet and the state; a complete run is then evaluated, for its model card."""
         with self._fork_rng():
             self._show()
             self._save()
+            if self.run.progress.fraction(self.config) >= 1 and self.evaluator.split is not None:
+                self._evaluate()
+                self._save()
 
     def _fork_rng(self) -> AbstractContextManager[None]:
         """Restores the random generators afterwards, so that outputs do not change the steps of a run."""
@@ -175,11 +178,15 @@ class _Outputs:
             run.ema.measure_codes(torch.from_numpy(np.array(self.embeddings[some])).to(run.device))
         self.checkpoint(run)
 
-    def _evaluate(self, evaluator: Evaluator) -> None:
+    def _evaluate(self) -> None:
+        """Evaluate the EMA generator, once per step at most; the best one is kept as RUN/best, with eval.every."""
+        if self.measured == self.run.progress.step:
+            return
+        self.measured = self.run.progress.step
         self._recalibrate()
-        figures, best = evaluator(self.run)
+        figures, best = self.evaluator(self.run)
         self.log.figures(self.run.progress, figures)
-        if best:
+        if best and self.config.eval.every:
             self.checkpoint(self.run, self.folder / "best")
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.captions.word_statistics import CaptionStatistics, measure_captions
 from stackgan.checkpoint import save_checkpoint
 from stackgan.config import Config
-from stackgan.config.facts import CheckpointFacts, DataFacts, TrainingFacts
+from stackgan.config.facts import CheckpointFacts, DataFacts, MeasuredFacts, TrainingFacts
+from stackgan.config.model_card import model_card
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.features import load_features
@@ -33,8 +36,13 @@ from stackgan.training.diagnostics import TrainingDiagnostics
 from stackgan.training.state import Progress, Run
 from stackgan.training.warm_start import InitialisationSource
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 __all__ = ["CheckpointWriter", "Evaluator", "Log", "SampleSheet"]
 
+LOG = "log.jsonl"
+EVALUATION = "eval/"  # begins the names of the metrics of evaluations in the log
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # per row of a sheet
 
@@ -91,15 +99,26 @@ class SampleSheet:
 
 
 class Evaluator:
-    """Short evaluation of the EMA generator during training, on the test split if there is one."""
+    """Short evaluation of the EMA generator during training.
+
+    Attributes:
+        split: the test split or, if it has fewer than two photos, the train split; None if that has too few as well.
+    """
 
     def __init__(self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
         self.encoder, self.config = encoder, config
-        self.split = prepared.splits.get("test") or prepared.splits["train"]
+        splits = [prepared.splits[name] for name in ("test", "train") if name in prepared.splits]
+        self.split = next((split for split in splits if len(split) > 1), None)
         self.network = load_features(Path(config.eval.features)) if config.eval.features else None
 
     def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
-        """The metrics, and whether the distance is the lowest so far, which is stored in ``run.progress``."""
+        """The metrics, and whether the distance is the lowest so far, which is stored in ``run.progress``.
+
+        Raises:
+            ValueError: the data have too few photos.
+        """
+        if self.split is None:
+            raise ValueError("eval.every needs two or more photos in a split of the data: use eval.every=0")
         pipe = StackGANPipeline(run.ema, self.encoder)
         figures = quick_figures(pipe, self.split, self.network, self.config.eval.count, self.config.train.seed)
         distance = figures["kernel_distance" if self.network is not None else "pyramid_distance"]
@@ -109,15 +128,15 @@ class Evaluator:
 
 
 class Log:
-    """Writes scalars to RUN/log.jsonl, the progress bar and TensorBoard; only logged steps copy from the device."""
+    """Writes scalars to RUN/log.jsonl, the progress bar and TensorBoard (if it is installed).
+
+    Only logged steps copy from the device.
+    """
 
     def __init__(self, folder: Path, first_step: int, diagnostics: TrainingDiagnostics) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.diagnostics = diagnostics
-
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
-        self.file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.board = _summary_writer(folder / "tensorboard", first_step)
+        self.file = (folder / LOG).open("a", encoding="utf-8")
         self.began = time.perf_counter()
         self.since = (time.perf_counter(), -1)
 
@@ -126,7 +145,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
 
     def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
         values = {name: float(value) for name, value in scalars.items()}
@@ -144,10 +164,7 @@ class Log:
         line |= {k: round(v, 5) for k, v in values.items()}
         if warnings:
             line["troubles"] = warnings
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, progress.step)
+        self._write(line, values)
         d = sum(v for k, v in values.items() if k.startswith("d") and k.endswith("/loss"))
         g = sum(v for k, v in values.items() if k.startswith("g") and k.endswith("/loss"))
         shown = {"D": f"{d:.2f}", "G": f"{g:.2f}"}
@@ -157,20 +174,35 @@ class Log:
 
     def figures(self, progress: Progress, figures: dict[str, float]) -> None:
         """Log the metrics of an evaluation as a separate line."""
-        values = {f"eval/{name}": value for name, value in figures.items()}
+        values = {f"{EVALUATION}{name}": value for name, value in figures.items()}
         line = {"step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 1)}
-        self.file.write(json.dumps(line | {name: round(value, 5) for name, value in values.items()}) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, progress.step)
+        self._write(line | {name: round(value, 5) for name, value in values.items()}, values)
         tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
         self.since = (time.perf_counter(), -1)
 
-    def image(self, step: int, file: Path) -> None:
-        from PIL import Image
+    def _write(self, line: dict[str, Any], scalars: dict[str, float]) -> None:
+        """Append a line to log.jsonl, and its scalars to TensorBoard."""
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in scalars.items():
+                self.board.add_scalar(name, value, line["step"])
 
-        self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
+    def image(self, step: int, file: Path) -> None:
+        if self.board is not None:
+            self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
         self.since = (time.perf_counter(), -1)  # exclude the time of generating samples from images/s
+
+
+def _summary_writer(folder: Path, first_step: int) -> SummaryWriter | None:
+    """Writer of TensorBoard files; None without the package tensorboard, which is reported on stderr."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        missing = 'no TensorBoard files, as tensorboard is not installed: pip install "stackgan[train]"'
+        print(f"{missing}; log.jsonl has the same figures", file=sys.stderr)
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 class CheckpointWriter:
@@ -189,21 +221,23 @@ class CheckpointWriter:
     def __call__(self, run: Run, folder: Path | None = None) -> None:
         split = self.prepared.train
         data = DataFacts(self.prepared.kind, self.prepared.identity, len(split), len(split.captions))
+        measured = last_evaluation(self.folder.parent / LOG, run.progress.images)
         facts = CheckpointFacts(
             examples=tuple(self._examples(run.config)),
             data=data,
-            trained=TrainingFacts(run.progress.step, run.progress.images, round(run.progress.seconds)),
+            trained=TrainingFacts(
+                run.progress.step, run.progress.images, round(run.progress.seconds), run.device.type
+            ),
+            measured=() if measured is None else (measured,),
             started_from=None if self.start is None else self.start.trained,
         )
-        weights = run.ema.state_dict()
-        card = _card(run, data)
         save_checkpoint(
             folder or self.folder,
             run.config,
-            weights,
+            run.ema.state_dict(),
             self.encoder,
             facts=facts,
-            card=card,
+            card=model_card(run.config, facts),
             statistics=self.statistics if run.config.text.conditional else None,
         )
 
@@ -216,21 +250,19 @@ class CheckpointWriter:
         return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
 
 
-def _card(run: Run, data: DataFacts) -> str:
-    config, progress = run.config, run.progress
-    minutes = f"{progress.seconds / 60:.0f} minutes on {run.device.type}"
-    sizes = ", ".join(f"{size}" for size in config.tree.sizes)
-    return f"""# {config.preset} checkpoint
-
-EMA generator of a StackGAN++ tree ({sizes} px), written by `stackgan train`.
-
-| | |
-|---|---|
-| data | {data.images} images, {data.captions} captions ({data.kind}), identity `{data.identity[:16]}` |
-| text | `{config.text.encoder}`, {config.text.dim} dimensions |
-| recipe | preset `{config.preset}`; the whole configuration is in `config.json` |
-| trained | {progress.images} images seen in {progress.step} steps, {minutes} |
-| metrics | none measured yet |
-
-The licence and the limits of use are those of the training data.
-"""
+def last_evaluation(log: Path, images: int) -> MeasuredFacts | None:
+    """The figures of the last evaluation in a run's log, up to ``images`` training images; None if there is none."""
+    found = []
+    for text in log.read_text("utf-8").splitlines() if log.is_file() else []:
+        with contextlib.suppress(ValueError):  # a line that an interruption cut
+            line = json.loads(text)
+            if line["images"] <= images and any(name.startswith(EVALUATION) for name in line):
+                found.append(line)
+    if not found:
+        return None
+    figures = {key: value for key, value in found[-1].items() if key.startswith(EVALUATION)}
+    return MeasuredFacts(
+        f"Measured during training, after {found[-1]['images']:,} images (`eval.count` images of test captions, "
+        "truncation 1; only comparable within one data set):",
+        {key.removeprefix(EVALUATION).replace("_", " "): f"{value:.3f}" for key, value in figures.items()},
+    )

@@ -38,12 +38,13 @@ class InitialisationSource:
     trained: TrainingFacts
 
 
-def open_initialisation_source(folder: Path) -> InitialisationSource:
-    """Read a run folder (``state.pt`` in it) or a checkpoint.
+def open_initialisation_source(name: str | Path) -> InitialisationSource:
+    """Read a run folder (``state.pt`` in it) or a checkpoint (:func:`stackgan.io.checkpoint_names.find_checkpoint`).
 
     Raises:
         FileNotFoundError: neither is there. ValueError: it cannot be read.
     """
+    folder = Path(name)
     if (folder / "state.pt").is_file():
         values = read_json(folder / "config.json", advice="name another run folder or a checkpoint")
         values.pop("data", None)
@@ -55,7 +56,8 @@ def open_initialisation_source(folder: Path) -> InitialisationSource:
         return InitialisationSource(
             folder, config, state["average"], state["discriminators"], text if text.is_dir() else None, trained
         )
-    checkpoint = load_checkpoint(folder)
+    checkpoint = load_checkpoint(name)
+    folder = checkpoint.folder
     trained = checkpoint.facts.trained or TrainingFacts()
     return InitialisationSource(
         folder, checkpoint.config, checkpoint.weights, stored_discriminators(folder), checkpoint.text_folder, trained

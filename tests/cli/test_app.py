@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import app
 from stackgan.app.server import serve
-from stackgan.cli.app import add_arguments, main, run
+from stackgan.cli.app import add_arguments, main
 from stackgan.cli.parser import Parser
 from tests.app.browser import free_port
 from tests.tiny import save_tiny_checkpoint
 
 
 def _refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(arguments, checkpoint=app.DEFAULT_CHECKPOINT) == 2
+    assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("app.py: ") and err.count("\n") == 1
     return err
@@ -43,14 +42,6 @@ def test_refuses_an_address_that_cannot_be(capsys: pytest.CaptureFixture[str]) -
     assert port in err and "--port" in err
     assert "1 to 65535" in _refusal(capsys, "--port", "70000")
     assert "no.such.host.invalid" in _refusal(capsys, "--host", "no.such.host.invalid")
-
-
-def test_without_a_checkpoint_it_reports_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    parser = Parser(prog="app.py")
-    add_arguments(parser)
-    with pytest.raises(FileNotFoundError, match=r"^--checkpoint is missing, .*: pass the folder of a checkpoint"):
-        run(parser.parse_args([]))
 
 
 def test_help_names_the_defaults_of_the_server() -> None:

@@ -68,7 +68,11 @@ def captions(tmp_path: Path) -> Path:
 
 def test_a_missing_checkpoint(tmp_path: Path, captions: Path, refused: Refused) -> None:
     gone = tmp_path / "gone"
-    said = f"stackgan: {gone}: no such checkpoint folder; a run writes its own to RUN/checkpoint"
+    said = (
+        f"stackgan: {gone}: no checkpoint found: no such folder, no bundled checkpoint of this name (birds-256, "
+        "birds-64, painted-64); give a checkpoint folder such as RUN/checkpoint, the name of a bundled checkpoint, "
+        "or a hub repository user/name"
+    )
     assert refused("generate", "a bird", "--checkpoint", gone, "--out", tmp_path / "out") == said
     assert refused("batch", captions, "--checkpoint", gone, "--out", tmp_path / "out") == said
     gone.mkdir()

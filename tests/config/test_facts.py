@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from stackgan.checkpoint import load_checkpoint
-from stackgan.config.facts import CheckpointFacts, DataFacts, FittedPriorFacts, PriorFitFacts, TrainingFacts
+from stackgan.config.facts import (
+    CheckpointFacts,
+    DataFacts,
+    FittedPriorFacts,
+    MeasuredFacts,
+    PriorFitFacts,
+    TrainingFacts,
+)
 from tests.tiny import change_header, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,12 +23,13 @@ FOLDERS = sorted(file.parent for file in (ROOT / "checkpoints").glob("*/config.j
 EVERYTHING = CheckpointFacts(
     examples=("a red bird",),
     data=DataFacts("cub", "0f" * 32, images=10, captions=100),
-    trained=TrainingFacts(steps=3, images=48, seconds=7),
+    trained=TrainingFacts(steps=3, images=48, seconds=7, device="cpu"),
     started_from=TrainingFacts(images=16),
     averaged=(TrainingFacts(1, 16, 2), TrainingFacts()),
     fitted_prior=FittedPriorFacts("glow", 30, z=PriorFitFacts(0.9, 1.4, 8.0), c=PriorFitFacts(1.3, 3.2)),
     truncation=0.7,
     imported={"netG_1.pth": "ab"},
+    measured=(MeasuredFacts("By hand:", {"kernel distance": "0.1 ± 0.0"}), MeasuredFacts("During training:", {})),
 )
 
 
@@ -62,6 +70,7 @@ def test_json_gives_back_what_was_written(facts: CheckpointFacts) -> None:
             "fitted_prior.z.nats_per_dimension_gaussian is missing",
         ),
         ("imported", {"netG.pth": 1}, "imported.netG.pth is 1: it must be of type str"),
+        ("measured", [{"protocol": "By hand:", "figures": {"distance": 0.1}}], "measured[0].figures.distance is 0.1"),
         ("truncation", "0.7", "truncation is '0.7': it must be of type float"),
     ],
 )

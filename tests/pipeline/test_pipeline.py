@@ -140,7 +140,7 @@ def test_a_checkpoint_written_again_names_the_version_that_wrote_it(checkpoint: 
 @pytest.mark.parametrize(
     ("damage", "error", "words"),
     [
-        (lambda f: shutil.rmtree(f), FileNotFoundError, "no such checkpoint"),
+        (lambda f: shutil.rmtree(f), FileNotFoundError, "no checkpoint found"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors is missing"),
         (lambda f: (f / "config.json").write_text("{"), ValueError, "not valid JSON"),
         (lambda f: change_header(f, lambda v: v.update(format=99)), ValueError, "format 99"),

@@ -59,7 +59,7 @@ def test_what_cannot_be_averaged_is_reported(
         (checkpoints[:1], "needs two or more"),
         ([checkpoints[0], other], "only checkpoints of one run"),
         ([checkpoints[0], fitted], "average first"),
-        ([checkpoints[0], tmp_path / "none"], "no such checkpoint"),
+        ([checkpoints[0], tmp_path / "none"], "no checkpoint found"),
     ):
         assert main(_use(folders, few_birds, tmp_path / "out")) == 2
         assert words in capsys.readouterr().err

@@ -27,7 +27,7 @@ def test_a_missing_checkpoint_is_a_finding(tmp_path: Path, capsys: pytest.Captur
     assert main(["doctor", "--checkpoint", str(tmp_path / "nowhere")]) == 1
     lines = capsys.readouterr().out.splitlines()
     (line,) = [i for i, text in enumerate(lines) if text.startswith("✗")]
-    assert "no such checkpoint folder" in lines[line]
+    assert "no checkpoint found" in lines[line]
     assert "--checkpoint" in lines[line + 1]
 
 

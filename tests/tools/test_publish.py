@@ -1,5 +1,6 @@
 """`stackgan publish`: a run's result as a checkpoint for distribution, for generation and further training."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,49 @@ def test_others_train_on_from_it(
         torch.testing.assert_close(taken["discriminators"][name], tensor, atol=1e-3, rtol=1e-3)
 
 
+def test_the_figures_of_a_report_go_into_the_card(
+    finished_run: Path, few_birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, report, out = finished_run / "checkpoint", tmp_path / "report", tmp_path / "out"
+    assert (
+        main(
+            [
+                "evaluate",
+                "--checkpoint",
+                str(checkpoint),
+                "--data",
+                str(few_birds),
+                "--num",
+                "12",
+                "--out",
+                str(report),
+            ]
+        )
+        == 0
+    )
+    assert main(["publish", str(checkpoint), str(out), "--report", str(report)]) == 0
+    during, after = load_checkpoint(out).facts.measured
+    assert during.protocol.startswith("Measured during training, after 16 images")
+    assert after.protocol.startswith("By `stackgan evaluate` (stackgan ") and ": 12 images of 64 px" in after.protocol
+    assert after.figures == json.loads((report / "report.json").read_text("utf-8"))["headlines"] != {}
+    card = (out / "README.md").read_text("utf-8")
+    assert all(f"| {name} | {value} |" in card for name, value in (*during.figures.items(), *after.figures.items()))
+    (out / "README.md").write_text("# my birds\n", "utf-8")
+    assert main(["publish", str(checkpoint), str(out), "--report", str(report)]) == 0
+    assert (out / "README.md").read_text("utf-8").startswith("# my birds\n\n## Measured\n\nMeasured during")
+    capsys.readouterr()
+    cases = [
+        (out, report, "is about the checkpoint"),
+        (checkpoint, tmp_path / "none", "no such report; `stackgan evaluate --out"),
+        (checkpoint, tmp_path, "cannot be read as a report (KeyError('checkpoint'))"),
+    ]
+    (tmp_path / "report.json").write_text("{}", "utf-8")
+    for about, folder, message in cases:
+        assert main(["publish", str(about), str(tmp_path / "other"), "--report", str(folder)]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_cannot_be_published_is_reported(
     finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,7 +133,7 @@ def test_what_cannot_be_published_is_reported(
     (tmp_path / "mine" / "thesis.txt").write_text("do not lose me", "utf-8")
     checkpoint, out = finished_run / "checkpoint", tmp_path / "out"
     cases = [
-        ((tmp_path / "none", out), "no such checkpoint"),
+        ((tmp_path / "none", out), "no checkpoint found"),
         ((finished_run, out), "not a checkpoint"),
         ((checkpoint, tmp_path / "mine"), "not a checkpoint, so it is not replaced"),
         ((checkpoint, out, "--truncation", "3"), "out of range"),

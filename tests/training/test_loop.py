@@ -121,7 +121,8 @@ def test_a_run_leaves_what_it_promises_and_resumes(
     sheet = Image.open(run / "samples" / "0000000016.png")
     assert np.asarray(sheet).std() > 5
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [2, 4] and "d64/loss" in lines[0] and "g/kl" in lines[0]
+    assert [line["step"] for line in lines] == [2, 4, 4] and "eval/diversity" in lines[-1]
+    assert "d64/loss" in lines[0] and "g/kl" in lines[0]
     assert any(run.glob("tensorboard/events*"))
     pipe = StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
     assert pipe(["a red bird"], seeds=[1]).images[0].size == (64, 64)
@@ -207,6 +208,23 @@ def test_a_small_evaluation_measures_the_average(painted: Path, tmp_path: Path) 
     assert train(painted, run, _config(*keys), device="cpu") == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert sum("eval/pyramid_distance" in line and line["eval/pyramid_distance"] > 0 for line in lines) == 2
+
+
+def test_a_complete_run_is_measured_for_its_card(painted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train(painted, run, _config("train.images=16"), device="cpu", stop_after=0) == 3
+    assert "## Measured\n\nNothing was measured." in (run / "checkpoint" / "README.md").read_text("utf-8")
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 1, "images": 8, "eval/pyr\n')  # cut by an interruption
+    assert train(painted, run, _config("train.images=16"), device="cpu") == 0
+    line = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    pipe = StackGANPipeline.from_pretrained(run / "checkpoint", device="cpu")
+    (measured,) = pipe.facts.measured
+    assert measured.figures["pyramid distance"] == f"{line['eval/pyramid_distance']:.3f}"
+    assert measured.figures.keys() == {"pyramid distance", "diversity", "caption agreement"}
+    assert "after 16 images" in measured.protocol
+    assert f"| pyramid distance | {measured.figures['pyramid distance']} |" in pipe.card
+    assert not (run / "best").exists(), "with eval.every alone"
 
 
 def test_rates_fall_with_images_and_towards_the_end() -> None:
