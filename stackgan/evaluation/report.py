@@ -12,8 +12,21 @@ from stackgan.config.facts import MeasuredFacts
 from stackgan.evaluation.findings import Findings
 from stackgan.evaluation.page import page
 from stackgan.io.files import write_atomic
+from stackgan.io.json_reader import Fields, MapOf, read_json
 
 __all__ = ["markdown", "print_findings", "read_measured", "write_report"]
+
+REPORT = Fields(  # the keys of report.json that a model card shows
+    {
+        "checkpoint": str,
+        "pictures": int,
+        "split": str,
+        "headlines": MapOf(object),
+        "side": int,
+        "truncation": float,
+        "stackgan": str,
+    }
+)
 
 
 def write_report(
@@ -67,13 +80,10 @@ def read_measured(report: Path, fingerprint: str) -> MeasuredFacts:
     file = report / "report.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such report; `stackgan evaluate --out {report}` writes one")
-    try:
-        values = json.loads(file.read_text("utf-8"))
-        about, count, split = values["checkpoint"], int(values["pictures"]), values["split"]
-        figures = {str(label): str(value) for label, value in values["headlines"].items()}
-        side, truncation, version = int(values["side"]), float(values["truncation"]), values["stackgan"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file}: cannot be read as a report ({error!r}): evaluate again") from None
+    values = read_json(file, REPORT, advice="cannot be read as a report: evaluate again")
+    about, count, split = values["checkpoint"], values["pictures"], values["split"]
+    figures = {label: str(value) for label, value in values["headlines"].items()}
+    side, truncation, version = values["side"], values["truncation"], values["stackgan"]
     if about != fingerprint:
         raise ValueError(
             f"{file}: is about the checkpoint {str(about)[:12]}, not {fingerprint[:12]}: evaluate this one"

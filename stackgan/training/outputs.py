@@ -28,6 +28,7 @@ from stackgan.evaluation.features import load_features
 from stackgan.evaluation.quick import quick_figures
 from stackgan.images.grid import caption_sheet
 from stackgan.images.pixels import centre_crops, to_pil
+from stackgan.io.json_reader import NEW_LINE, Fields, MapOf, check_json, parse_json
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
@@ -250,17 +251,21 @@ class CheckpointWriter:
         return [split.captions[split.offsets[i]] for i in np.linspace(0, len(split) - 1, 6).astype(int)]
 
 
+LOG_LINE = Fields({"images": int})
+
+
 def last_evaluation(log: Path, images: int) -> MeasuredFacts | None:
     """The figures of the last evaluation in a run's log, up to ``images`` training images; None if there is none."""
     found = []
-    for text in log.read_text("utf-8").splitlines() if log.is_file() else []:
+    for text in NEW_LINE.split(log.read_bytes()) if log.is_file() else []:
         with contextlib.suppress(ValueError):  # a line that an interruption cut
-            line = json.loads(text)
+            line = parse_json(text, str(log), LOG_LINE)
             if line["images"] <= images and any(name.startswith(EVALUATION) for name in line):
                 found.append(line)
     if not found:
         return None
     figures = {key: value for key, value in found[-1].items() if key.startswith(EVALUATION)}
+    check_json(figures, str(log), MapOf(float))
     return MeasuredFacts(
         f"Measured during training, after {found[-1]['images']:,} images (`eval.count` images of test captions, "
         "truncation 1; only comparable within one data set):",
