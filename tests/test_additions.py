@@ -407,6 +407,7 @@ TABLES = {
         "stackgan/data/kinds.py",
         {
             **{f"{row.prepare.partition(':')[0].replace('.', '/')}.py": "its own module" for row in KINDS.values()},
+            "data_prep/listing.py": "a path that is a folder",
             "stackgan/evaluation/sections/text_agreement.py": "a key of report.json",
             "stackgan/cli/pack.py": "an argument",
             "stackgan/cli/unpack.py": "an argument",
