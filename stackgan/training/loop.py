@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +28,7 @@ from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.diagnostics import TrainingDiagnostics
 from stackgan.training.outputs import CheckpointWriter, Evaluator, Log, SampleSheet
 from stackgan.training.setup import TrainingSetup, check_data, set_up
-from stackgan.training.state import Run
+from stackgan.training.state import RandomState, Run
 from stackgan.training.step import train_step
 from stackgan.training.warm_start import InitialisationSource
 
@@ -132,7 +132,7 @@ class _Outputs:
     def write_what_is_due(self) -> None:
         """Write the sample sheet, the state and an evaluation if their interval in minutes of training has passed."""
         seconds, every = self.run.progress.seconds, self.config.train
-        with self._fork_rng():
+        with self._random_state_kept():
             if seconds - self.sampled >= 60 * every.sample_minutes:
                 self._show()
                 self.sampled = seconds
@@ -145,17 +145,21 @@ class _Outputs:
 
     def write_last(self) -> None:
         """Write the final sample sheet and the state; a complete run is then evaluated, for its model card."""
-        with self._fork_rng():
+        with self._random_state_kept():
             self._show()
             self._save()
             if self.run.progress.fraction(self.config) >= 1 and self.evaluator.split is not None:
                 self._evaluate()
                 self._save()
 
-    def _fork_rng(self) -> AbstractContextManager[None]:
-        """Restores the random generators afterwards, so that outputs do not change the steps of a run."""
-        cuda = self.run.device.type == "cuda"
-        return torch.random.fork_rng([self.run.device] if cuda else [])
+    @contextmanager
+    def _random_state_kept(self) -> Iterator[None]:
+        """Restores the random generators afterwards; a state saved meanwhile holds them as the last step left them."""
+        self.random_state = RandomState.now(self.run.device)
+        try:
+            yield
+        finally:
+            self.random_state.set()
 
     def _recalibrate(self) -> None:
         """Recalibrate the EMA generator's BatchNorm statistics, once per step at most."""
@@ -171,7 +175,7 @@ class _Outputs:
     def _save(self) -> None:
         run = self.run
         self._recalibrate()
-        save_state(self.folder / "state.pt", run.state())
+        save_state(self.folder / "state.pt", run.state(self.random_state))
         if run.model.has_code_flow and self.embeddings is not None:
             count = len(self.embeddings)
             some = np.linspace(0, count - 1, min(count, CODES_MEASURED)).astype(int)

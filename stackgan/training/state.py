@@ -24,7 +24,7 @@ from stackgan.text.compact import CompactEncoder
 from stackgan.training.cuda_graphs import CapturedSteps
 from stackgan.training.warm_start import InitialisationSource, copy_weights
 
-__all__ = ["GeneratorForward", "Phase", "Progress", "Run", "Trunk"]
+__all__ = ["GeneratorForward", "Phase", "Progress", "RandomState", "Run", "Trunk"]
 
 GeneratorForward = Callable[..., list[Tensor]]  # (z, c, crop positions) -> images, coarsest first
 Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
@@ -43,6 +43,26 @@ class Progress:
         """The completed fraction of the run, by images or by minutes, whichever is larger."""
         by_time = self.seconds / (60 * config.train.minutes) if config.train.minutes else 0.0
         return max(self.images / config.train.images, by_time)
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """State of torch's random generators: the CPU's, and that of ``device`` where it is a GPU."""
+
+    cpu: Tensor
+    gpu: Tensor | None
+    device: torch.device
+
+    @classmethod
+    def now(cls, device: torch.device) -> RandomState:
+        gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(torch.get_rng_state(), gpu, device)
+
+    def set(self) -> None:
+        """Set the generators to this state; a GPU's is left as it is when the state was saved on a CPU."""
+        torch.set_rng_state(self.cpu)
+        if self.gpu is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.gpu, self.device)
 
 
 @dataclass(frozen=True)
@@ -189,15 +209,16 @@ class Run:
         """The discriminators, coarsest first."""
         return [cast(Discriminator, net) for net in self.discriminators]
 
-    def state(self) -> dict[str, Any]:
+    def state(self, random_state: RandomState) -> dict[str, Any]:
+        """Everything that :meth:`restore` restores; ``random_state``: the generators' at the end of the last step."""
         return {
             "model": self.model.state_dict(),
             "average": self.ema.state_dict(),
             "discriminators": self.discriminators.state_dict(),
             **({"features": self.heads.state_dict()} if self.heads is not None else {}),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "rng": torch.get_rng_state(),
-            "device_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "rng": random_state.cpu,
+            "device_rng": random_state.gpu,
             "progress": vars(self.progress),
         }
 
@@ -217,9 +238,7 @@ class Run:
             network.load_state_dict(state[name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        torch.set_rng_state(state["rng"])
-        if self.device.type == "cuda" and state.get("device_rng") is not None:  # None: saved on a CPU
-            torch.cuda.set_rng_state(state["device_rng"], self.device)
+        RandomState(state["rng"], state.get("device_rng"), self.device).set()
         self.progress = Progress(**state["progress"])
 
 

@@ -10,7 +10,7 @@ import torch
 from stackgan.checkpoint import load_state, save_state
 from stackgan.cli.main import main
 from stackgan.config import preset
-from stackgan.training.state import Run
+from stackgan.training.state import RandomState, Run
 from tests.folders import content_of, fill
 from tests.tiny import TINY
 
@@ -120,7 +120,7 @@ def test_a_run_cut_into_calls_equals_one_that_ran_through(painted: Path, whole: 
 def test_a_gpu_continues_with_its_own_noise(tmp_path: Path) -> None:
     run = Run.start(preset("quickstart", [*TINY, "text.dim=12"]), torch.device("cuda"))
     torch.randn(3, device="cuda")
-    save_state(tmp_path / "state.pt", run.state())
+    save_state(tmp_path / "state.pt", run.state(RandomState.now(run.device)))
     noise = torch.randn(5, device="cuda")
     run.restore(load_state(tmp_path / "state.pt"), tmp_path / "state.pt")
     assert torch.equal(torch.randn(5, device="cuda"), noise)

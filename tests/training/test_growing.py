@@ -13,7 +13,7 @@ from stackgan.config import Config, preset
 from stackgan.data.sampler import Batch
 from stackgan.model import check_choices
 from stackgan.training.batchnorm import recalibrate_batchnorm
-from stackgan.training.state import Run
+from stackgan.training.state import RandomState, Run
 from stackgan.training.step import train_step
 from stackgan.training.warm_start import InitialisationSource
 
@@ -165,7 +165,7 @@ def test_heads_on_frozen_features_are_resumed(features: Path, tmp_path: Path) ->
     batch = _batch(config)
     whole = Run.start(config, torch.device("cpu"))
     train_step(whole, batch)
-    saved = copy.deepcopy(whole.state())
+    saved = copy.deepcopy(whole.state(RandomState.now(whole.device)))
     resumed = Run.start(config, torch.device("cpu"))
     resumed.restore(saved, tmp_path / "state.pt")
     for run in (whole, resumed):

@@ -444,7 +444,7 @@ def test_a_compiled_step_is_the_plain_one() -> None:
     _step(compiled, batch)
     _assert_equal(_gradients(compiled), _gradients(plain), 1e-10)
     _assert_equal(_buffers(compiled), _buffers(plain))
-    assert compiled.state()["model"].keys() == plain.state()["model"].keys(), "checkpoints know nothing of it"
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys(), "checkpoints know nothing of it"
 
 
 # --- work, counted ------------------------------------------------------------------------------------------
