@@ -1,4 +1,4 @@
-"""Files of trained models: checkpoints, which generate images, and the private state of a run.
+"""Checkpoints: the files of trained models, which generate images.
 
 A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the EMA weights), ``text/``
 (the caption encoder, if there is one), ``caption_statistics.json`` (of the training captions, to detect out-of-domain
@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,7 +24,7 @@ from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.config.model_card import with_metadata
 from stackgan.io.checkpoint_names import find_checkpoint
-from stackgan.io.files import atomic_file, atomic_folder, write_atomic
+from stackgan.io.files import atomic_folder, write_atomic
 from stackgan.io.hub import upload
 from stackgan.io.json_reader import read_json
 from stackgan.io.weights import read_tensors
@@ -39,10 +38,8 @@ __all__ = [
     "FORMAT",
     "Checkpoint",
     "load_checkpoint",
-    "load_state",
     "push_checkpoint",
     "save_checkpoint",
-    "save_state",
     "stored_discriminators",
 ]
 
@@ -259,19 +256,3 @@ def _fingerprint(folder: Path) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write a run's private state (tensors, numbers, strings in plain containers) atomically."""
-    with atomic_file(file) as partial:
-        torch.save(dict(state), partial)
-
-
-def load_state(file: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote; tensors and plain values only, never arbitrary pickled objects."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file}: unreadable run state ({error.__class__.__name__}); delete it to start over"
-        ) from error

@@ -47,8 +47,8 @@ OPTIONAL = {  # packages of extras, and of the hub, with the files or packages t
     "imageio_ffmpeg": {"stackgan.images.video"},
     "matplotlib": {"stackgan.study.figures"},
     "sklearn": {"stackgan.images.mosaic", "stackgan.study.vae_digits"},  # of two extras: eval and study
-    "tensorboard": {"stackgan.training.outputs"},
-    "torch.utils.tensorboard": {"stackgan.training.outputs"},
+    "tensorboard": {"stackgan.training.log"},
+    "torch.utils.tensorboard": {"stackgan.training.log"},
     "torchvision": {"stackgan.networks.frozen_features"},
     "torch_fidelity": {"stackgan.evaluation.inception"},
     "zuko": {"stackgan.study.flow_2d"},

@@ -1,8 +1,8 @@
 """Standard streams that tolerate closed descriptors, closed pipes and encodings without some characters.
 
 The results of commands are files, so they do not depend on printed text. Services and ``pythonw`` start a command
-without streams, ``head`` closes its pipe early, and a terminal's encoding may lack characters of a caption. Output is
-then dropped or escaped, and the command continues.
+without streams, ``head`` closes its pipe early, a disk that output is redirected to may be full, and a terminal's
+encoding may lack characters of a caption. Output is then dropped or escaped, and the command continues.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import io
 import os
 import sys
 from typing import TextIO
+
+from stackgan.io.files import full_disk
 
 __all__ = ["tolerant_streams"]
 
@@ -40,6 +42,8 @@ class _Tolerant(io.RawIOBase):
         try:
             return os.write(self.descriptor, view)
         except OSError as error:
+            if full_disk(error):
+                return view.nbytes
             if error.errno not in GONE:
                 raise
             self.gone = True

@@ -408,6 +408,10 @@ class TrainConfig:
         save_minutes, sample_minutes: minutes between two saved states, and between two sample sheets.
         log_steps: steps between two log lines.
         seed: of all random numbers.
+        rollback: how often a run that diverges (a loss or weight is not finite, or a loss has exploded) goes back to
+            its last saved state, each time with half the learning rates; after that, and with 0, it ends.
+        on_full_disk: when the disk is full, ``continue`` (the last saved state is kept, and the next one is tried at
+            the next interval) or ``stop``. A run that cannot save at its end stops with an error in either case.
     """
 
     images: int = 1_000_000
@@ -416,9 +420,14 @@ class TrainConfig:
     sample_minutes: float = 2.0
     log_steps: int = 50
     seed: int = 0
+    rollback: int = 0
+    on_full_disk: str = "continue"
 
     def __post_init__(self) -> None:
         check_fields(self, "train", FROM_1, "images", "log_steps")
+        check_fields(self, "train", FROM_0, "rollback")
+        allowed = ("continue", "stop")
+        check(self.on_full_disk in allowed, "train.on_full_disk", self.on_full_disk, " or ".join(allowed))
         check(self.minutes >= 0, "train.minutes", self.minutes, "0 (no limit) or more")
         check_fields(self, "train", ABOVE_0, "save_minutes", "sample_minutes")
         check(0 <= self.seed < 2**32, "train.seed", self.seed, "between 0 and 4294967295")

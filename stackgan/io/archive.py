@@ -26,6 +26,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stackgan.io.files import atomic_folder, extract_entry, write_atomic
+from stackgan.io.folder_lock import LOCK
 from stackgan.io.json_reader import Fields, ListOf, check_json, parse_json
 
 __all__ = ["Packed", "pack", "unpack"]
@@ -46,7 +47,8 @@ _MANIFEST = Fields(
 _CHUNK = MIB  # bytes read at a time
 _PIECE = re.compile(r"piece-\d{5}")
 _OURS = re.compile(rf"\.?({_PIECE.pattern}|{re.escape(MANIFEST)})(\.partial(-\d+)?)?")
-_UNFINISHED = re.compile(r"\.(partial|replaced)(-|$)|^\..*\.tmp$")  # temporary files and folders of a killed process
+# Temporary files and folders of a killed process, and the lock of a running one.
+_UNFINISHED = re.compile(rf"\.(partial|replaced)(-|$)|^\..*\.tmp$|^{re.escape(LOCK)}$")
 
 
 @dataclass(frozen=True)

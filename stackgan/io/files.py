@@ -1,25 +1,35 @@
 """Atomic writes of files and folders: written under a temporary name in the same folder, then renamed.
 
-Left-over files of a killed process have ``.partial-`` or ``.replaced-`` in their names.
+Left-over files of a killed process have ``.partial-`` or ``.replaced-`` in their names; :func:`clear_leftovers`
+removes them.
 """
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "clear_leftovers",
     "copy_folder",
     "extract_entry",
+    "full_disk",
     "is_utf8",
     "replace_folder",
     "shown_name",
+    "sync_folder",
     "write_atomic",
 ]
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # full disk, file too large, quota
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of libraries written in Rust, as safetensors
+_LEFTOVER = re.compile(r"\.?(?P<name>.+)\.(?P<kind>partial|replaced)-\d+(\.\w+)?")
 
 
 @contextlib.contextmanager
@@ -41,6 +51,60 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file atomically."""
     with atomic_file(path) as partial:
         partial.write_bytes(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the renames in ``folder`` are on the disk; without effect on Windows, where it cannot be opened."""
+    with contextlib.suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # some network file systems do not implement it
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """The system's description if ``error``, or its cause, is a full disk, an exceeded quota or file size limit.
+
+    >>> full_disk(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device'
+    >>> full_disk(OSError(errno.EACCES, "Permission denied")) is None
+    True
+    """
+    found: BaseException | None = error
+    while found is not None:
+        number = found.errno if isinstance(found, OSError) else None
+        if number is None and (match := _OS_ERROR.search(str(found))):
+            number = int(match[1])
+        if number is not None and number in FULL:
+            return os.strerror(number)
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def clear_leftovers(folder: Path, ours: Callable[[str], bool]) -> list[str]:
+    """Remove temporary files and folders of killed processes in ``folder``; returns their names, sorted.
+
+    A folder that was renamed away and not yet replaced is renamed back.
+
+    Args:
+        ours: whether a file or folder of this name is written by the caller alone; others may be in use.
+    """
+    cleared = []
+    for path in sorted(folder.iterdir()):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or not ours(match["name"]):
+            continue
+        target = folder / match["name"]
+        cleared.append(path.name)
+        if match["kind"] == "replaced" and not target.exists():
+            path.replace(target)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return cleared
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stackgan.checkpoint import load_checkpoint, load_state
+from stackgan.checkpoint import load_checkpoint
 from stackgan.config import Config, preset
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.caption_choice import caption_rows
@@ -24,6 +24,7 @@ from stackgan.evaluation.image_sets import Photos, images_of_captions
 from stackgan.evaluation.image_source import ImageSource
 from stackgan.evaluation.metrics import kernel_distance
 from stackgan.io.files import copy_folder
+from stackgan.io.run_state import STATE, load_state
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.study.figures import COLOURS, INK, dress, new_figure, print_table, save_figure, write_numbers
@@ -152,7 +153,7 @@ def _measure(folder: Path, test: PreparedSplit, network: FeatureNetwork, count: 
         return kept
     checkpoint = load_checkpoint(folder / "checkpoint")
     live = StackGAN(checkpoint.config)
-    live.load_state_dict(load_state(folder / "state.pt")["model"])
+    live.load_state_dict(load_state(folder / STATE)["model"])
     rows = caption_rows(test, min(count, len(test.captions))).tolist()
     truth = Photos(test, pipe.sizes[-1]).features(network).features
     figures = {"images": float(trained(folder, "images"))}

@@ -2,18 +2,20 @@
 
 from collections import deque
 from collections.abc import Mapping
-from math import isfinite, log
+from math import inf, isfinite, log
+from typing import Any
 
 from torch import Tensor
 
 from stackgan.images.diversity import averaged_down, mean_difference
 
-__all__ = ["TrainingDiagnostics", "variety"]
+__all__ = ["Diverged", "TrainingDiagnostics", "variety"]
 
 WINDOW = 20  # consecutive logged steps: 1000 steps at the default train.log_steps
 NEAR_CHANCE = 0.02  # relative distance to D's loss at chance within which D does not separate real from generated
 NEAR_ZERO = 0.02  # share of D's loss at chance below which G gets no useful gradient
 COLLAPSED = 0.1  # share of the real images' variety below which G is reported as collapsed
+EXPLODED = 1e4  # multiple of D's loss at chance from which a loss has exploded
 CHANCE = {"hinge": 2.0, "bce": 3 * log(2), "relativistic": 1.5 * log(2)}  # D's loss per head where all logits are 0
 
 ADVICE = {
@@ -41,16 +43,23 @@ def variety(fakes: Tensor, real: Tensor) -> Tensor:
     return own / reference.clamp(min=1e-6)
 
 
+class Diverged(ValueError):
+    """Training has diverged: a scalar or a weight is not finite, or a loss has exploded."""
+
+
 class TrainingDiagnostics:
     """Checks the scalars of logged steps; a failure is reported once when it persists, and again if it recurs.
 
     Args:
         adversarial: config key loss.adversarial, which determines a discriminator's loss at chance.
         heads: number of heads of each discriminator, 1 or 2.
+        explosions: whether a loss of :data:`EXPLODED` times D's loss at chance counts as divergence; otherwise only
+            values that are not finite do.
     """
 
-    def __init__(self, adversarial: str, heads: int) -> None:
+    def __init__(self, adversarial: str, heads: int, *, explosions: bool = False) -> None:
         self.chance = CHANCE[adversarial] * heads
+        self.limit = EXPLODED * self.chance if explosions else inf
         self.seen: dict[str, deque[float]] = {}
         self.reported: set[str] = set()
 
@@ -58,14 +67,11 @@ class TrainingDiagnostics:
         """Warnings after this logged step, as sentences; usually none.
 
         Raises:
-            ValueError: a scalar is not finite; the message names it and settings to try.
+            Diverged: a scalar is not finite, or a loss has exploded; the message names it and settings to try.
         """
         for name, value in values.items():
-            if not isfinite(value):
-                raise ValueError(
-                    f"{name} became {value}: the last saved state is kept; try a lower optim.lr_discriminator, "
-                    "optim.precision=fp32, or a higher loss.penalty"
-                )
+            if not isfinite(value) or (name.endswith("/loss") and abs(value) > self.limit):
+                raise Diverged(f"{name} became {value:.4g}")
         warnings = []
         for name, value in values.items():
             stage, _, what = name.partition("/")
@@ -76,6 +82,18 @@ class TrainingDiagnostics:
             elif name == "g/variety":
                 warnings += self._persistent("collapsed", "", value, value < COLLAPSED)
         return warnings
+
+    def state(self) -> dict[str, Any]:
+        """The recent values, as plain containers."""
+        return {
+            "seen": {key: list(values) for key, values in self.seen.items()},
+            "reported": sorted(self.reported),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        self.seen = {key: deque(values, maxlen=WINDOW) for key, values in state["seen"].items()}
+        self.reported = set(state["reported"])
 
     def _persistent(self, failure: str, name: str, value: float, bad: bool) -> list[str]:
         key = f"{failure} {name}"

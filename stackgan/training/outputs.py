@@ -1,21 +1,16 @@
-"""Outputs of a training run: sample sheets, short evaluations, the log, the checkpoint."""
+"""Outputs of a training run: sample sheets, short evaluations, the checkpoint."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from stackgan.captions.word_statistics import CaptionStatistics, measure_captions
 from stackgan.checkpoint import save_checkpoint
@@ -28,22 +23,18 @@ from stackgan.evaluation.features import load_features
 from stackgan.evaluation.quick import quick_figures
 from stackgan.images.grid import caption_sheet
 from stackgan.images.pixels import centre_crops, to_pil
+from stackgan.io.files import atomic_file
 from stackgan.io.json_reader import NEW_LINE, Fields, MapOf, check_json, parse_json
 from stackgan.model import StackGAN
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.base import TextEncoder
 from stackgan.text.load import stored_embeddings
-from stackgan.training.diagnostics import TrainingDiagnostics
-from stackgan.training.state import Progress, Run
+from stackgan.training.log import EVALUATION, LOG
+from stackgan.training.state import Run
 from stackgan.training.warm_start import InitialisationSource
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+__all__ = ["CheckpointWriter", "Evaluator", "SampleSheet"]
 
-__all__ = ["CheckpointWriter", "Evaluator", "Log", "SampleSheet"]
-
-LOG = "log.jsonl"
-EVALUATION = "eval/"  # begins the names of the metrics of evaluations in the log
 SAMPLE_CAPTIONS, SAMPLE_SEEDS = 12, 4
 SAMPLE_PHOTOS = SAMPLE_SEEDS  # per row of a sheet
 
@@ -82,7 +73,8 @@ class SampleSheet:
             rows += self._photo_rows(run.ema)
         self.folder.mkdir(exist_ok=True)
         file = self.folder / f"{run.progress.images:010d}.png"
-        caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(file)
+        with atomic_file(file, ".png") as partial:
+            caption_sheet(rows, side=min(run.config.tree.sizes[-1], 128)).save(partial)
         return file
 
     @torch.inference_mode()
@@ -126,84 +118,6 @@ class Evaluator:
         best = distance < run.progress.best
         run.progress.best = min(distance, run.progress.best)
         return figures, best
-
-
-class Log:
-    """Writes scalars to RUN/log.jsonl, the progress bar and TensorBoard (if it is installed).
-
-    Only logged steps copy from the device.
-    """
-
-    def __init__(self, folder: Path, first_step: int, diagnostics: TrainingDiagnostics) -> None:
-        self.diagnostics = diagnostics
-        self.board = _summary_writer(folder / "tensorboard", first_step)
-        self.file = (folder / LOG).open("a", encoding="utf-8")
-        self.began = time.perf_counter()
-        self.since = (time.perf_counter(), -1)
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
-
-    def __call__(self, progress: Progress, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
-        values = {name: float(value) for name, value in scalars.items()}
-        try:
-            warnings = self.diagnostics(values)
-        except ValueError as error:
-            raise ValueError(f"step {progress.step}: {error}") from None
-        for warning in warnings:
-            tqdm.write(f"step {progress.step}: {warning}", file=sys.stderr)
-        now, images = time.perf_counter(), progress.images
-        if self.since[1] >= 0:
-            values["images_per_second"] = (images - self.since[1]) / (now - self.since[0])
-        self.since = (now, images)
-        line: dict[str, Any] = {"step": progress.step, "images": images, "seconds": round(progress.seconds, 1)}
-        line |= {k: round(v, 5) for k, v in values.items()}
-        if warnings:
-            line["troubles"] = warnings
-        self._write(line, values)
-        d = sum(v for k, v in values.items() if k.startswith("d") and k.endswith("/loss"))
-        g = sum(v for k, v in values.items() if k.startswith("g") and k.endswith("/loss"))
-        shown = {"D": f"{d:.2f}", "G": f"{g:.2f}"}
-        if "g/kl" in values:
-            shown["KL"] = f"{values['g/kl']:.3f}"
-        bar.set_postfix(shown, refresh=False)
-
-    def figures(self, progress: Progress, figures: dict[str, float]) -> None:
-        """Log the metrics of an evaluation as a separate line."""
-        values = {f"{EVALUATION}{name}": value for name, value in figures.items()}
-        line = {"step": progress.step, "images": progress.images, "seconds": round(progress.seconds, 1)}
-        self._write(line | {name: round(value, 5) for name, value in values.items()}, values)
-        tqdm.write(f"step {progress.step}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()), file=sys.stderr)
-        self.since = (time.perf_counter(), -1)
-
-    def _write(self, line: dict[str, Any], scalars: dict[str, float]) -> None:
-        """Append a line to log.jsonl, and its scalars to TensorBoard."""
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
-        if self.board is not None:
-            for name, value in scalars.items():
-                self.board.add_scalar(name, value, line["step"])
-
-    def image(self, step: int, file: Path) -> None:
-        if self.board is not None:
-            self.board.add_image("samples", np.asarray(Image.open(file)), step, dataformats="HWC")
-        self.since = (time.perf_counter(), -1)  # exclude the time of generating samples from images/s
-
-
-def _summary_writer(folder: Path, first_step: int) -> SummaryWriter | None:
-    """Writer of TensorBoard files; None without the package tensorboard, which is reported on stderr."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        missing = 'no TensorBoard files, as tensorboard is not installed: pip install "stackgan[train]"'
-        print(f"{missing}; log.jsonl has the same figures", file=sys.stderr)
-        return None
-    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 class CheckpointWriter:

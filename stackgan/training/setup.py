@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 
 from stackgan.captions.augmentation import augmented_captions
 from stackgan.captions.hard_negatives import swapped_captions
-from stackgan.checkpoint import load_state
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs, check_trainable
 from stackgan.io.files import write_atomic
 from stackgan.io.json_reader import OBJECT, Fields, read_json
+from stackgan.io.run_state import newest_state
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -41,6 +42,8 @@ FREE_ON_RESUME = (
     "train.save_minutes",
     "train.sample_minutes",
     "train.log_steps",
+    "train.rollback",
+    "train.on_full_disk",
 )
 
 
@@ -52,6 +55,8 @@ class TrainingSetup:
         encoder: of captions; None for unconditional training and precomputed embeddings.
         embeddings: of the training captions, (captions, T); None for unconditional training.
         run: new or restored.
+        outputs: what the saved state holds of :class:`stackgan.training.periodic_outputs.PeriodicOutputs`; empty for
+            a new run.
     """
 
     prepared: PreparedFolder
@@ -59,6 +64,7 @@ class TrainingSetup:
     embeddings: NDArray[np.float32] | None
     sampler: Sampler
     run: Run
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def set_up(
@@ -93,19 +99,26 @@ def set_up(
     run = Run.start(config, device)
     if config.loss.contrast:
         run.dual_encoder = cast(CompactEncoder, encoder).to(device)
-    _begin(run, run_folder / "state.pt", start, embeddings)
-    return TrainingSetup(prepared, encoder, embeddings, sampler, run)
+    outputs = _begin(run, run_folder, start, embeddings)
+    return TrainingSetup(prepared, encoder, embeddings, sampler, run, outputs)
 
 
 def _begin(
-    run: Run, state_file: Path, start: InitialisationSource | None, embeddings: NDArray[np.float32] | None
-) -> None:
-    """Restore ``state_file``, or copy the weights of ``start``, or compute the statistics that a new model needs."""
-    config = run.config
-    if state_file.exists():
-        run.restore(load_state(state_file), state_file)
+    run: Run, run_folder: Path, start: InitialisationSource | None, embeddings: NDArray[np.float32] | None
+) -> Mapping[str, Any]:
+    """Restore the newest state, or copy the weights of ``start``, or compute the statistics that a new model needs.
+
+    Returns what the state holds of the outputs.
+    """
+    config, saved = run.config, newest_state(run_folder)
+    if saved is not None:
+        run.restore(saved.state, saved.file)
+        if saved.reason:
+            print(saved.reason)
+        saved.set_damaged_aside()
         print(f"resuming at step {run.progress.step}, {run.progress.images} images seen")
-    elif start is not None:
+        return saved.state.get("outputs", {})
+    if start is not None:
         new = run.start_from(start)
         print(f"starting from {start.folder}; newly initialised: {', '.join(new) or 'nothing'}")
         if "discriminators" in new and not config.optim.discriminator_first:
@@ -114,6 +127,7 @@ def _begin(
         measured = torch.from_numpy(np.array(embeddings)).to(run.device)  # a copy: the cache is read-only
         run.model.standardise.measure(measured)
         run.ema.standardise.measure(measured)
+    return {}
 
 
 def check_data(prepared: PreparedFolder, config: Config) -> None:

@@ -24,7 +24,9 @@ from stackgan.text.compact import CompactEncoder
 from stackgan.training.cuda_graphs import CapturedSteps
 from stackgan.training.warm_start import InitialisationSource, copy_weights
 
-__all__ = ["GeneratorForward", "Phase", "Progress", "RandomState", "Run", "Trunk"]
+__all__ = ["ROLLBACK_RATE", "GeneratorForward", "Phase", "Progress", "RandomState", "Run", "Trunk"]
+
+ROLLBACK_RATE = 0.5  # factor of the learning rates at each rollback
 
 GeneratorForward = Callable[..., list[Tensor]]  # (z, c, crop positions) -> images, coarsest first
 Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
@@ -32,12 +34,18 @@ Trunk = Callable[..., Tensor]  # (images, groups=1) -> features
 
 @dataclass
 class Progress:
-    """Progress of a run: steps, images, seconds in the loop over all calls, lowest distance in evaluations."""
+    """Progress of a run: steps, images, seconds in the loop over all calls.
+
+    Attributes:
+        best: lowest distance in evaluations.
+        rollbacks: how often the run went back to a saved state because it diverged.
+    """
 
     step: int = 0
     images: int = 0
     seconds: float = 0.0
     best: float = math.inf
+    rollbacks: int = 0
 
     def fraction(self, config: Config) -> float:
         """The completed fraction of the run, by images or by minutes, whichever is larger."""
@@ -188,11 +196,14 @@ class Run:
         return self.graphs(lambda held: networks(self, held, phase), batch, phase, self.optimizers, self.device)
 
     def set_learning_rates(self) -> None:
-        """Constant, then ∝ 1 / √images from optim.decay_images on; decays to 5 % of that from optim.decay_from on."""
+        """Constant, then ∝ 1 / √images from optim.decay_images on; decays to 5 % of that from optim.decay_from on.
+
+        Each rollback multiplies them by :data:`ROLLBACK_RATE`.
+        """
         optim = self.config.optim
-        scale = 1.0
+        scale: float = ROLLBACK_RATE**self.progress.rollbacks
         if optim.decay_images and self.progress.images > optim.decay_images:
-            scale = (optim.decay_images / self.progress.images) ** 0.5
+            scale *= (optim.decay_images / self.progress.images) ** 0.5
         if optim.decay_from < 1:
             late = (self.progress.fraction(self.config) - optim.decay_from) / (1 - optim.decay_from)
             scale *= 1 - 0.95 * min(max(late, 0.0), 1.0)
@@ -222,6 +233,18 @@ class Run:
             "progress": vars(self.progress),
         }
 
+    def non_finite(self) -> str | None:
+        """Name of a weight or statistic with a value that is not finite; None if there is none."""
+        networks = {"model": self.model, "average": self.ema, "discriminators": self.discriminators}
+        named = {
+            f"{name}.{key}": value
+            for name, network in (networks | ({"features": self.heads} if self.heads is not None else {})).items()
+            for key, value in network.state_dict().items()
+            if value.is_floating_point()
+        }
+        finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+        return next((name for name, good in zip(named, finite, strict=True) if not good), None)
+
     def restore(self, state: dict[str, Any], file: Path) -> None:
         """Restore what :meth:`state` returned, as read from ``file``.
 
@@ -240,6 +263,8 @@ class Run:
             optimizer.load_state_dict(state["optimizers"][name])
         RandomState(state["rng"], state.get("device_rng"), self.device).set()
         self.progress = Progress(**state["progress"])
+        if self.graphs is not None:  # captured steps read the optimisers' tensors of before
+            self.graphs = CapturedSteps()
 
 
 def _freeze(model: StackGAN, config: Config) -> None:

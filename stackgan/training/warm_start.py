@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminators
+from stackgan.checkpoint import load_checkpoint, stored_discriminators
 from stackgan.config import Config
 from stackgan.config.facts import TrainingFacts
 from stackgan.io.files import copy_folder
 from stackgan.io.json_reader import read_json
+from stackgan.io.run_state import has_state, newest_state
 from stackgan.io.weights import compare_weights
 
 __all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_initialisation_source"]
@@ -45,11 +46,13 @@ def open_initialisation_source(name: str | Path) -> InitialisationSource:
         FileNotFoundError: neither is there. ValueError: it cannot be read.
     """
     folder = Path(name)
-    if (folder / "state.pt").is_file():
+    if has_state(folder):
         values = read_json(folder / "config.json", advice="name another run folder or a checkpoint")
         values.pop("data", None)
         config = Config.from_dict(values, str(folder / "config.json"))
-        state = load_state(folder / "state.pt")
+        saved = newest_state(folder)
+        assert saved is not None  # as the folder has one
+        state = saved.state
         text = folder / "text"
         progress = state["progress"]
         trained = TrainingFacts(progress["step"], progress["images"], round(progress["seconds"]))

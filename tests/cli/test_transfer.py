@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan.checkpoint import load_state, save_state
 from stackgan.cli.main import main
 from stackgan.config import preset
+from stackgan.io.run_state import load_state, save_state
 from stackgan.training.state import RandomState, Run
 from tests.folders import content_of, fill
 from tests.tiny import TINY

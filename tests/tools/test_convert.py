@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 import stackgan.tools.convert
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_checkpoint, load_state, stored_discriminators
+from stackgan.checkpoint import load_checkpoint, stored_discriminators
 from stackgan.cli.main import main
 from stackgan.data.prepared import PreparedFolder
+from stackgan.io.run_state import load_state
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline
 from stackgan.tools.convert import convert, read_weights

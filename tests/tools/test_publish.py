@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stackgan.checkpoint import load_checkpoint, load_state
+from stackgan.checkpoint import load_checkpoint
 from stackgan.cli.main import main
+from stackgan.io.run_state import load_state
 from stackgan.pipeline import StackGANPipeline
 from tests.evaluation.conftest import untrained_networks  # noqa: F401 (a fixture)
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_state
 from stackgan.config import preset
+from stackgan.io.run_state import load_state
 from stackgan.model import StackGAN
 from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.loop import train

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from data_prep.painted import prepare_painted
-from stackgan.checkpoint import load_state, save_state
 from stackgan.config import Config, preset
 from stackgan.data.format import Record
 from stackgan.data.writer import PreparedWriter
+from stackgan.io.run_state import load_state, save_state
 from stackgan.latent.flows import FAMILIES
 from stackgan.model import has_posterior
 from stackgan.pipeline import StackGANPipeline

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stackgan.checkpoint import load_checkpoint, load_state
+from stackgan.checkpoint import load_checkpoint
 from stackgan.cli.main import main
+from stackgan.io.run_state import load_state
 from stackgan.training.state import Run
 
 
