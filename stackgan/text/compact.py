@@ -370,7 +370,8 @@ class CompactEncoder(TextEncoder):
                     f"{self._folder}: holds no image.safetensors, the image tower of this encoder"
                 )
             section = self.config[COMPACT]["image"]
-            half = ImageTower(self.dim, section["size"], section["width"])
+            with torch.random.fork_rng([]):  # initial weights draw: a resumed run would go on with other numbers
+                half = ImageTower(self.dim, section["size"], section["width"])
             fill_module(half, read_tensors(self._folder / "image.safetensors"), self._folder)
             self._image_tower = half.eval().requires_grad_(False).to(self.device)
         return self._image_tower
