@@ -206,7 +206,9 @@ def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -
                 f"{run_folder}: this run was started with {key}={there.get(key)!r}, now it is "
                 f"{here.get(key)!r}; give the same settings to resume, or another --run folder"
             )
-    write_atomic(file, (json.dumps(now, indent=2) + "\n").encode())
+    content = (json.dumps(now, indent=2) + "\n").encode()
+    if not file.exists() or file.read_bytes() != content:
+        write_atomic(file, content)
 
 
 def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

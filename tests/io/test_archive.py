@@ -351,12 +351,13 @@ def test_an_interrupted_unpacking_leaves_nothing(
 
 def test_what_is_packed_and_what_is_not(tmp_path: Path) -> None:
     folder = fill(tmp_path / "run", {"state.pt": 10, "checkpoint/model": 20, "checkpoint/text/a": 5, "log.jsonl": 1})
-    for name in ("state.pt.partial-123", "checkpoint/.config.json.partial-9", "checkpoint/.77.abc.tmp"):
+    for name in ("state.pt.partial-123", "checkpoint/.config.json.partial-9", "checkpoint/.77.abc.tmp", "train.lock"):
         (folder / name).write_text("unfinished")
     fill(folder / "text.partial", {"half": 10})
     packed = pack(folder, tmp_path / "all")
     assert sorted(packed.left_out) == [
         "checkpoint/.77.abc.tmp", "checkpoint/.config.json.partial-9", "state.pt.partial-123", "text.partial",
+        "train.lock",
     ]  # fmt: skip
     assert _manifest(tmp_path / "all")["names"] == ["checkpoint", "log.jsonl", "state.pt"]
     pack(folder, tmp_path / "some", only=["log.jsonl", "checkpoint/"])

@@ -3,8 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from stackgan.io.files import atomic_file, atomic_folder, copy_folder, replace_folder, write_atomic
+from stackgan.io.files import (
+    atomic_file,
+    atomic_folder,
+    clear_leftovers,
+    copy_folder,
+    full_disk,
+    replace_folder,
+    write_atomic,
+)
+from tests.limits import largest_file
 
 
 def names(folder: Path) -> list[str]:
@@ -86,3 +97,34 @@ def test_a_copy_does_not_replace(tmp_path: Path) -> None:
     assert names(tmp_path / "new" / "g") == ["a", "sub", "sub/b"]
     with pytest.raises(FileExistsError, match=r"exists, so .* is not copied there"):
         copy_folder(tmp_path / "f", tmp_path / "new" / "g")
+
+
+def test_leftovers_are_cleared_and_what_is_complete_is_put_back(tmp_path: Path) -> None:
+    for name in (".state.pt.partial-12", ".1.png.partial-3.png", ".other.partial-12", "state.pt", "partial-1"):
+        (tmp_path / name).write_text("x")
+    fill(tmp_path / "best.partial-12", "half")
+    fill(tmp_path / "checkpoint.replaced-12", "whole")
+    fill(tmp_path / "best.replaced-12", "old")
+    fill(tmp_path / "best", "new")
+    cleared = clear_leftovers(tmp_path, lambda name: name != "other")
+    assert cleared == [
+        ".1.png.partial-3.png", ".state.pt.partial-12",
+        "best.partial-12", "best.replaced-12", "checkpoint.replaced-12",
+    ]  # fmt: skip
+    assert names(tmp_path) == [
+        ".other.partial-12", "best", "best/new", "checkpoint", "checkpoint/whole", "partial-1", "state.pt",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_is_recognised_in_the_errors_of_libraries(tmp_path: Path) -> None:
+    with largest_file(100), pytest.raises(Exception, match="too large") as caught:
+        save_file({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
+    assert full_disk(caught.value) == "File too large"
+    with pytest.raises(OSError) as found, Path("/dev/full").open("wb", buffering=0) as file:
+        file.write(b"x")
+    assert full_disk(found.value) == "No space left on device"
+    try:
+        raise ValueError("no disk") from found.value
+    except ValueError as error:
+        assert full_disk(error) == "No space left on device"
+    assert full_disk(ValueError("(os error 2)")) is None
