@@ -59,6 +59,16 @@ def test_a_closed_pipe_does_not_end_a_batch(tmp_path: Path, checkpoint: Path, st
     assert len(list((tmp_path / "out").glob("0*.png"))) == 3 and (tmp_path / "out" / "manifest.jsonl").is_file()
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_full_disk_under_the_output_does_not_end_a_command(tmp_path: Path, checkpoint: Path, stream: str) -> None:
+    (tmp_path / "captions.txt").write_text("a red bird\n")
+    captions = str(tmp_path / "captions.txt")
+    arguments = ["batch", captions, "--checkpoint", str(checkpoint), "--out", str(tmp_path / "o")]
+    with Path("/dev/full").open("wb") as full:
+        assert _run(arguments, **{stream: full}).returncode == 0
+    assert len(list((tmp_path / "o").glob("0*.png"))) == 1
+
+
 def test_help_into_a_closed_pipe_ends_quietly() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -79,7 +79,7 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_continues_as_
         measured.append(count)
         recalibrate_batchnorm(model, embeddings, count, batch_size)
 
-    monkeypatch.setattr("stackgan.training.loop.recalibrate_batchnorm", measure)
+    monkeypatch.setattr("stackgan.training.periodic_outputs.recalibrate_batchnorm", measure)
     data = tmp_path / "painted"
     prepare_painted(data, count=24, seed=1, test_count=4, workers=1)
     keys = [*TINY, "text.encoder=none", "train.images=12", "optim.batch_size=4", "optim.precision=fp32"]

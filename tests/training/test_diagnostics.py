@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stackgan.training.diagnostics import COLLAPSED, WINDOW, TrainingDiagnostics, variety
+from stackgan.training.diagnostics import COLLAPSED, WINDOW, Diverged, TrainingDiagnostics, variety
 
 
 def _tell(diagnostics: TrainingDiagnostics, **values: float) -> list[str]:
@@ -44,9 +44,28 @@ def test_collapse_is_reported_with_its_size() -> None:
     assert len(heard) == 1 and "5% of the real images' variety" in heard[0]
 
 
-def test_what_is_not_a_number_stops_the_run() -> None:
-    with pytest.raises(ValueError, match=r"g/kl became nan.*lr_discriminator"):
+def test_what_is_not_a_number_is_divergence() -> None:
+    with pytest.raises(Diverged, match=r"g/kl became nan"):
         _tell(TrainingDiagnostics("hinge", heads=2), d64__loss=2.0, g__kl=math.nan)
+
+
+def test_an_exploded_loss_is_divergence_where_runs_go_back() -> None:
+    _tell(TrainingDiagnostics("hinge", heads=2), d64__loss=-5e4)
+    with pytest.raises(Diverged, match=r"d64/loss became -5e\+04"):
+        _tell(TrainingDiagnostics("hinge", heads=2, explosions=True), d64__loss=-5e4)
+    _tell(TrainingDiagnostics("hinge", heads=2, explosions=True), d64__loss=3e4, d64__real=-1e9)
+
+
+def test_recent_values_are_restored() -> None:
+    one = TrainingDiagnostics("hinge", heads=2)
+    for _ in range(WINDOW - 1):
+        assert not _tell(one, d64__loss=0.0)
+    two = TrainingDiagnostics("hinge", heads=2)
+    two.restore(one.state())
+    assert len(_tell(two, d64__loss=0.0)) == 1
+    three = TrainingDiagnostics("hinge", heads=2)
+    three.restore(two.state())
+    assert not _tell(three, d64__loss=0.0), "reported once"
 
 
 def test_variety() -> None:
