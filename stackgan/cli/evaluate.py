@@ -24,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="auto|FILE",
         help="FID, KID and Inception score: auto downloads the weights once; or the FILE of the weights",
     )
-    options.add_features(parser, "a feature network, for the same distances under its own name")
+    options.add_features(
+        parser,
+        "a feature network (a name of torchvision, a timm model user/name of the hub, or a folder), for the same distances under its own name",
+    )
     parser.add_argument(
         "--flip-reference", action="store_true", help="include mirror images of the photos as reference photos"
     )

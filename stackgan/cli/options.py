@@ -29,6 +29,7 @@ __all__ = [
     "add_seeds",
     "add_size",
     "add_truncation",
+    "add_trust",
     "parse_seeds",
     "print_images",
     "with_seeds",
@@ -86,7 +87,12 @@ def add_best_of(parser: argparse.ArgumentParser) -> None:
 
 
 def add_features(parser: argparse.ArgumentParser, meaning: str) -> None:
-    parser.add_argument("--features", type=Path, metavar="FOLDER", help=meaning)
+    parser.add_argument("--features", metavar="NAME", help=meaning)
+    add_trust(parser, "execute the feature_net.py of a features folder: only if you trust it")
+
+
+def add_trust(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--trust-remote-code", action="store_true", help=meaning)
 
 
 def add_overrides(parser: argparse.ArgumentParser, meaning: str) -> None:

@@ -13,8 +13,8 @@ __all__ = ["add_arguments", "run"]
 
 # Options of individual studies, in addition to --out and --seed.
 OF_STUDY = {
-    "latents": ("data", "features", "images", "seeds"),
-    "recipe": ("data", "features", "minutes", "seeds", "rows"),
+    "latents": ("data", "features", "trust_remote_code", "images", "seeds"),
+    "recipe": ("data", "features", "trust_remote_code", "minutes", "seeds", "rows"),
 }
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     single = {option for names in OF_STUDY.values() for option in names}
     if wrong := (given.keys() & single) - set(OF_STUDY.get(name, ())):
         takers = " and ".join(taker for taker, names in OF_STUDY.items() if min(wrong) in names)
-        raise ValueError(f"--{min(wrong)} is an option of the study {takers} only")
+        raise ValueError(f"--{min(wrong).replace('_', '-')} is an option of the study {takers} only")
     if "rows" in given:
         given["rows"] = tuple(row.strip() for row in given["rows"].split(","))
     study(name, out, **given)

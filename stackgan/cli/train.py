@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN|CHECKPOINT",
         help="run folder or checkpoint with the initial weights and configuration, instead of a preset",
     )
+    options.add_trust(parser, "execute the feature_net.py of the folder eval.features: only if you trust it")
     options.add_device(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the configuration and exit")
     parser.add_argument(

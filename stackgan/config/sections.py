@@ -440,8 +440,8 @@ class EvalConfig:
     Attributes:
         every: minutes of training between two evaluations; 0 for one at the end alone, for the model card.
         count: number of images.
-        features: folder of a feature network; its kernel distance selects the best EMA. Without one, a distance in
-            plain image statistics does.
+        features: name or folder of a feature network, as for ``stackgan evaluate --features``; its kernel distance
+            selects the best EMA. Without one, a distance in plain image statistics does.
     """
 
     every: float = 0.0

@@ -183,7 +183,9 @@ def open_context(checkpoint: str | Path, data: Path, out: Path, settings: Evalua
     if out.suffix == ".json" or out.is_file():
         raise ValueError(f"--out {out}: the report is a folder (report.json, report.html and sheets): name one")
     device = chosen_device(settings.device)
-    networks = [load_features(settings.features, device)] if settings.features is not None else []
+    networks = []
+    if settings.features is not None:
+        networks.append(load_features(settings.features, device, trust_remote_code=settings.trust_remote_code))
     networks += [load_inception(settings.inception, device)] if settings.inception is not None else []
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     if prepared.size != pipe.sizes[-1]:

@@ -1,14 +1,15 @@
 """Feature networks: images -> feature vectors, for distances between sets of images.
 
-Three kinds with one interface: the built-in :class:`Pyramid` without weights, a network in a user's folder, and
-Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called FID and KID.
+Three kinds with one interface: the built-in :class:`Pyramid` without weights, a network by name or in a user's folder
+(:func:`load_features`), and Inception (:mod:`stackgan.evaluation.inception`), the only one whose distances are called
+FID and KID.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.images.pixels import from_levels
+from stackgan.networks.frozen_features import load_frozen_features
 
 __all__ = ["FeatureNetwork", "FeatureSet", "Pyramid", "load_features", "pyramid_features"]
 
 BATCH = 64
+CODE = "feature_net.py"  # in a folder: Python code that is executed
+SIDE = 224  # px, of the inputs of a classifier given by name: as ImageNet classifiers are trained
 
 
 @dataclass(frozen=True)
@@ -111,19 +115,124 @@ def pyramid_features(device: torch.device | str = "cpu") -> FeatureNetwork:
     return FeatureNetwork(Pyramid(), "pyramid", identity="pyramid-1", preprocessing=words, device=device)
 
 
-def load_features(folder: Path, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """Load the feature network in a folder: ``feature_net.py`` with a class ``FeatureNet``, and one ``.safetensors``.
+def load_features(
+    source: str | Path, device: torch.device | str = "cpu", *, trust_remote_code: bool = False
+) -> FeatureNetwork:
+    """Load a feature network by name or folder.
 
-    ``FeatureNet(path of the weights)`` takes uint8 images. The file is executed as Python code: use only folders that
-    you trust. If the class has a text ``preprocessing``, reports contain it.
+    Args:
+        source: one of
+
+            - a network of :func:`stackgan.networks.frozen_features.load_frozen_features`, by name (torchvision's
+              classifiers, ``efficientnet-lite0``) or folder (``config.json`` and ``model.safetensors``): features are
+              the mean over its last feature map;
+            - ``user/name`` on the hub, a timm model such as ``timm/resnet18.a1_in1k``: its features before the
+              classifier;
+            - a folder with ``feature_net.py``, which has a class ``FeatureNet``, and one ``.safetensors``:
+              ``FeatureNet(path of the weights)`` takes uint8 images. If the class has a text ``preprocessing``,
+              reports contain it.
+        trust_remote_code: execute the ``feature_net.py`` of a folder.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
-        ValueError: there is no class ``FeatureNet``, or several files of weights.
+        ValueError: the name is unknown or its weights are not on this machine; a folder has code that is not trusted,
+            no class ``FeatureNet``, or several files of weights.
     """
-    code = folder / "feature_net.py"
-    if not code.is_file():
-        raise FileNotFoundError(f"{code}: does not exist; --features is a folder with feature_net.py and its weights")
+    folder = Path(source)
+    if (folder / CODE).is_file():
+        if not trust_remote_code:
+            raise ValueError(
+                f"{folder / CODE}: is Python code that would be executed; read it, and give --trust-remote-code "
+                "if you trust it"
+            )
+        return _of_folder(folder, device)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: has neither {CODE} and its weights nor config.json and model.safetensors; "
+            "--features is a name or such a folder"
+        )
+    if not folder.is_dir() and str(source).count("/") == 1:
+        return _of_hub(str(source), device)
+    return _of_classifier(str(source), device)
+
+
+def _of_classifier(source: str, device: torch.device | str) -> FeatureNetwork:
+    frozen = load_frozen_features(source)
+    words = f"resized to {SIDE} px, bilinear with antialiasing; mean over the last feature map"
+    return FeatureNetwork(
+        _Pooled(frozen), frozen.name, identity=_identity(frozen.name, frozen), preprocessing=words, device=device
+    )
+
+
+class _Pooled(nn.Module):
+    """uint8 images (B, 3, H, W) -> mean over the last map of a frozen classifier, (B, C)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        last: Tensor = self.network(_resized(from_levels(images), (SIDE, SIDE)))[-1]
+        return last.mean((2, 3))
+
+
+def _of_hub(name: str, device: torch.device | str) -> FeatureNetwork:
+    """A timm model of the hub, or of the hub's cache if ``HF_HUB_OFFLINE`` is set."""
+    try:
+        import timm
+    except ImportError:
+        raise ValueError(
+            f'feature network {name!r} needs the package timm: pip install "stackgan[features]"'
+        ) from None
+    try:
+        network = timm.create_model(f"hf-hub:{name}", pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"feature network {name!r} is neither a folder nor a timm model of the hub or its cache: {reason}"
+        ) from None
+    network.eval().requires_grad_(False)
+    settings = timm.data.resolve_data_config({}, model=network)
+    net = _Timm(network, settings["input_size"][1:], settings["mean"], settings["std"])
+    words = f"resized to {net.size[0]} × {net.size[1]} px, bilinear with antialiasing; features before the classifier"
+    short = name.rpartition("/")[2]
+    return FeatureNetwork(net, short, identity=_identity(short, network), preprocessing=words, device=device)
+
+
+class _Timm(nn.Module):
+    """uint8 images (B, 3, H, W) -> features of a timm model without its classifier, (B, D)."""
+
+    def __init__(self, network: nn.Module, size: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network, self.size = network, (size[0], size[1])
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        levels = _resized(images.float() / 255, self.size)
+        features: Tensor = self.network((levels - self.mean) / self.std)
+        return features
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if images.shape[-2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _identity(name: str, network: nn.Module) -> str:
+    """The name and a digest of the weights."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return f"{name}-{digest.hexdigest()[:12]}"
+
+
+def _of_folder(folder: Path, device: torch.device | str) -> FeatureNetwork:
+    """The class in a folder's Python file, which is executed."""
+    code = folder / CODE
     weights = sorted(folder.glob("*.safetensors"))
     if len(weights) != 1:
         raise ValueError(f"{folder}: holds {len(weights)} .safetensors files, exactly one is expected")

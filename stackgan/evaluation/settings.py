@@ -22,7 +22,8 @@ class EvaluationSettings:
         seed: image i is generated with seed ``seed + i``.
         truncation: of all evaluated images, 0 to 2 (:meth:`StackGANPipeline.__call__`). The 64 samples are also shown
             with the checkpoint's recommended truncation, the default of the command line and the app.
-        features: folder of a feature network (:func:`stackgan.evaluation.features.load_features`).
+        features: name or folder of a feature network (:func:`stackgan.evaluation.features.load_features`).
+        trust_remote_code: execute the Python file of a features folder.
         inception: ``auto``, or the file of the weights (:func:`stackgan.evaluation.inception.load_inception`).
         flip_reference: count the mirror images of the split's photos as reference photos too.
         scorer: folder of a compact dual encoder that was trained independently of the checkpoint, as image–text
@@ -41,7 +42,8 @@ class EvaluationSettings:
     count: int = 30_000
     seed: int = 0
     truncation: float = 1.0
-    features: Path | None = None
+    features: str | None = None
+    trust_remote_code: bool = False
     inception: str | None = None
     flip_reference: bool = False
     scorer: Path | None = None

@@ -54,7 +54,8 @@ def run(
     seed: int = 0,
     *,
     data: Path | None = None,
-    features: Path | None = None,
+    features: str | Path | None = None,
+    trust_remote_code: bool = False,
     images: int = 33_000,
     seeds: int = 3,
     count: int = 1000,
@@ -67,7 +68,8 @@ def run(
     Args:
         seed: the first of ``seeds`` consecutive seeds.
         data: a prepared folder of painted birds; drawn if not given.
-        features: folder of a feature network; without it, distances are not computed.
+        trust_remote_code: execute the Python file of a features folder.
+        features: name or folder of a feature network; without it, distances are not computed.
         images: number of training images of every model.
         count: number of captions for each evaluation.
         overrides: further config keys of the runs.
@@ -91,7 +93,7 @@ def run(
     test = prepared.splits["test"]
     rows = full_caption_rows(test, count)[0].tolist()
     real = real_images(test, max(count, PHOTOS_LEAST), 64)
-    network = load_features(features) if features is not None else None
+    network = load_features(features, trust_remote_code=trust_remote_code) if features is not None else None
     truth = Photos(test, 64).features(network).features[: len(real)] if network is not None else None
     figures: dict[str, list[dict[str, float]]] = {module: [] for module in modules}
     for module in modules:

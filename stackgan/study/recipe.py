@@ -75,7 +75,8 @@ def run(
     seed: int = 0,
     *,
     data: Path | None = None,
-    features: Path | None = None,
+    features: str | Path | None = None,
+    trust_remote_code: bool = False,
     minutes: float = 20.0,
     seeds: int = 1,
     rows: tuple[str, ...] = tuple(ROWS),
@@ -87,7 +88,8 @@ def run(
     Args:
         seed: the first of ``seeds`` consecutive seeds.
         data: a prepared folder at 64 px with a test split.
-        features: folder of a feature network.
+        trust_remote_code: execute the Python file of a features folder.
+        features: name or folder of a feature network.
         minutes: of training, for every row.
         rows: names in :data:`ROWS`; each is trained with every seed.
         count: number of test captions for each evaluation, limited by the data.
@@ -104,7 +106,7 @@ def run(
     for row in rows:
         if row not in ROWS:
             raise ValueError(f"unknown row {row!r}: choose from {', '.join(ROWS)}")
-    network, test = load_features(features), prepared.splits["test"]
+    network, test = load_features(features, trust_remote_code=trust_remote_code), prepared.splits["test"]
     chosen = list(range(seed, seed + seeds))
     found: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
     for number in chosen:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from stackgan.config import Config
 from stackgan.data.prepared import PreparedFolder
+from stackgan.evaluation.features import load_features
 from stackgan.io.files import clear_leftovers
 from stackgan.io.folder_lock import folder_lock
 from stackgan.io.run_state import STATE
@@ -48,6 +49,7 @@ def train(
     dry_run: bool = False,
     device: str | None = None,
     stop_after: float = math.inf,
+    trust_remote_code: bool = False,
 ) -> int:
     """Start or resume a training run in ``run_folder``.
 
@@ -61,6 +63,7 @@ def train(
         dry_run: return after printing and saving the configuration.
         stop_after: minutes after which this call saves and returns, counted from its beginning. Each call makes at
             least one step, so that a run split into calls of any length makes progress.
+        trust_remote_code: execute the Python file of a folder that ``eval.features`` names.
 
     Raises:
         FileNotFoundError, ValueError: the data or the configuration are not valid, or another process is training in
@@ -71,6 +74,9 @@ def train(
     prepared = PreparedFolder.open(data)
     check_data(prepared, config)
     where = chosen_device(device)
+    features, network = config.eval.features, None
+    if features:
+        network = load_features(features, trust_remote_code=trust_remote_code)
     if dry_run:
         print(config.to_json(), end="")
         return DONE
@@ -83,7 +89,7 @@ def train(
             print(f"{run_folder}: {ended}")
         _clear_leftovers(run_folder)
         setup = set_up(prepared, run_folder, config, start, where)
-        outputs = PeriodicOutputs(setup, run_folder, start)
+        outputs = PeriodicOutputs(setup, run_folder, start, network)
         with _interruptible() as stop, outputs.log, _progress_bar(setup.run) as bar:
             while True:
                 try:

@@ -19,7 +19,7 @@ from stackgan.config.facts import CheckpointFacts, DataFacts, MeasuredFacts, Tra
 from stackgan.config.model_card import model_card
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
-from stackgan.evaluation.features import load_features
+from stackgan.evaluation.features import FeatureNetwork
 from stackgan.evaluation.quick import quick_figures
 from stackgan.images.grid import caption_sheet
 from stackgan.images.pixels import centre_crops, to_pil
@@ -94,15 +94,20 @@ class SampleSheet:
 class Evaluator:
     """Short evaluation of the EMA generator during training.
 
+    Args:
+        network: of eval.features; None for plain image statistics.
+
     Attributes:
         split: the test split or, if it has fewer than two photos, the train split; None if that has too few as well.
     """
 
-    def __init__(self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config) -> None:
+    def __init__(
+        self, prepared: PreparedFolder, encoder: TextEncoder | None, config: Config, network: FeatureNetwork | None
+    ) -> None:
         self.encoder, self.config = encoder, config
         splits = [prepared.splits[name] for name in ("test", "train") if name in prepared.splits]
         self.split = next((split for split in splits if len(split) > 1), None)
-        self.network = load_features(Path(config.eval.features)) if config.eval.features else None
+        self.network = network
 
     def __call__(self, run: Run) -> tuple[dict[str, float], bool]:
         """The metrics, and whether the distance is the lowest so far, which is stored in ``run.progress``.

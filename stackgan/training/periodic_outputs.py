@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from stackgan.evaluation.features import FeatureNetwork
 from stackgan.io.files import full_disk
 from stackgan.io.run_state import STATE, newest_state, save_state
 from stackgan.training.batchnorm import recalibrate_batchnorm
@@ -40,7 +41,13 @@ class PeriodicOutputs:
     handled as train.on_full_disk says.
     """
 
-    def __init__(self, setup: TrainingSetup, run_folder: Path, start: InitialisationSource | None) -> None:
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        run_folder: Path,
+        start: InitialisationSource | None,
+        network: FeatureNetwork | None,
+    ) -> None:
         run, prepared, encoder = setup.run, setup.prepared, setup.encoder
         config = self.config = run.config
         self.run, self.folder, self.embeddings = run, run_folder, setup.embeddings
@@ -48,7 +55,7 @@ class PeriodicOutputs:
         heads = config.text.conditional + config.discriminator.unconditional
         self.diagnostics = TrainingDiagnostics(config.loss.adversarial, heads, explosions=config.train.rollback > 0)
         self.checkpoint = CheckpointWriter(run_folder / "checkpoint", prepared, encoder, start)
-        self.evaluator = Evaluator(prepared, encoder, config)
+        self.evaluator = Evaluator(prepared, encoder, config, network)
         self.disk_is_full = False  # as reported
         self._resume(setup.outputs)
         kept = setup.outputs.get("measured", run.progress.step)  # a state of earlier versions does not say

@@ -56,7 +56,7 @@ def distance(x: Tensor, y: Tensor) -> tuple[float, float]:
 def extractor(source: str) -> tuple[str, Extract]:
     """Name and function from images to features."""
     if Path(source).is_dir() and (Path(source) / "feature_net.py").is_file():
-        network = load_features(Path(source))
+        network = load_features(source, trust_remote_code=True)
         return network.name, lambda levels: network.extract(levels).features
     frozen = load_frozen_features(source)
     return frozen.name, lambda levels: frozen(levels.float() / 127.5 - 1)[-1].mean((2, 3))

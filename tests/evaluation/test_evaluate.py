@@ -30,7 +30,7 @@ def test_a_report_of_everything(
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("the train leaves at nine\n\nhe reads the newspaper\n")
     out = tmp_path / "report"
-    more = ["--features", str(network), "--out-of-domain", str(sentences), "--flip-reference"]
+    more = ["--features", str(network), "--trust-remote-code", "--out-of-domain", str(sentences), "--flip-reference"]
     assert main(command_for(checkpoint, painted, out, *more)) == 0
     printed = capsys.readouterr().out
     report = json.loads((out / "report.json").read_text("utf-8"))
@@ -153,12 +153,14 @@ def test_what_the_command_refuses(
 ) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
     large = save_tiny_checkpoint(tmp_path / "large", stages=2)
-    out = tmp_path / "report"
+    out, data_like = tmp_path / "report", tmp_path / "empty"
+    data_like.mkdir()
     cases = [
         (command_for(checkpoint, painted, out, "--split", "nosuch"), "no split 'nosuch'; it has train, test"),
         (command_for(checkpoint, painted, tmp_path / "figures.json"), "the report is a folder"),
         (command_for(checkpoint, painted, out, "--num", "1"), "must be 2 or more"),
-        (command_for(checkpoint, painted, out, "--features", str(out)), "feature_net.py and its weights"),
+        (command_for(checkpoint, painted, out, "--features", str(data_like)), "feature_net.py and its weights"),
+        (command_for(checkpoint, painted, out, "--features", str(network)), "give --trust-remote-code"),
         (command_for(checkpoint, painted, out, "--out-of-domain", str(network / "feature_net.py")), "latent.c=flow"),
         (command_for(large, painted, out), "the checkpoint generates 128 px; prepare with --size 128"),
     ]

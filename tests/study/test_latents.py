@@ -18,7 +18,7 @@ def test_the_table_in_miniature(
 ) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
-    numbers = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
+    numbers = run(out, data=few_birds, features=tiny_features, trust_remote_code=True, **SMALL)  # type: ignore[arg-type]
     assert json.loads((out / "numbers.json").read_text()) == numbers
     assert set(numbers["modules"]) == {*MODELS, "nice"} and (out / "latents.png").is_file()
     for module, found in numbers["modules"].items():
@@ -37,7 +37,7 @@ def test_the_table_in_miniature(
     assert len(texts) == 1  # a common caption encoder
     assert "kernel distance" in capsys.readouterr().out
 
-    again = run(out, data=few_birds, features=tiny_features, **SMALL)  # type: ignore[arg-type]
+    again = run(out, data=few_birds, features=tiny_features, trust_remote_code=True, **SMALL)  # type: ignore[arg-type]
     assert again["each_seed"] == numbers["each_seed"]
     assert "training" not in capsys.readouterr().out
 

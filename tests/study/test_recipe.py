@@ -17,7 +17,7 @@ def test_the_table_in_miniature(
     pytest.importorskip("matplotlib")
     out, rows = tmp_path / "out", ("legacy", "modern", "no gradient penalty")
     small = {"minutes": 1e-6, "seeds": 2, "rows": rows, "count": 12, "overrides": tuple(TINY)}
-    numbers = run(out, data=few_birds, features=tiny_features, **small)  # type: ignore[arg-type]
+    numbers = run(out, data=few_birds, features=tiny_features, trust_remote_code=True, **small)  # type: ignore[arg-type]
     assert json.loads((out / "numbers.json").read_text()) == numbers
     assert tuple(numbers["rows"]) == rows and (out / "recipe.png").is_file()
     for each in numbers["rows"].values():
@@ -29,7 +29,7 @@ def test_the_table_in_miniature(
     assert len(texts) == 1  # a common caption encoder
     assert "kernel distance of the better generator" in capsys.readouterr().out
 
-    assert run(out, data=few_birds, features=tiny_features, **small) == numbers  # type: ignore[arg-type]
+    assert run(out, data=few_birds, features=tiny_features, trust_remote_code=True, **small) == numbers  # type: ignore[arg-type]
     assert "training" not in capsys.readouterr().out
 
 
