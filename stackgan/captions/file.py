@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,13 +16,14 @@ from stackgan.config import MAX_SEED
 from stackgan.io.csv_reader import column_name, csv_delimiter, separator_line
 from stackgan.io.json_reader import Fields, check_json, parse_json
 
-__all__ = ["Line", "Survey", "read_captions", "survey"]
+__all__ = ["Line", "Rejected", "Survey", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
 SYNONYMS = {"text": "caption", "prompt": "caption"}  # as data sets and other programs call them
 # Of a manifest of `stackgan batch`, which may be given as input again; they do not change what is generated.
-RECORDED = frozenset({"file", "file_name", "line", "copy", "truncation", "checkpoint", "size", "notices"})
+RECORDED = frozenset({"file", "file_name", "line", "copy", "truncation", "checkpoint", "size", "notices", "reason"})
+UNREADABLE = "content"  # key of a rejected line that gave no caption; refused until it is written as a caption
 COMMENT = "#"  # first character of a line of a .txt file that is not a caption
 MAX_LINE = 20_000  # characters; keeps memory bounded
 NAMED_BLANKS = 20  # maximum number of blank lines listed in messages
@@ -39,6 +41,29 @@ class Line:
     count: int | None = None
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A line that cannot be used.
+
+    Attributes:
+        number: of the line, or of the first line of a row.
+        reason: what is wrong, and what to do.
+        keys: what the line gave, as keys of a ``.jsonl`` captions file, or its text under the key ``content``.
+    """
+
+    number: int
+    reason: str
+    keys: Mapping[str, object]
+
+    def to_json(self) -> str:
+        """A line for a ``.jsonl`` captions file, which is refused for the same reason until it is mended."""
+        return json.dumps({**self.keys, "line": self.number, "reason": self.reason}) + "\n"
+
+
+Reject = Callable[[Rejected], object]
+Refuse = Callable[[int, ValueError, Mapping[str, object]], None]
+
+
 @dataclass
 class Survey:
     """Summary of a caption file; the file is read again during generation, and not stored in memory."""
@@ -50,10 +75,16 @@ class Survey:
     most_copies: int = 1
     blank: int = 0
     first_blank: list[int] = field(default_factory=list)
+    rejected: int = 0
+    first_rejected: Rejected | None = None
 
 
 def survey(file: Path, count: int) -> Survey:
-    """Check the whole file before anything is generated."""
+    """Check the whole file before anything is generated.
+
+    Raises:
+        ValueError: the file has no caption that can be used; the message is about its first line that cannot.
+    """
     blanks: list[int] = []
     found = Survey(_digest(file), first_blank=blanks)
 
@@ -62,24 +93,34 @@ def survey(file: Path, count: int) -> Survey:
         if len(blanks) < NAMED_BLANKS:
             blanks.append(number)
 
-    for line in read_captions(file, count_blank):
+    def count_rejected(line: Rejected) -> None:
+        found.rejected += 1
+        found.first_rejected = found.first_rejected or line
+
+    for line in read_captions(file, count_blank, count_rejected, count):
         copies = line.count or count
-        if line.seed is not None and line.seed + copies - 1 > MAX_SEED:
-            raise ValueError(f"{file}:{line.number}: seed {line.seed} is too large: seeds go up to {MAX_SEED}")
         found.first = found.first or line.caption
         found.images += copies
         found.last_line, found.most_copies = line.number, max(found.most_copies, copies)
+    if not found.images and found.first_rejected:
+        raise ValueError(f"{file}:{found.first_rejected.number}: {found.first_rejected.reason}")
     if not found.images:
         raise ValueError(f"{file}: holds no captions: write one per line")
     return found
 
 
-def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Iterator[Line]:
+def read_captions(
+    file: Path, blank: Callable[[int], None] | None = None, reject: Reject | None = None, count: int = 1
+) -> Iterator[Line]:
     """The captions of a ``.txt``, ``.jsonl`` or ``.csv`` file; ``blank`` is called with the numbers of
     blank lines and, in a ``.txt`` file, of comments, which begin with ``#``.
 
     The caption may also be called ``text`` or ``prompt``, and a manifest of `stackgan batch` is read like any other
     file, with the captions and seeds that it records.
+
+    Args:
+        reject: called with every invalid line, which is then left out; None raises for the first.
+        count: of the lines without a count, to check their seeds.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -90,40 +131,73 @@ def read_captions(file: Path, blank: Callable[[int], None] | None = None) -> Ite
         raise FileNotFoundError(f"{file}: no such file; give a text file with one caption per line")
     if kind not in KINDS:
         raise ValueError(f"{file}: the extension of a captions file is {', '.join(KINDS)}, not {kind or 'empty'}")
+    refuse = _refusal(file, reject)
     if kind == ".csv":
-        yield from _read_csv(file, blank)
+        yield from _read_csv(file, blank, refuse, count)
         return
-    for number, text in _lines(file):
+    for number, text in _lines(file, refuse):
         if not text.strip() or (kind == ".txt" and text.startswith(COMMENT)):
             if blank:
                 blank(number)
             continue
-        where = f"{file}:{number}"
-        yield _object(where, number, text) if kind == ".jsonl" else Line(number, _caption(where, text))
+        where, keys = f"{file}:{number}", {"caption": text.strip()}
+        try:
+            if kind == ".jsonl":
+                keys = {UNREADABLE: text.strip()}
+                keys = values = parse_json(text, where, Fields({}))
+                line = _object(where, number, values, count)
+            else:
+                line = Line(number, _caption(where, text))
+        except ValueError as error:
+            refuse(number, error, keys)
+        else:
+            yield line
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def _refusal(file: Path, reject: Reject | None) -> Refuse:
+    """What to do with an invalid line, its error and its keys: raise the error, or call ``reject``."""
+
+    def refuse(number: int, error: ValueError, keys: Mapping[str, object]) -> None:
+        if reject is None:
+            raise error from None
+        reject(Rejected(number, str(error).removeprefix(f"{file}:{number}: "), keys))
+
+    return refuse
+
+
+def _lines(file: Path, refuse: Refuse) -> Iterator[tuple[int, str]]:
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline=None) as stream:
         number = 0
         while text := stream.readline(MAX_LINE + 2):
             number += 1
-            where = f"{file}:{number}"
-            strange = ESCAPED.search(text)
-            if strange:
-                byte = ord(strange[0]) - 0xDC00
-                raise ValueError(f"{where}: not UTF-8 text (byte 0x{byte:02x}); save the file as UTF-8")
-            if "\0" in text:
-                raise ValueError(f"{where}: not a text file (it holds zero bytes)")
-            if len(text.rstrip("\n")) > MAX_LINE:
-                raise ValueError(f"{where}: longer than {MAX_LINE} characters; write one caption per line")
-            yield number, text
+            wrong = _wrong_text(text)
+            if wrong:
+                shown = text.rstrip("\n").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                refuse(number, ValueError(f"{file}:{number}: {wrong}"), {UNREADABLE: shown})
+                while text and not text.endswith("\n"):  # the rest of a long line
+                    text = stream.readline(MAX_LINE)
+            else:
+                yield number, text
+
+
+def _wrong_text(text: str) -> str | None:
+    """Why a line of a file is no text; None if it is."""
+    strange = ESCAPED.search(text)
+    if strange:
+        return f"not UTF-8 text (byte 0x{ord(strange[0]) - 0xDC00:02x}); save the file as UTF-8"
+    if "\0" in text:
+        return "not a text file (it holds zero bytes)"
+    if len(text.rstrip("\n")) > MAX_LINE:
+        return f"longer than {MAX_LINE} characters; write one caption per line"
+    return None
 
 
 _LINE = Fields({"caption": str}, {"seed": int, "count": int}, other=False)
 
 
-def _object(where: str, number: int, text: str) -> Line:
-    values = parse_json(text, where, Fields({}))
+def _object(where: str, number: int, values: Mapping[str, object], copies: int) -> Line:
+    if UNREADABLE in values:
+        raise ValueError(f"{where}: has {UNREADABLE!r}, a line without a caption: write its caption as 'caption'")
     named: dict[str, object] = {}
     for key, value in values.items():
         name = SYNONYMS.get(key, key)
@@ -133,34 +207,49 @@ def _object(where: str, number: int, text: str) -> Line:
             named[name] = value
     check_json(named, where, _LINE)
     seed, count = (cast("int | None", named.get(key)) for key in KEYS[1:])
-    return _line(where, number, str(named["caption"]), seed, count)
+    return _line(where, number, str(named["caption"]), seed, count, copies)
 
 
-def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]:
-    lines = (text for _, text in _lines(file))
-    first, before = "", 0  # lines above the header: blank ones, and sep=
-    delimiter = None
+def _read_csv(file: Path, blank: Callable[[int], None] | None, refuse: Refuse, count: int) -> Iterator[Line]:
+    header: list[str] | None = None
+    taken: list[tuple[int, str]] = []  # numbers and texts of the lines of the current row
+
+    def refuse_row(number: int, error: ValueError, keys: Mapping[str, object]) -> None:
+        if header is None:  # without which no row can be read
+            raise error from None
+        refuse(number, error, keys)
+
+    def record() -> Iterator[str]:
+        for number, text in lines:
+            taken.append((number, text))
+            yield text
+
+    lines = _lines(file, refuse_row)
+    first, delimiter = (0, ""), None  # the header's line, after blank ones and sep=
     for first in lines:
-        mark = separator_line(first)
+        mark = separator_line(first[1])
         if mark:
             delimiter = mark
-        elif first.strip():
+        elif first[1].strip():
             break
         elif blank:
-            blank(before + 1)
-        before += 1
-    delimiter = delimiter or csv_delimiter(first, (*KEYS, *SYNONYMS))
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True, strict=True)
-    header: list[str] | None = None
+            blank(first[0])
+    lines = chain([first], lines)
+    delimiter = delimiter or csv_delimiter(first[1], (*KEYS, *SYNONYMS))
+    reader = csv.reader(record(), delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
-        number = before + reader.line_num + 1
-        where = f"{file}:{number}"
+        taken.clear()
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise ValueError(f"{where}: not CSV ({error})") from None
+            number = taken[0][0]
+            text = "".join(text for _, text in taken).rstrip("\n")[:MAX_LINE]
+            refuse_row(number, ValueError(f"{file}:{number}: not CSV ({error})"), {UNREADABLE: text})
+            continue
         if row is None:
             return
+        number = taken[0][0]
+        where = f"{file}:{number}"
         if not any(cell.strip() for cell in row):
             if blank:
                 blank(number)
@@ -169,12 +258,29 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None) -> Iterator[Line]
             header = [name if name in KEYS else cell.strip() for name, cell in zip(names, row, strict=True)]
             _check_keys(where, header)
         elif len(row) != len(header):
-            raise ValueError(
-                f"{where}: has {len(row)} cells, the header has {len(header)}; quote captions with commas"
+            wrong = f"{where}: has {len(row)} cells, the header has {len(header)}; quote captions with commas"
+            refuse(
+                number, ValueError(wrong), {UNREADABLE: "".join(text for _, text in taken).rstrip("\n")[:MAX_LINE]}
             )
         else:
             cells = dict(zip(header, row, strict=True))
-            yield _line(where, number, cells["caption"], *(_number(where, key, cells.get(key)) for key in KEYS[1:]))
+            try:
+                seed, copies = (_number(where, key, cells.get(key)) for key in KEYS[1:])
+                line = _line(where, number, cells["caption"], seed, copies, count)
+            except ValueError as error:
+                refuse(number, error, _keys_of_row(cells))
+            else:
+                yield line
+
+
+def _keys_of_row(cells: Mapping[str, str]) -> dict[str, object]:
+    """Cells of a row with a header as values of JSON: numbers where they can be read, no empty ones."""
+    keys: dict[str, object] = {"caption": cells["caption"].strip()}
+    for key in KEYS[1:]:
+        text = cells.get(key, "").strip()
+        if text:
+            keys[key] = int(text) if re.fullmatch(r"[+-]?[0-9]{1,19}", text) else text
+    return keys
 
 
 def _check_keys(where: str, keys: Sequence[str]) -> None:
@@ -198,11 +304,13 @@ def _number(where: str, key: str, cell: str | None) -> int | None:
     return int(text)
 
 
-def _line(where: str, number: int, caption: str, seed: int | None, count: int | None) -> Line:
+def _line(where: str, number: int, caption: str, seed: int | None, count: int | None, copies: int) -> Line:
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise ValueError(f"{where}: seed {seed} is out of range: seeds are integers from 0 to {MAX_SEED}")
     if count is not None and count < 1:
         raise ValueError(f"{where}: count {count} is too small: it must be 1 or more")
+    if seed is not None and seed + (count or copies) - 1 > MAX_SEED:
+        raise ValueError(f"{where}: seed {seed} is too large: seeds go up to {MAX_SEED}")
     return Line(number, _caption(where, caption), seed, count)
 
 

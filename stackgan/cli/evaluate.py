@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_features(
         parser,
-        "a feature network (a name of torchvision, a timm model user/name of the hub, or a folder), for the same distances under its own name",
+        "the same distances in a feature network: a name of torchvision, a timm model user/name, or a folder",
     )
     parser.add_argument(
         "--flip-reference", action="store_true", help="include mirror images of the photos as reference photos"

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stackgan.captions.file import Line, Survey, read_captions, survey
+from stackgan.captions.file import Line, Rejected, Survey, read_captions, survey
 from stackgan.generation.writer import (
     Chunk,
     ahead,
@@ -51,7 +51,7 @@ from stackgan.version import __version__
 __all__ = ["JOB", "batch", "image_seed", "read_job"]
 
 MOST_THREADS = 4096
-JOB, MANIFEST, METADATA, GRID = "batch.json", "manifest.jsonl", "metadata.jsonl", "grid.png"
+JOB, MANIFEST, METADATA, GRID, REJECTS = "batch.json", "manifest.jsonl", "metadata.jsonl", "grid.png", "rejects.jsonl"
 JOB_FORMAT = 2
 GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
 SHOWN = 20  # warnings to print; the manifest has all of them
@@ -73,7 +73,11 @@ def batch(
     precision: str = "fp32",
     compiled: bool = False,
 ) -> int:
-    """Generate images for every line of a captions file into ``out``, or resume an earlier call. Returns 0.
+    """Generate images for every line of a captions file into ``out``, or resume an earlier call.
+
+    Returns 0, or 1 if the file has invalid lines: these are set aside in ``rejects.jsonl`` in ``out``, each with its
+    line number and the reason, and images are generated for the others. That file is a captions file: once its
+    captions, seeds or counts are mended, it can be given to another call. An existing one is not replaced.
 
     Files are named ``<line>-<copy>_<caption>.png``. Beside them are ``manifest.jsonl`` (an object for each image),
     ``metadata.jsonl`` (file_name and text: the folder is a data set in the ImageFolder convention), ``grid.png`` (the
@@ -92,8 +96,8 @@ def batch(
         precision, compiled: see :class:`~stackgan.pipeline.StackGANPipeline`; constant for the whole batch.
 
     Raises:
-        ValueError: an invalid captions file (the message names the line), an argument out of range, or a folder that
-            contains other files or cannot be written.
+        ValueError: a captions file without a valid line (the message names the first), an argument out of range, or
+            a folder that contains other files or cannot be written.
         FileNotFoundError: the file does not exist.
     """
     check_sampling([seed], truncation, batch_size=batch_size)
@@ -126,10 +130,11 @@ def batch(
         job["best_of"] = best_of
     with _claimed(out, job):
         _show_blank(file, found)
+        _write_rejects(file, found, count, out / REJECTS)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
         print(f"generating {found.images} images on {how}{', compiled' * compiled}", file=sys.stderr)
         start, report = time.perf_counter(), _Report(found.images)
-        tasks = _tasks(read_captions(file), count, seed, found)
+        tasks = _tasks(read_captions(file, reject=_leave_out, count=count), count, seed, found)
         try:
             _generate_missing(pipe, tasks, out, truncation, size, batch_size, report, best_of)
         except KeyboardInterrupt:
@@ -139,7 +144,7 @@ def batch(
             )
             raise
     report.show(out, time.perf_counter() - start)
-    return 0
+    return _show_rejected(found, out / REJECTS)
 
 
 def image_seed(seed: int, caption: str, copy: int) -> int:
@@ -314,6 +319,33 @@ def _show_blank(file: Path, found: Survey) -> None:
         more = ", …" if found.blank > len(found.first_blank) else ""
         numbers = ", ".join(map(str, found.first_blank)) + more
         print(f"{file}: {found.blank} blank lines and comments skipped ({numbers})", file=sys.stderr)
+
+
+def _leave_out(line: Rejected) -> None:
+    """Invalid lines are in the rejects file already."""
+
+
+def _write_rejects(file: Path, found: Survey, count: int, rejects: Path) -> None:
+    """Write the invalid lines of ``file`` to ``rejects``, unless an earlier call did: it may be mended by now."""
+    if not found.rejected or rejects.exists():
+        return
+    with atomic_file(rejects) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for _ in read_captions(file, reject=lambda line: stream.write(line.to_json()), count=count):
+            pass
+
+
+def _show_rejected(found: Survey, rejects: Path) -> int:
+    """Report the invalid lines; returns the exit code of the batch."""
+    first = found.first_rejected
+    if first is None:
+        return 0
+    lines = "1 line is" if found.rejected == 1 else f"{found.rejected} lines are"
+    print(
+        f"{lines} not valid and set aside in {rejects} (line {first.number}: {first.reason}); mend that file and "
+        "give it as the captions file of another batch",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:

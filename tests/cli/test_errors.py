@@ -133,7 +133,7 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
     assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
     file.write_bytes(b"\n\n  \n")
     assert refused(*command) == f"stackgan: {file}: holds no captions: write one per line"
-    file.write_bytes(b"a red bird\n\x00\x01\x02")
+    file.write_bytes(b"# birds\n\x00\x01\x02")
     assert refused(*command) == f"stackgan: {file}:2: not a text file (it holds zero bytes)"
     file.write_bytes(bytes(range(128, 256)))
     line = f"stackgan: {file}:1: not UTF-8 text (byte 0x80); save the file as UTF-8"
