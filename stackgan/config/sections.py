@@ -32,7 +32,11 @@ AUGMENTATIONS = ("brightness", "saturation", "contrast", "translation", "cutout"
 
 @dataclass(frozen=True)
 class TreeConfig:
-    """Generator tree: ``stages`` resolutions, 64 px and doubled at each further stage."""
+    """Generator tree.
+
+    Attributes:
+        stages: number of resolutions, 64 px and doubled at each further stage.
+    """
 
     stages: int = 1
 
@@ -91,7 +95,12 @@ class CompactConfig:
     """The compact caption encoder: its size, and its contrastive training on image–caption pairs.
 
     Attributes:
+        width, layers, heads: of the transformer.
+        dim: of the caption embedding.
         vocabulary: number of word pieces.
+        max_tokens: word pieces of a caption, at most; the rest is cut.
+        steps, batch_size, learning_rate: of the contrastive training.
+        image_size: side in pixels of the images in it.
         teacher: a transformers sentence encoder (hub name or folder) to distil general English from; use 12,000 to
             20,000 of its pieces for ``vocabulary``. None if empty.
         distil: weight of the distillation loss, relative to the contrastive loss.
@@ -339,6 +348,9 @@ class OptimConfig:
     """Optimisation: Adam with separate learning rates of G and D, and an EMA of G.
 
     Attributes:
+        batch_size: images of a step, 2 or more.
+        lr_generator, lr_discriminator: learning rates of Adam.
+        beta1, beta2: of Adam.
         average: decay of the EMA.
         average_ramp: limit the decay at step t to (1 + t) / (10 + t).
         standing: images for BatchNorm recalibration of the EMA generator, whenever it is saved, sampled or evaluated;

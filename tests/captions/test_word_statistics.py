@@ -9,11 +9,13 @@ import torch
 
 from data_prep.painted import bird_with_captions
 from stackgan.captions.word_statistics import CaptionStatistics, caption_words, measure_captions
+from stackgan.evaluation.colour_measure import COLOUR_ORDER
 from stackgan.evaluation.metrics import area_under_curve
 
 TESTS = Path(__file__).parents[1]
 PLAIN = (TESTS / "plain_captions.txt").read_text("utf-8").splitlines()
 EVERYDAY = (TESTS / "everyday_sentences.txt").read_text("utf-8").splitlines()
+PAINTED = TESTS.parent / "checkpoints/painted-64/caption_statistics.json"
 BIRDS = TESTS.parent / "checkpoints/birds-256/caption_statistics.json"
 
 
@@ -52,6 +54,31 @@ def test_a_data_set_of_its_own_decides_what_its_domain_is(painted: CaptionStatis
     assert sum(painted.margin(caption) < 0 for caption in others) <= 0.02 * len(others)
     assert painted.warning("a small red bird") is None
     assert sum(painted.warning(text) is not None for text in EVERYDAY) >= 0.9 * len(EVERYDAY)
+
+
+def test_the_bundled_painted_checkpoint_warns_of_everyday_sentences_and_not_of_plain_captions() -> None:
+    statistics = CaptionStatistics.from_dict(json.loads(PAINTED.read_text("utf-8")), "painted-64")
+    plain = [
+        caption
+        for colour, other in zip(COLOUR_ORDER, COLOUR_ORDER[1:] + COLOUR_ORDER[:1], strict=True)
+        for caption in (
+            f"{colour} bird",
+            f"a {colour} bird",
+            f"a small {colour} bird",
+            f"a large {colour} bird",
+            f"the bird is {colour}",
+            f"a bird with {colour} wings",
+            f"a {colour} bird with {other} wings",
+            f"a {colour} bird with a {other} crown",
+            f"a bird with a {colour} breast and a {other} head",
+            f"a bird with a {colour} belly and a short beak",
+        )
+    ]
+    assert len(plain) >= 100
+    assert sum(statistics.margin(caption) < 0 for caption in plain) <= 0.05 * len(plain)
+    unseen = [caption for index in range(50) for caption in bird_with_captions(1, "test", index)[1]]
+    assert sum(statistics.margin(caption) < 0 for caption in unseen) <= 0.01 * len(unseen)
+    assert sum(statistics.margin(text) < 0 for text in EVERYDAY) >= 0.9 * len(EVERYDAY)
 
 
 def test_the_message_names_the_rarest_words(painted: CaptionStatistics) -> None:
