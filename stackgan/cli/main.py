@@ -25,6 +25,7 @@ __all__ = ["COMMANDS", "command_parser", "main", "run_command"]
 COMMANDS = {
     "prepare": ("stackgan.cli.prepare", "create a prepared folder from CUB, your own photos or painted birds"),
     "train": ("stackgan.cli.train", "train on a prepared folder, or resume a run"),
+    "config": ("stackgan.cli.config", "list every key of a configuration with its type, value and meaning"),
     "fit-prior": ("stackgan.cli.fit_prior", "fit flow priors to a trained checkpoint; its generator is not changed"),
     "pack": ("stackgan.cli.pack", "write a folder as a split archive, to transfer it to another machine"),
     "unpack": ("stackgan.cli.unpack", "restore a folder from its split archive"),
@@ -39,6 +40,7 @@ COMMANDS = {
     "publish": ("stackgan.cli.publish", "write a checkpoint for distribution, in half precision"),
     "average": ("stackgan.cli.average", "average the weights of several checkpoints of one run"),
     "app": ("stackgan.cli.app", "start the web page"),
+    "completion": ("stackgan.cli.completion", "print a completion script for bash, zsh or fish"),
     "doctor": ("stackgan.cli.doctor", "report what this machine supports and what is missing"),
 }
 

@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, dest="run_folder", metavar="RUN", help="run folder, new or to resume")
     parser.add_argument("--preset", metavar="NAME", help=f"initial configuration: {', '.join(PRESETS)}")
     parser.add_argument(
+        "--config",
+        type=Path,
+        dest="config_file",
+        metavar="FILE",
+        help="initial configuration in YAML or JSON, as `stackgan config --format yaml` prints it",
+    )
+    parser.add_argument(
         "--start-from",
         metavar="RUN|CHECKPOINT",
         help="run folder or checkpoint with the initial weights and configuration, instead of a preset",
@@ -48,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--run is missing: name the run folder")
     if "start_from" in given and "preset" in given:
         raise ValueError("--start-from has its own configuration: use section.key=value for changes, not --preset")
-    chosen = {name: given.pop(name) for name in ("overrides", "preset", "start_from") if name in given}
+    if "config_file" in given and ("preset" in given or "start_from" in given):
+        raise ValueError("--config has the whole configuration: give it without --preset and --start-from")
+    names = ("overrides", "preset", "start_from", "config_file")
+    chosen = {name: given.pop(name) for name in names if name in given}
     config, start = _configuration(**chosen)
     from stackgan.training.loop import train  # imports torch
 
@@ -56,14 +66,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configuration(
-    overrides: Sequence[str], *, preset: str = "modern", start_from: str | None = None
+    overrides: Sequence[str],
+    *,
+    preset: str = "modern",
+    start_from: str | None = None,
+    config_file: Path | None = None,
 ) -> tuple[Config, InitialisationSource | None]:
     """The configuration of the run, and the source of its initial weights, if any."""
     import stackgan.config
 
+    if config_file is not None:
+        return stackgan.config.with_overrides(_read_configuration(config_file), overrides), None
     if start_from is None:
         return stackgan.config.preset(preset, overrides), None
     from stackgan.training.warm_start import open_initialisation_source
 
     start = open_initialisation_source(start_from)
     return stackgan.config.with_overrides(start.config, overrides), start
+
+
+def _read_configuration(file: Path) -> Config:
+    """The configuration in a YAML or JSON file; absent keys are those of the preset that it names, else of modern."""
+    from stackgan.config import Config
+    from stackgan.io.json_reader import OBJECT, read_json
+    from stackgan.io.yaml_reader import read_yaml
+
+    kinds = (".yaml", ".yml", ".json")
+    if file.suffix.lower() not in kinds:
+        raise ValueError(f"{file}: the extension of a configuration is {', '.join(kinds)}")
+    values = read_json(file, OBJECT) if file.suffix.lower() == ".json" else read_yaml(file)
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: holds no table of keys; `stackgan config --format yaml` prints one")
+    name = values.get("preset", "modern")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"{file}: preset is {name!r}: choose from {', '.join(PRESETS)}")
+    whole = PRESETS[name].to_dict()
+    for section, given in values.items():
+        known = whole.get(section)
+        whole[section] = {**known, **given} if isinstance(known, dict) and isinstance(given, dict) else given
+    return Config.from_dict(whole, str(file))
