@@ -153,13 +153,13 @@ def test_what_the_command_refuses(
 ) -> None:
     checkpoint = save_tiny_checkpoint(tmp_path / "tiny", stages=1)
     large = save_tiny_checkpoint(tmp_path / "large", stages=2)
-    out, data_like = tmp_path / "report", tmp_path / "empty"
-    data_like.mkdir()
+    out, empty = tmp_path / "report", tmp_path / "empty"
+    empty.mkdir()
     cases = [
         (command_for(checkpoint, painted, out, "--split", "nosuch"), "no split 'nosuch'; it has train, test"),
         (command_for(checkpoint, painted, tmp_path / "figures.json"), "the report is a folder"),
         (command_for(checkpoint, painted, out, "--num", "1"), "must be 2 or more"),
-        (command_for(checkpoint, painted, out, "--features", str(data_like)), "feature_net.py and its weights"),
+        (command_for(checkpoint, painted, out, "--features", str(empty)), "feature_net.py and its weights"),
         (command_for(checkpoint, painted, out, "--features", str(network)), "give --trust-remote-code"),
         (command_for(checkpoint, painted, out, "--out-of-domain", str(network / "feature_net.py")), "latent.c=flow"),
         (command_for(large, painted, out), "the checkpoint generates 128 px; prepare with --size 128"),
