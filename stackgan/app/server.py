@@ -11,6 +11,8 @@ import signal
 import socket
 import tempfile
 import threading
+import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,36 +25,148 @@ if TYPE_CHECKING:
 
     from stackgan.pipeline import StackGANPipeline
 
-__all__ = ["launch", "serve", "warm_up"]
+__all__ = ["address", "launch", "read_users", "serve", "warm_up"]
 
 
-def serve(checkpoint: str | Path, *, host: str = "127.0.0.1", port: int = 7860, device: str | None = None) -> None:
+def serve(
+    checkpoint: str | Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    device: str | None = None,
+    share: bool = False,
+    auth: str | None = None,
+    auth_file: str | Path | None = None,
+    root_path: str | None = None,
+    mcp: bool = False,
+) -> None:
     """Load a checkpoint and serve the page until SIGINT (Ctrl-C) or SIGTERM; call it in the main thread.
 
     Args:
         checkpoint: a folder or name (:func:`stackgan.io.checkpoint_names.find_checkpoint`); its README.md is shown
             on the page.
-        host: address to listen on; 127.0.0.1 for this machine only, 0.0.0.0 for all its networks.
-        port: 1 to 65535.
+        host: address to listen on; 127.0.0.1 for this machine only, 0.0.0.0 for all its networks. None for the
+            environment's (:func:`address`).
+        port: 1 to 65535; None for the environment's.
         device: cpu or cuda; None for cuda if available.
+        share: open a public link through Gradio's servers too; needs the internet.
+        auth: ``USER:PASSWORD`` that the page asks for. Other users of the machine can read it in the list of
+            processes; ``auth_file`` avoids this.
+        auth_file: a file with one ``USER:PASSWORD`` on each line.
+        root_path: path under which a reverse proxy serves the page, such as ``/birds``, or the page's whole URL.
+        mcp: offer the page's functions as tools of the Model Context Protocol too.
 
     Raises:
-        ValueError: the address is not available, Gradio is not installed, or the page does not support the
-            checkpoint.
-        FileNotFoundError: there is no checkpoint.
+        ValueError: the address is not available, an argument is not valid, Gradio is not installed, or the page does
+            not support the checkpoint.
+        FileNotFoundError: there is no checkpoint, or no file of users.
     """
+    host, port = address(host, port)
     _check_address(host, port)
-    if find_spec("gradio") is None:
-        raise ValueError('the page needs the package gradio: pip install "stackgan[app]"')
+    users = read_users(auth, auth_file)
+    _check_root_path(root_path)
+    if share and os.environ.get("SYSTEM") == "spaces":
+        raise ValueError("--share: a Hugging Face Space has a public address already; start it without --share")
+    _check_packages(mcp)
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
         pipe, page = _load(find_checkpoint(checkpoint), device)
-        launch(page, host, port)
-        warm_up(page, pipe)
+        launch(page, host, port, share=share, users=users, root_path=root_path, mcp=mcp)
         shown = f"[{host}]" if ":" in host else host
-        print(f"Page at http://{shown}:{port} (Ctrl-C stops)", flush=True)
-        _wait_for_signal()
-        page.close(verbose=False)
+        try:
+            if share and page.share_url is None:
+                raise ValueError(
+                    "--share: Gradio could not open a public link, which needs the internet; without --share the "
+                    f"page is at http://{shown}:{port}"
+                )
+            warm_up(page, pipe, users)
+            print(f"Page at http://{shown}:{port} (Ctrl-C stops)", flush=True)
+            _wait_for_signal()
+        finally:
+            page.close(verbose=False)
+
+
+def address(host: str | None = None, port: int | None = None) -> tuple[str, int]:
+    """Host and port, each from the environment where None.
+
+    The host is that of ``GRADIO_SERVER_NAME``, else 0.0.0.0 in a Hugging Face Space (``SYSTEM`` is ``spaces``), else
+    127.0.0.1. The port is that of ``GRADIO_SERVER_PORT``, else 7860.
+
+    Raises:
+        ValueError: ``GRADIO_SERVER_PORT`` is not a number.
+
+    >>> address("0.0.0.0", 8000)
+    ('0.0.0.0', 8000)
+    """
+    if host is None:
+        usual = "0.0.0.0" if os.environ.get("SYSTEM") == "spaces" else "127.0.0.1"
+        host = os.environ.get("GRADIO_SERVER_NAME") or usual
+    if port is None:
+        given = os.environ.get("GRADIO_SERVER_PORT") or "7860"
+        if not (given.isascii() and given.isdecimal()):
+            raise ValueError(f"GRADIO_SERVER_PORT is {given!r}: ports are from 1 to 65535")
+        port = int(given)
+    return host, port
+
+
+def read_users(auth: str | None = None, auth_file: str | Path | None = None) -> list[tuple[str, str]]:
+    """Users and passwords of the page; none if neither is given. Messages contain no password.
+
+    Args:
+        auth: ``USER:PASSWORD``; the first colon separates them.
+        auth_file: UTF-8, ``USER:PASSWORD`` on each line; empty lines are ignored.
+
+    Raises:
+        ValueError: both are given, an entry is not ``USER:PASSWORD``, a user is repeated, or the file has no user.
+        FileNotFoundError: there is no such file.
+
+    >>> read_users("ann:a:b")
+    [('ann', 'a:b')]
+    """
+    if auth is not None and auth_file is not None:
+        raise ValueError("--auth and --auth-file: give one of the two")
+    if auth is not None:
+        return [_user(auth, "--auth")]
+    if auth_file is None:
+        return []
+    file = Path(auth_file)
+    try:
+        text = file.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"--auth-file {file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ValueError(f"--auth-file {file}: cannot be read: {reason}") from None
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    users = [_user(line, f"--auth-file {file}, line {number}") for number, line in lines]
+    seen: set[str] = set()
+    for (number, _), (name, _) in zip(lines, users, strict=True):
+        if name in seen:
+            raise ValueError(f"--auth-file {file}, line {number}: the user {name} is repeated")
+        seen.add(name)
+    if not users:
+        raise ValueError(f"--auth-file {file}: no users; write USER:PASSWORD on each line")
+    return users
+
+
+def _user(entry: str, source: str) -> tuple[str, str]:
+    name, _, password = entry.partition(":")
+    if not name.strip() or not password:
+        raise ValueError(f"{source}: it must be USER:PASSWORD, both not empty")
+    return name.strip(), password
+
+
+def _check_root_path(root_path: str | None) -> None:
+    if root_path is None or root_path.startswith(("/", "http://", "https://")):
+        return
+    raise ValueError(f"--root-path {root_path}: it must start with / or be a URL, such as /birds")
+
+
+def _check_packages(mcp: bool) -> None:
+    if find_spec("gradio") is None:
+        raise ValueError('the page needs the package gradio: pip install "stackgan[app]"')
+    if mcp and find_spec("mcp") is None:
+        raise ValueError('--mcp needs the package mcp: pip install "stackgan[app,mcp]"')
 
 
 def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Blocks]:
@@ -70,29 +184,53 @@ def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Bl
         raise ValueError(f"{checkpoint}: {error}") from None
 
 
-def launch(page: gr.Blocks, host: str, port: int) -> None:
-    """Serve a page with style sheet and theme from a separate thread; returns when it responds."""
+def launch(
+    page: gr.Blocks,
+    host: str,
+    port: int,
+    *,
+    share: bool = False,
+    users: Sequence[tuple[str, str]] = (),
+    root_path: str | None = None,
+    mcp: bool = False,
+) -> None:
+    """Serve a page with style sheet and theme from a separate thread; returns when it responds.
+
+    Args:
+        users: names and passwords that the page asks for; none for a page without a login.
+        share, root_path, mcp: see :func:`serve`; Gradio prints the public link and the URL of the MCP server.
+
+    Raises:
+        ValueError: the MCP server cannot start.
+    """
     from stackgan.app.theme import theme
 
     # Gradio checks that its server responds, which must not go through a proxy.
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
-    page.launch(
-        server_name=host,
-        server_port=port,
-        theme=theme(),
-        css=read_static("page.css"),
-        footer_links=[],
-        share=False,
-        ssr_mode=False,
-        pwa=False,
-        quiet=True,
-        show_error=False,
-        prevent_thread_lock=True,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This MCP server includes a tool that has a gr.State input")
+        page.launch(
+            server_name=host,
+            server_port=port,
+            theme=theme(),
+            css=read_static("page.css"),
+            footer_links=[],
+            share=share,
+            auth=list(users) or None,
+            root_path=root_path,
+            mcp_server=mcp,
+            ssr_mode=False,
+            pwa=False,
+            quiet=True,
+            show_error=False,
+            prevent_thread_lock=True,
+        )
+    if mcp and page.mcp_error:
+        raise ValueError(f"--mcp: {page.mcp_error}")
 
 
-def warm_up(page: gr.Blocks, pipe: StackGANPipeline) -> None:
+def warm_up(page: gr.Blocks, pipe: StackGANPipeline, users: Sequence[tuple[str, str]] = ()) -> None:
     """Generate once through the page's queue, whose first event imports modules for 0.4 s."""
     import httpx
 
@@ -104,6 +242,8 @@ def warm_up(page: gr.Blocks, pipe: StackGANPipeline) -> None:
         contextlib.suppress(httpx.HTTPError),  # the address may be reachable from other machines only
         httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client,
     ):
+        for name, password in users[:1]:
+            client.post("/login", data={"username": name, "password": password})
         posted = client.post("/gradio_api/call/paint", json={"data": data})
         client.get(f"/gradio_api/call/paint/{posted.raise_for_status().json()['event_id']}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from stackgan.cli import options
 from stackgan.cli.parser import show_defaults
@@ -16,8 +17,19 @@ __all__ = ["add_arguments", "main", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.app.server:serve")
     options.add_checkpoint(parser)
-    parser.add_argument("--host", help="address to listen on")
-    parser.add_argument("--port", type=int, help="port to listen on")
+    default = "(default: GRADIO_SERVER_NAME, else 127.0.0.1, or 0.0.0.0 in a Hugging Face Space)"
+    parser.add_argument("--host", help=f"address to listen on {default}")
+    default = "(default: GRADIO_SERVER_PORT, else 7860)"
+    parser.add_argument("--port", type=int, help=f"port to listen on {default}")
+    parser.add_argument("--share", action="store_true", help="open a public link through Gradio's servers too")
+    meaning = "let only this user in; others on this machine can read the password in the list of processes"
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help=meaning)
+    meaning = "let only these users in: a file with USER:PASSWORD on each line"
+    parser.add_argument("--auth-file", type=Path, metavar="FILE", help=meaning)
+    meaning = "path under which a reverse proxy serves the page, such as /birds"
+    parser.add_argument("--root-path", metavar="PATH", help=meaning)
+    meaning = "offer the page's functions as tools of the Model Context Protocol too (extra mcp)"
+    parser.add_argument("--mcp", action="store_true", help=meaning)
     options.add_device(parser)
 
 

@@ -1,12 +1,20 @@
-"""Imports of the server before its address was checked; start and stop are tested with the page."""
+"""Address, login, root path and MCP of the server; start and stop without them are tested with the page."""
 
+import os
+import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
-from stackgan.app.server import serve
+from stackgan.app.page import build
+from stackgan.app.server import address, launch, read_users, serve
+from stackgan.pipeline import StackGANPipeline
+from tests.app.browser import free_port
+from tests.tiny import save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,3 +33,70 @@ print(main(["--checkpoint", "none", "--port", "0"]), {"gradio", "torch"} & set(s
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "2 set()\n"
+
+
+def test_the_address_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SYSTEM", "GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert address() == ("127.0.0.1", 7860)
+    monkeypatch.setenv("SYSTEM", "spaces")
+    assert address() == ("0.0.0.0", 7860)
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "::1")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "8123")
+    assert address() == ("::1", 8123)
+    assert address("127.0.0.1", 80) == ("127.0.0.1", 80)
+
+
+def test_users_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.write_bytes("\ufeffann:a:b\r\n\r\n bob : c\n".encode())
+    assert read_users(auth_file=file) == [("ann", "a:b"), ("bob", " c")]
+    assert read_users() == []
+
+
+def test_a_space_with_a_login(tmp_path: Path) -> None:
+    """It listens on all networks, generates nothing without a login, and after one it generates."""
+    folder, users, port = save_tiny_checkpoint(tmp_path / "tiny", stages=1), tmp_path / "users", free_port()
+    users.write_text("ann:secret\nbob:other\n")
+    command = [sys.executable, "app.py", "--checkpoint", str(folder), "--auth-file", str(users)]
+    environment = os.environ | {"SYSTEM": "spaces", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(tmp_path)}
+    environment.pop("GRADIO_SERVER_NAME", None)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
+            data = {"data": ["a red bird", 1, 0, 1.0, True]}
+            assert client.post("/gradio_api/call/paint", json=data).status_code == 401
+            assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
+            assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
+            event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
+            assert "event: complete" in client.get(f"/gradio_api/call/paint/{event}").text
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_behind_a_proxy_the_page_names_its_public_path(pipe: StackGANPipeline) -> None:
+    page = build(pipe)
+    launch(page, "127.0.0.1", free_port(), root_path="/birds")
+    try:
+        with httpx.Client(base_url=str(page.local_url), trust_env=False) as client:
+            assert client.get("/config").json()["root"].endswith("/birds")
+    finally:
+        page.close(verbose=False)
+
+
+@pytest.mark.skipif(find_spec("mcp") is None, reason="needs the package mcp, of the extra mcp")
+def test_the_pages_functions_are_tools_of_the_model_context_protocol(pipe: StackGANPipeline) -> None:
+    page = build(pipe)
+    launch(page, "127.0.0.1", free_port(), mcp=True)
+    try:
+        with httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client:
+            names = {tool["name"] for tool in client.get("/gradio_api/mcp/schema").raise_for_status().json()}
+    finally:
+        page.close(verbose=False)
+    assert "paint" in {name.rpartition("_")[2] for name in names}
