@@ -224,7 +224,8 @@ def test_every_test_folder_is_a_package_of_the_code() -> None:
     folders = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and list(path.glob("*.py"))]
     assert {path.name for path in folders} <= packages | {"data_prep", "benchmarks", "fuzz", "gpu", "slow"}
     assert all((path / "__init__.py").is_file() for path in folders)
-    whole = {"test_additions", "test_bundled", "test_extras", "test_layout", "test_readme", "test_wheel"}
+    whole = {"test_additions", "test_bundled", "test_extras", "test_layout", "test_paper", "test_readme"}
+    whole |= {"test_top_level", "test_wheel"}
     assert {file.stem for file in (ROOT / "tests").glob("test_*.py")} <= {f"test_{name}" for name in FILES} | whole
 
 
