@@ -30,8 +30,8 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(available_tabs(pipe)) == ["Generate", "Video"]
-    assert list(available_tabs(able)) == ["Generate", "Photo", "Video", "No text"]
+    assert list(available_tabs(pipe)) == ["Generate", "Video", "Understand"]
+    assert list(available_tabs(able)) == ["Generate", "Photo", "Video", "No text", "Understand"]
     assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
 
 

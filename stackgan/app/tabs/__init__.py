@@ -7,7 +7,7 @@ A tab consists of two functions: ``available(pipe)`` returns whether the checkpo
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stackgan.app.tabs import caption, interpolation, photo, text_free
+from stackgan.app.tabs import caption, interpolation, photo, text_free, understand
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["TABS", "Tab", "available_tabs"]
@@ -24,6 +24,7 @@ TABS = {
     "Photo": Tab(photo.available, photo.build),
     "Video": Tab(interpolation.available, interpolation.build),
     "No text": Tab(text_free.available, text_free.build),
+    "Understand": Tab(understand.available, understand.build),
 }
 
 
