@@ -359,7 +359,8 @@ class OptimConfig:
             checkpoint without discriminators (``--start-from``), as untrained ones would degrade its G.
         decay_images: images after which learning rates fall as 1 / √images; 0 for constant rates.
         decay_from: fraction of the run after which they also fall linearly to 5 %.
-        precision: of convolutions and matrix products: ``fp32``, ``tf32`` (the same on a CPU) or ``bf16``.
+        precision: of convolutions and matrix products: ``fp32``, ``tf32`` (the same on a CPU) or ``bf16`` (fp32 on
+            a CPU without bfloat16 instructions).
         channels_last: memory format of images and feature maps.
         accumulate: number of parts of a batch that the discriminators process in sequence, with accumulated
             gradients: the same step in less memory. With BatchNorm (discriminator.block=legacy) each part is

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from data_prep.painted import BACKGROUNDS, COLOURS, POSES, SIZES, BirdParameters, draw, random_bird
 from stackgan.evaluation.cache import keep
 from stackgan.images.pixels import from_arrays
+from stackgan.runtime.precision import bf16_autocast
 
 __all__ = [
     "PARTS",
@@ -186,7 +187,7 @@ def train_attribute_classifier(
             batch = _distort(from_arrays(crops), generator)
             named = {name: labels[name][chosen] for name in labels}
             named["facing"] = named["facing"] ^ torch.from_numpy(flips)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with bf16_autocast(torch.device("cpu")):
                 out = network(batch)
             loss = _loss(out.float(), named, measures[chosen])
             optimizer.zero_grad(set_to_none=True)

@@ -33,6 +33,7 @@ from stackgan.captions.hard_negatives import nearest_of_other_species, swapped_c
 from stackgan.images.crops import load_side
 from stackgan.images.pixels import from_levels
 from stackgan.networks.schedules import warm_cosine
+from stackgan.runtime.precision import bf16_autocast
 from stackgan.text.base import mean_state
 from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
 from stackgan.text.distillation import EnglishTable, TeacherTargets, distillation_loss
@@ -159,7 +160,7 @@ class _DualEncoder(nn.Module):
         for rows in order.chunk(parts):
             longest = int(mask[rows[-1]].sum()) if parts > 1 else ids.shape[1]
             own, there = ids[rows, :longest], mask[rows, :longest]
-            with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+            with bf16_autocast(ids.device):
                 states = self.text(own, there)
             vectors.append(self.pooled(states, there))
         return torch.cat(vectors)[order.argsort()]
@@ -266,7 +267,7 @@ def _train(
         for step in range(settings.steps):
             images, ids, mask, same, has = (tensor.to(device) for tensor in batches.draw())
             images = from_levels(images).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with bf16_autocast(device):
                 vectors = towers.image(images)
             one, two, swapped = towers.norm(towers.read(ids, mask, 1 if targets is None else LENGTH_PARTS)).chunk(3)
             scale = towers.log_scale.exp()

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
 from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
 from stackgan.io.json_reader import read_json
+from stackgan.runtime.precision import bf16_autocast
 from stackgan.text.compact import COMPACT
 from stackgan.text.pretrained import TransformersEncoder, find_folder
 from stackgan.text.tokenizer import SPECIAL, split_words, token_ids, tokenizer_of
@@ -77,7 +78,7 @@ class Teacher:
         self.progress = progress
 
     def encode(self, texts: Sequence[str], what: str = "sentences") -> Tensor:
-        """Embeddings (N, D) float32 of the texts, in bfloat16 arithmetic."""
+        """Embeddings (N, D) float32 of the texts, in bfloat16 arithmetic where the device has it."""
         from tqdm import tqdm
 
         order = np.argsort([len(text) for text in texts], kind="stable")  # by length, to reduce padding
@@ -85,7 +86,7 @@ class Teacher:
         with tqdm(total=len(texts), desc=f"teacher embeds {what}", disable=not self.progress) as bar:
             for start in range(0, len(texts), CHUNK):
                 rows = order[start : start + CHUNK]
-                with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                with bf16_autocast(self.device):
                     vectors = self.encoder.encode([texts[row] for row in rows])
                 out[torch.from_numpy(rows)] = vectors.float().cpu()
                 bar.update(len(rows))

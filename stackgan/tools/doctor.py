@@ -78,8 +78,7 @@ def _processor() -> list[Finding]:
     kept = keep_pages()
     packs = [name for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)) if onednn_works(dtype)]
     capability = torch.backends.cpu.get_cpu_capability()
-    amx = _has_flag("amx_bf16")
-    quick = "AMX: several times faster than fp32" if amx else "AVX-512" if _has_flag("avx512_bf16") else None
+    fast = bf16_is_fast(torch.device("cpu"))
     return [
         Finding("processor", f"{os.cpu_count()} cores, {capability}; PyTorch uses {torch.get_num_threads()} threads"),
         Finding(
@@ -96,13 +95,8 @@ def _processor() -> list[Finding]:
             else "not available: plain convolutions",
             bool(packs) or None,
         ),
-        Finding("bf16", quick or "no hardware support found: --precision fp32 is faster", None),
+        Finding("bf16", "in hardware" if fast else "no hardware support: training uses fp32, generate with it", None),
     ]
-
-
-def _has_flag(flag: str) -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and flag in cpuinfo.read_text().split()
 
 
 def _cuda() -> list[Finding]:

@@ -26,6 +26,7 @@ from stackgan.io.files import clear_leftovers
 from stackgan.io.folder_lock import folder_lock
 from stackgan.io.run_state import STATE
 from stackgan.runtime.device import chosen_device
+from stackgan.runtime.precision import bf16_is_fast
 from stackgan.training.diagnostics import Diverged
 from stackgan.training.log import LOG
 from stackgan.training.periodic_outputs import PeriodicOutputs
@@ -74,6 +75,8 @@ def train(
     prepared = PreparedFolder.open(data)
     check_data(prepared, config)
     where = chosen_device(device)
+    if config.optim.precision == "bf16" and not bf16_is_fast(where):
+        print("optim.precision=bf16: this processor has no bfloat16 instructions; training in fp32, which is faster")
     features, network = config.eval.features, None
     if features:
         network = load_features(features, trust_remote_code=trust_remote_code)

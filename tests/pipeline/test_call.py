@@ -32,7 +32,8 @@ def test_count_gives_images_with_seeds_in_a_row(pipe: StackGANPipeline) -> None:
     assert out.seeds == [7, 8, 9, 7, 8, 9]
     pairs = [(caption, seed) for caption in CAPTIONS[:2] for seed in (7, 8, 9)]
     again = pipe([caption for caption, _ in pairs], seeds=[seed for _, seed in pairs])
-    assert pixels(out.images) == pixels(again.images)
+    for one, two in zip(out.images, again.images, strict=True):  # captions are encoded in other batches: rounding
+        assert np.abs(np.asarray(one, int) - np.asarray(two, int)).max() <= 1
     assert pixels(pipe(CAPTIONS[:2], seeds=7, num_images_per_prompt=3).images) == pixels(out.images)
     assert len(set(pipe(CAPTIONS[0], count=5).seeds)) == 5
 

@@ -27,7 +27,7 @@ from tests.benchmarks.harness import baseline
 from tests.counting import allocated
 from tests.plain import plain_images, plain_logits, plain_optimizers, plain_step
 
-EQUAL = 1e-12  # of the largest entry, in float64
+EQUAL = 1e-11  # of the largest entry, in float64; the order of summation depends on threads and instructions
 NOUGHT = 1e-3  # fused blocks have biases before BatchNorm, whose gradients are zero up to rounding
 COUNT, TEXT = 4, 6
 SIZES = ["text.dim=6", "text.code_dim=4", "latent.dim=5", f"optim.batch_size={COUNT}"]
