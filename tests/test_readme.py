@@ -39,7 +39,7 @@ NOT_RUN = {
     "python3 -m venv .venv": "only of use to the next command",
     '.venv/bin/pip install -e ".[app,train]"': "downloads packages; tests/test_wheel.py installs without them",
     '.venv/bin/pip install -e ".[dev]"': "downloads packages; .ci/run runs it",
-    ".venv/bin/python -m pytest": "runs this file",
+    ".venv/bin/python -m pytest -n auto --dist loadfile": "runs this file",
     "source .venv/bin/activate": "the tests run in an environment already",
     "python app.py": "serves until Ctrl-C; tests/app starts and stops the page",
     "stackgan prepare painted data/painted --count 6000 --seed 0": "84 seconds on one core",

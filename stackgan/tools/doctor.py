@@ -14,6 +14,7 @@ import torch
 from stackgan.networks.fast_parts import onednn_works
 from stackgan.runtime.allocator import keep_pages
 from stackgan.runtime.compiler import cpp_compiler
+from stackgan.runtime.precision import bf16_is_fast
 from stackgan.version import __version__
 
 __all__ = ["Finding", "doctor", "examine"]
@@ -95,7 +96,7 @@ def _processor() -> list[Finding]:
             else "not available: plain convolutions",
             bool(packs) or None,
         ),
-        Finding("bf16", "in hardware" if fast else "no hardware support: training uses fp32, generate with it", None),
+        Finding("bf16", "in hardware" if fast else "no hardware support found: --precision fp32 is faster", None),
     ]
 
 
