@@ -418,7 +418,6 @@ TABLES = {
         PRESETS,
         "stackgan/config/presets.py",
         {
-            "stackgan/cli/train.py": "default",
             "stackgan/config/root.py": "default",
             "stackgan/config/sections.py": "values of generator.block and discriminator.block",
             "stackgan/data/kinds.py": "the preset for a kind",

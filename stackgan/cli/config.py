@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from stackgan.cli import options
-from stackgan.config import PRESETS
+from stackgan.config import DEFAULT_PRESET, PRESETS
 
 __all__ = ["FORMATS", "add_arguments", "run"]
 
@@ -14,7 +14,11 @@ FORMATS = ("text", "json", "yaml")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "preset", nargs="?", default="modern", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: modern)"
+        "preset",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        metavar="PRESET",
+        help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})",
     )
     options.add_overrides(parser, "change one key of the configuration")
     parser.add_argument(
@@ -29,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.config import preset
     from stackgan.config.listing import as_text, as_yaml
 
-    config = preset(args.preset, args.overrides)
+    config = preset(getattr(args, "preset", DEFAULT_PRESET), args.overrides)
     write = {"text": as_text, "yaml": as_yaml, "json": lambda config: config.to_json()}[args.format]
     print(write(config), end="")
     return 0

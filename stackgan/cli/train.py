@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stackgan.cli import options
 from stackgan.cli.parser import show_defaults
-from stackgan.config import PRESETS
+from stackgan.config import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from stackgan.config import Config
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def _configuration(
     overrides: Sequence[str],
     *,
-    preset: str = "modern",
+    preset: str = DEFAULT_PRESET,
     start_from: str | None = None,
     config_file: Path | None = None,
 ) -> tuple[Config, InitialisationSource | None]:
@@ -97,7 +97,7 @@ def _read_configuration(file: Path) -> Config:
     values = read_json(file, OBJECT) if file.suffix.lower() == ".json" else read_yaml(file)
     if not isinstance(values, dict):
         raise ValueError(f"{file}: holds no table of keys; `stackgan config --format yaml` prints one")
-    name = values.get("preset", "modern")
+    name = values.get("preset", DEFAULT_PRESET)
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"{file}: preset is {name!r}: choose from {', '.join(PRESETS)}")
     whole = PRESETS[name].to_dict()

@@ -11,7 +11,7 @@ their classes are known (:func:`stackgan.model.check_choices`).
 True
 """
 
-from stackgan.config.presets import PRESETS, preset
+from stackgan.config.presets import DEFAULT_PRESET, PRESETS, preset
 from stackgan.config.root import Config, with_overrides
 from stackgan.config.sections import (
     AUGMENTATIONS,
@@ -34,6 +34,7 @@ from stackgan.config.sections import (
 __all__ = [
     "AUGMENTATIONS",
     "BASE_SIZE",
+    "DEFAULT_PRESET",
     "MAX_SEED",
     "POOLINGS",
     "PRESETS",

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stackgan.io.json_reader import parse_json
+
 __all__ = ["LOCK", "FolderLocked", "folder_lock"]
 
 LOCK = "train.lock"
@@ -109,10 +111,9 @@ def _read(descriptor: int) -> dict[str, Any]:
     """The content of a lock file; empty where it has none, or an unfinished one."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        found = json.loads(os.read(descriptor, 4096) or b"{}")
+        return dict(parse_json(os.read(descriptor, 4096) or b"{}", "lock"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _write(descriptor: int, content: dict[str, Any]) -> None:

@@ -75,8 +75,6 @@ def train(
     prepared = PreparedFolder.open(data)
     check_data(prepared, config)
     where = chosen_device(device)
-    if config.optim.precision == "bf16" and not bf16_is_fast(where):
-        print("optim.precision=bf16: this processor has no bfloat16 instructions; training in fp32, which is faster")
     features, network = config.eval.features, None
     if features:
         network = load_features(features, trust_remote_code=trust_remote_code)
@@ -92,6 +90,8 @@ def train(
             print(f"{run_folder}: {ended}")
         _clear_leftovers(run_folder)
         setup = set_up(prepared, run_folder, config, start, where)
+        if setup.run.config.optim.precision == "bf16" and not bf16_is_fast(where):
+            print("optim.precision=bf16: this processor has no bfloat16 instructions; fp32 is used, which is faster")
         outputs = PeriodicOutputs(setup, run_folder, start, network)
         with _interruptible() as stop, outputs.log, _progress_bar(setup.run) as bar:
             while True:

@@ -164,7 +164,7 @@ def _connect(events: _Events, entry: _Entry, settings: _Settings, output: Any) -
     presses = [entry.button.click]
     if entry.live is not None:
         presses.append(caption.submit)
-    gr.on(presses, events.on_paint, inputs, outputs, api_name="paint", **slow)
+    gr.on(presses, events.on_paint, inputs, outputs, api_name="paint", trigger_mode="always_last", **slow)
     hidden: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
     live = entry.live if entry.live is not None else gr.State(True)
     changed: dict[str, Any] = {
