@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+
+from tests.serving import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT / "stackgan" / "app" / "static"
@@ -143,18 +144,11 @@ def test_the_page_answers_from_an_empty_folder(installed: Path, tmp_path: Path) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [str(installed / "bin" / "python"), "-c", SERVE, str(port)],
-        cwd=folder,
-        env=_settings(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        assert Path(process.stdout.readline().strip()).is_relative_to(installed)
+    command = [str(installed / "bin" / "python"), "-c", SERVE, str(port)]
+    with serving(command, cwd=folder, env=_settings()) as printed:
+        assert Path(printed.readline().strip()).is_relative_to(installed)
         url = f"http://127.0.0.1:{port}"
-        assert process.stdout.readline() == f"Page at {url} (Ctrl-C stops)\n"
+        assert printed.readline() == f"Page at {url} (Ctrl-C stops)\n"
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             page = client.get("/").raise_for_status().text
             assert "Text to image" in page
@@ -162,10 +156,4 @@ def test_the_page_answers_from_an_empty_folder(installed: Path, tmp_path: Path) 
         gallery = next(part for part in config["components"] if part["props"].get("elem_id") == "gallery")
         assert gallery["props"]["html_template"] == (STATIC / "gallery.handlebars").read_text("utf-8")
         assert config["css"] == (STATIC / "page.css").read_text("utf-8")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
     assert list(folder.iterdir()) == []

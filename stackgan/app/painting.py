@@ -30,6 +30,7 @@ __all__ = [
     "GalleryState",
     "GeneratedImage",
     "GenerationResult",
+    "checked_caption",
     "choose_seed",
     "edit_photo",
     "generate",
@@ -133,11 +134,7 @@ def _generate(
     size: int | None,
 ) -> GenerationResult:
     """:func:`generate`, of one stage only with ``size``."""
-    text = _words(caption)
-    if pipe.conditional and not text:
-        raise ValueError("Write a caption first: what should the image show?")
-    if len(text) > MAX_CAPTION:
-        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
+    text = checked_caption(caption, "what should the image show?" if pipe.conditional else None)
     seeds = _seeds(count, seed)
     if truncation is None or not 0 <= truncation <= 2:
         raise ValueError(f"The variety is {truncation}: it must be from 0 to 2.")
@@ -291,6 +288,23 @@ def _images(captions: Sequence[str], seeds: Sequence[int | None], out: PipelineO
 def _words(text: str | None) -> str:
     """Text without line breaks and repeated spaces; the value of a Gradio text box may be None."""
     return " ".join((text or "").split())
+
+
+def checked_caption(caption: str | None, question: str | None) -> str:
+    """The caption without line breaks and repeated spaces.
+
+    Args:
+        question: ends the message about an empty caption; None to allow one.
+
+    Raises:
+        ValueError: it is empty or too long; the message can be shown on the page.
+    """
+    text = _words(caption)
+    if question is not None and not text:
+        raise ValueError(f"Write a caption first: {question}")
+    if len(text) > MAX_CAPTION:
+        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
+    return text
 
 
 def _seeds(count: float | None, seed: float | None) -> list[int]:

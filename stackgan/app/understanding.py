@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stackgan.app.painting import MAX_CAPTION, MAX_PAGE_SEED
+from stackgan.app.painting import MAX_PAGE_SEED, checked_caption
 from stackgan.captions.word_statistics import caption_words
 from stackgan.images.pixels import to_pil
 from stackgan.latent.priors import PRIORS
@@ -116,12 +116,7 @@ def usable_caption(caption: str | None) -> str:
     Raises:
         ValueError: it is empty or too long; the message can be shown on the page.
     """
-    text = " ".join((caption or "").split())
-    if not text:
-        raise ValueError("Write a caption first: there is nothing to analyse.")
-    if len(text) > MAX_CAPTION:
-        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
-    return text
+    return checked_caption(caption, "there is nothing to analyse.")
 
 
 @torch.inference_mode()

@@ -224,6 +224,9 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None, refuse: Refuse, c
             taken.append((number, text))
             yield text
 
+    def unread() -> dict[str, object]:
+        return {UNREADABLE: "".join(text for _, text in taken).rstrip("\n")[:MAX_LINE]}
+
     lines = _lines(file, refuse_row)
     first, delimiter = (0, ""), None  # the header's line, after blank ones and sep=
     for first in lines:
@@ -243,8 +246,7 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None, refuse: Refuse, c
             row = next(reader, None)
         except csv.Error as error:
             number = taken[0][0]
-            text = "".join(text for _, text in taken).rstrip("\n")[:MAX_LINE]
-            refuse_row(number, ValueError(f"{file}:{number}: not CSV ({error})"), {UNREADABLE: text})
+            refuse_row(number, ValueError(f"{file}:{number}: not CSV ({error})"), unread())
             continue
         if row is None:
             return
@@ -259,9 +261,7 @@ def _read_csv(file: Path, blank: Callable[[int], None] | None, refuse: Refuse, c
             _check_keys(where, header)
         elif len(row) != len(header):
             wrong = f"{where}: has {len(row)} cells, the header has {len(header)}; quote captions with commas"
-            refuse(
-                number, ValueError(wrong), {UNREADABLE: "".join(text for _, text in taken).rstrip("\n")[:MAX_LINE]}
-            )
+            refuse(number, ValueError(wrong), unread())
         else:
             cells = dict(zip(header, row, strict=True))
             try:

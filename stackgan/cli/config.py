@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "preset",
         nargs="?",
-        default=argparse.SUPPRESS,
+        default=DEFAULT_PRESET,
         metavar="PRESET",
         help=f"{', '.join(PRESETS)} (default: {DEFAULT_PRESET})",
     )
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.config import preset
     from stackgan.config.listing import as_text, as_yaml
 
-    config = preset(getattr(args, "preset", DEFAULT_PRESET), args.overrides)
+    config = preset(args.preset, args.overrides)
     write = {"text": as_text, "yaml": as_yaml, "json": lambda config: config.to_json()}[args.format]
     print(write(config), end="")
     return 0

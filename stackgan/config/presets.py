@@ -19,9 +19,9 @@ from stackgan.config.sections import (
 
 __all__ = ["DEFAULT_PRESET", "PRESETS", "preset"]
 
-# Training times and results of each are in stackgan/study/README.md.
 DEFAULT_PRESET = "modern"  # where none is named
 
+# Training times and results of each are in stackgan/study/README.md.
 PRESETS: dict[str, Config] = {
     # StackGAN-v2 as published: modules, losses, optimiser. Needs a GPU; 24 images per step at 256 px.
     "legacy": Config(

@@ -21,9 +21,9 @@ def bf16_is_fast(device: torch.device) -> bool:
     return device.type != "cpu" or _cpu_has_bf16()
 
 
-def bf16_autocast(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16 where :func:`bf16_is_fast`; elsewhere a context in which everything stays float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16_is_fast(device))
+def bf16_autocast(device: torch.device, wanted: bool = True) -> torch.autocast:
+    """Autocast to bfloat16 if ``wanted`` and :func:`bf16_is_fast`; otherwise everything stays float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and bf16_is_fast(device))
 
 
 @cache

@@ -138,11 +138,11 @@ def _line(progress: Progress) -> dict[str, Any]:
 
 def _remove_repeated(log: Path, progress: Progress, measured: int) -> int:
     """Remove lines after ``progress``, evaluations after step ``measured``, and cut lines; returns how many."""
-    lines = log.read_bytes().split(b"\n") if log.is_file() else []
-    lines = [line for line in lines if line.strip()]
+    before = log.read_bytes() if log.is_file() else b""
+    lines = [line for line in before.split(b"\n") if line.strip()]
     kept = [line for line in lines if _is_before(line, progress, measured)]
     content = b"".join(line + b"\n" for line in kept)
-    if lines and content != log.read_bytes():
+    if lines and content != before:
         write_atomic(log, content)
     return len(lines) - len(kept)
 

@@ -15,7 +15,7 @@ from stackgan.images.pixels import to_stages
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.latent.posterior import Style, infer_style
 from stackgan.networks.patches import PatchPlaces, patch_margin
-from stackgan.runtime.precision import bf16_is_fast
+from stackgan.runtime.precision import bf16_autocast
 from stackgan.training.diff_augment import diff_augment
 from stackgan.training.state import Run
 
@@ -196,8 +196,7 @@ def note(scalars: dict[str, Tensor], name: str, value: Tensor, parts: int) -> No
 
 
 def autocast(run: Run) -> torch.autocast:
-    enabled = run.config.optim.precision == "bf16" and bf16_is_fast(run.device)
-    return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=enabled)
+    return bf16_autocast(run.device, run.config.optim.precision == "bf16")
 
 
 def augment(run: Run, images: Tensor) -> Tensor:

@@ -1,8 +1,6 @@
 """Fixtures: tiny pipelines, their pages, and Chromium."""
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 from stackgan.config.facts import DataFacts
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import CHROMIUM, DESKTOP, PHONE, Site, Visitor, free_port, launched
+from tests.serving import serving
 from tests.tiny import save_tiny_checkpoint, tiny_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,25 +63,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "README.md").write_text(CARD, "utf-8")
     temporary = tmp_path_factory.mktemp("temporary")
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--checkpoint", str(folder), "--port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
+    command = [sys.executable, "app.py", "--checkpoint", str(folder), "--port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    with serving(command, cwd=ROOT, env=environment) as printed:
         url = f"http://127.0.0.1:{port}"
-        assert process.stdout.readline() == f"Page at {url} (Ctrl-C stops)\n"
+        assert printed.readline() == f"Page at {url} (Ctrl-C stops)\n"
         yield Site(url, folder, StackGANPipeline.from_pretrained(folder).fingerprint)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-        assert not any(file.is_file() for file in temporary.rglob("*"))  # clears the gallery
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    assert not any(file.is_file() for file in temporary.rglob("*"))  # clears the gallery
 
 
 @pytest.fixture

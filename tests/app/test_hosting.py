@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from tests.app.browser import free_port
+from tests.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "stackgan" / "app"
@@ -87,19 +88,10 @@ def test_the_commands_of_the_dockerfile_serve_the_page(tmp_path: Path) -> None:
     health = [sys.executable, *check[1:]]
     quiet = {"env": environment, "capture_output": True}
     assert subprocess.run(health, **quiet).returncode != 0  # type: ignore[call-overload]
-    process = subprocess.Popen(
-        [sys.executable, *entry[1:]], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
+    command = [sys.executable, *entry[1:]]
+    with serving(command, stop=signal.SIGTERM, cwd=tmp_path, env=environment) as printed:  # as docker stop does
+        assert printed.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
         assert subprocess.run(health, **quiet).returncode == 0  # type: ignore[call-overload]
-        process.send_signal(signal.SIGTERM)  # what docker stop sends
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_a_space_gets_the_same_files() -> None:

@@ -1,7 +1,6 @@
 """Address, login, root path and MCP of the server; start and stop without them are tested with the page."""
 
 import os
-import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from stackgan.app.page import build
 from stackgan.app.server import address, launch, read_users, serve
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import free_port
+from tests.serving import serving
 from tests.tiny import save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,10 +61,8 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
     command = [sys.executable, "app.py", "--checkpoint", str(folder), "--auth-file", str(users)]
     environment = os.environ | {"SYSTEM": "spaces", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(tmp_path)}
     environment.pop("GRADIO_SERVER_NAME", None)
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
+    with serving(command, cwd=ROOT, env=environment) as printed:
+        assert printed.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             data = {"data": ["a red bird", 1, 0, 1.0, True]}
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
@@ -72,12 +70,6 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
             assert "event: complete" in client.get(f"/gradio_api/call/paint/{event}").text
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def test_behind_a_proxy_the_page_names_its_public_path(pipe: StackGANPipeline) -> None:
