@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         type=Path,
+        nargs="?",
+        default=None,
         help="captions.txt (one per line), .jsonl or .csv (caption, seed, count), or - for the standard input",
     )
     options.add_checkpoint(parser)
@@ -27,6 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_truncation(parser)
     options.add_size(parser)
     options.add_best_of(parser)
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="generate the I-th of N parts, to divide a file among machines; each part has its own --out",
+    )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="PART",
+        help="instead of generating: join the folders of all parts in --out, as one call would have written it",
+    )
     options.add_batch_size(parser)
     options.add_precision(parser)
     options.add_device(parser)
@@ -39,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if hasattr(args, "merge"):
+        return _merge(args)
+    if args.file is None:
+        raise ValueError("name a captions file, or the folders to join with --merge")
     from stackgan.generation.batch import batch
 
     if str(args.file) != "-":
@@ -49,3 +67,14 @@ def run(args: argparse.Namespace) -> int:
         args.file = Path(folder) / ("stdin.jsonl" if first == b"{" else "stdin.txt")
         args.file.write_bytes(content)
         return batch(**vars(args))
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from stackgan.generation.merge import merge
+
+    # --checkpoint has a default and is ignored
+    given = {name for name, value in vars(args).items() if value is not None}
+    others = sorted(given - {"merge", "out", "checkpoint"})
+    if others:
+        raise ValueError(f"--merge takes no other option than --out; remove {', '.join(others)}")
+    return merge(args.merge, out=args.out)

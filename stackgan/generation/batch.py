@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +31,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.captions.file import Line, Rejected, Survey, read_captions, survey
-from stackgan.generation.writer import (
-    Chunk,
-    ahead,
-    chunked,
-    image_facts,
-    is_whole,
-    make_folder,
-    slug,
-    write_chunks,
-    write_png,
-)
-from stackgan.images.grid import caption_sheet
-from stackgan.io.files import atomic_file, write_atomic
-from stackgan.io.json_reader import Fields, read_json
+from stackgan.generation.batch_folder import GRID_IMAGES, MANIFEST, METADATA, REJECTS, claimed, write_grid
+from stackgan.generation.writer import Chunk, ahead, chunked, image_facts, is_whole, slug, write_chunks
+from stackgan.io.files import atomic_file
 from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
-__all__ = ["JOB", "batch", "image_seed", "read_job"]
+__all__ = ["batch", "image_seed", "parse_shard"]
 
-MOST_THREADS = 4096
-JOB, MANIFEST, METADATA, GRID, REJECTS = "batch.json", "manifest.jsonl", "metadata.jsonl", "grid.png", "rejects.jsonl"
 JOB_FORMAT = 2
-GRID_IMAGES, GRID_COLUMNS, GRID_SIDE, MOST_GRID_SIDE = 100, 10, 128, 256  # columns of images of GRID_SIDE px
 SHOWN = 20  # warnings to print; the manifest has all of them
 BLOCK = 8  # chunks whose captions are encoded together, so that copies are encoded once
 
@@ -68,6 +55,7 @@ def batch(
     truncation: float | None = None,
     size: int | None = None,
     best_of: int = 1,
+    shard: str | None = None,
     batch_size: int = 16,
     device: str | None = None,
     precision: str = "fp32",
@@ -92,6 +80,10 @@ def batch(
         size: side of the stage to save in pixels; None for the finest.
         best_of: candidates for each image (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`); the manifest has
             the seed that was chosen.
+        shard: generate a part of the images, such as "2/4" for the second of four calls, each with its own ``out``
+            and possibly on its own machine. A part has every fourth block of ``BLOCK`` · ``batch_size`` images, so
+            that its files equal those of one call if all use the same number of threads;
+            :func:`~stackgan.generation.merge.merge` joins the folders.
         batch_size: images generated at a time.
         precision, compiled: see :class:`~stackgan.pipeline.StackGANPipeline`; constant for the whole batch.
 
@@ -101,6 +93,7 @@ def batch(
         FileNotFoundError: the file does not exist.
     """
     check_sampling([seed], truncation, batch_size=batch_size)
+    part, parts = parse_shard(shard) if shard is not None else (1, 1)
     if count < 1:
         raise ValueError(f"count {count} is too small: it is the number of images per caption, 1 or more")
     found = survey(file, count)
@@ -128,18 +121,23 @@ def batch(
     }
     if best_of != 1:
         job["best_of"] = best_of
-    with _claimed(out, job):
+    if parts > 1:
+        job["shard"] = f"{part}/{parts}"
+    with claimed(out, job):
         _show_blank(file, found)
         _write_rejects(file, found, count, out / REJECTS)
         how = f"{pipe.device.type}, {precision}, {torch.get_num_threads()} threads"
-        print(f"generating {found.images} images on {how}{', compiled' * compiled}", file=sys.stderr)
-        start, report = time.perf_counter(), _Report(found.images)
+        total = _images_of(part, parts, found.images, BLOCK * batch_size)
+        of_all = f" of {found.images}" if parts > 1 else ""
+        print(f"generating {total}{of_all} images on {how}{', compiled' * compiled}", file=sys.stderr)
+        start, report = time.perf_counter(), _Report(total)
         tasks = _tasks(read_captions(file, reject=_leave_out, count=count), count, seed, found)
+        blocks = islice(chunked(tasks, BLOCK * batch_size), part - 1, None, parts)
         try:
-            _generate_missing(pipe, tasks, out, truncation, size, batch_size, report, best_of)
+            _generate_missing(pipe, blocks, out, truncation, size, batch_size, report, best_of)
         except KeyboardInterrupt:
             print(
-                f"stopped at {report.done} of {found.images} images; the same command resumes",
+                f"stopped at {report.done} of {total} images; the same command resumes",
                 file=sys.stderr,
             )
             raise
@@ -157,6 +155,30 @@ def image_seed(seed: int, caption: str, copy: int) -> int:
     """
     digest = hashlib.sha256(f"{seed}\n{copy}\n{caption}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Number and count of a shard such as ``2/4``.
+
+    >>> parse_shard("2/4")
+    (2, 4)
+    >>> parse_shard("0/4")
+    Traceback (most recent call last):
+        ...
+    ValueError: --shard '0/4': expected i/n with i from 1 to n, such as 1/4, 2/4, 3/4 and 4/4
+    """
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise ValueError(f"--shard {text!r}: expected i/n with i from 1 to n, such as 1/4, 2/4, 3/4 and 4/4")
+    return part, parts
+
+
+def _images_of(part: int, parts: int, images: int, block: int) -> int:
+    """How many of ``images`` a shard has, which takes every block whose number is part - 1 modulo parts."""
+    whole, rest = divmod(images, block)
+    mine = len(range(part - 1, whole, parts)) * block
+    return mine + rest if whole % parts == part - 1 else mine
 
 
 @dataclass(frozen=True)
@@ -183,7 +205,7 @@ def _tasks(lines: Iterable[Line], count: int, seed: int, found: Survey) -> Itera
 
 def _generate_missing(
     pipe: StackGANPipeline,
-    tasks: Iterable[_Task],
+    blocks: Iterable[list[_Task]],
     out: Path,
     truncation: float,
     size: int,
@@ -204,7 +226,7 @@ def _generate_missing(
         atomic_file(out / METADATA) as second,
         second.open("w", encoding="utf-8", newline="\n") as metadata,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
-        closing(_encoded(pipe, tasks, out, truncation, batch_size, best_of)) as encoded,
+        closing(_encoded(pipe, blocks, out, truncation, batch_size, best_of)) as encoded,
         closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
@@ -223,13 +245,19 @@ def _generate_missing(
                 if len(first) < GRID_IMAGES:
                     first.append(record)
             if grid is None and len(first) == GRID_IMAGES:
-                grid = pool.submit(_write_grid, out, first)  # concurrently with generating the rest
+                grid = pool.submit(write_grid, out, first)  # concurrently with generating the rest
             bar.update(len(chunk.images))
-        (grid or pool.submit(_write_grid, out, first)).result()
+        if first:  # a shard may have no images
+            (grid or pool.submit(write_grid, out, first)).result()
 
 
 def _encoded(
-    pipe: StackGANPipeline, tasks: Iterable[_Task], out: Path, truncation: float, batch_size: int, best_of: int
+    pipe: StackGANPipeline,
+    blocks: Iterable[list[_Task]],
+    out: Path,
+    truncation: float,
+    batch_size: int,
+    best_of: int,
 ) -> Generator[Chunk[_Task]]:
     """Yield chunks of tasks with their embeddings; the next block is encoded while the current one is used.
 
@@ -243,7 +271,7 @@ def _encoded(
             captions = list(dict.fromkeys(task.caption for task in block))
             return block, missing, pool.submit(pipe.encode, captions) if missing else None
 
-        for block, missing, embeddings in ahead(map(start, chunked(tasks, BLOCK * batch_size))):
+        for block, missing, embeddings in ahead(map(start, blocks)):
             row_of = {caption: row for row, caption in enumerate(dict.fromkeys(p.caption for p in block))}
             for chunk in chunked(block, batch_size):
                 if best_of != 1:
@@ -346,90 +374,3 @@ def _show_rejected(found: Survey, rejects: Path) -> int:
         file=sys.stderr,
     )
     return 1
-
-
-def _write_grid(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Grid of the first images with captions; copies are side by side if all captions have the same number."""
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault(record["line"], []).append(record)
-    each = {len(group) for group in groups.values()}
-    with Image.open(out / records[0]["file"]) as first:
-        side = min(max(first.width, GRID_SIDE), MOST_GRID_SIDE)
-    across = GRID_COLUMNS * GRID_SIDE // side
-    together = len(each) == 1 and max(each) <= across
-    cells = list(groups.values()) if together else [[record] for record in records]
-    rows = [(group[0]["caption"], [Image.open(out / record["file"]) for record in group]) for group in cells]
-    columns = max(1, across // len(cells[0]))
-    sheet = caption_sheet(rows, columns=min(columns, len(rows)), side=side)
-    write_png(out / GRID, sheet, {})
-
-
-# --- the folder ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _claimed(out: Path, job: dict[str, Any]) -> Iterator[None]:
-    """Create ``out``, lock it, check that it belongs to this job, and remove partial files.
-
-    Within the context, the number of threads is the one that the job started with, as rounding depends on it.
-    """
-    make_folder(out)
-    threads = torch.get_num_threads()
-    handle = os.open(out, os.O_RDONLY) if os.name == "posix" else None
-    try:
-        if handle is not None:
-            _lock(handle, out)
-        known = (out / JOB).is_file()
-        if known:
-            torch.set_num_threads(_check_same(out, job))
-        with os.scandir(out) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") and ".partial-" in entry.name:
-                    (out / entry.name).unlink(missing_ok=True)
-                elif not known and not entry.name.startswith("."):
-                    raise ValueError(f"{out}: is not empty and not a batch; name another folder with --out")
-        if not known:
-            write_atomic(out / JOB, (json.dumps(job, indent=2) + "\n").encode())
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(handle: int, out: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{out}: another batch is writing to this folder; wait, or name another folder") from None
-    except OSError:
-        pass  # a file system without locks: concurrent batches are not detected
-
-
-def _check_same(out: Path, job: dict[str, Any]) -> int:
-    """Raise ``ValueError`` if the folder belongs to another job; returns the number of threads it started with."""
-    found = read_job(out / JOB)
-    hashed = {"checkpoint": "another checkpoint", "captions": "another captions file"}
-    differing = [
-        hashed.get(key) or f"{key} {found.get(key)} there, {job[key]} here"
-        for key in job
-        if key != "threads" and found.get(key) != job[key]
-    ]
-    if differing:
-        raise ValueError(
-            f"{out}: holds another batch ({', '.join(differing)}); "
-            "name another folder with --out, or give the same settings to resume it"
-        )
-    return int(found["threads"])
-
-
-def read_job(file: Path) -> dict[str, Any]:
-    """The settings of the batch in a folder; raises ``ValueError`` for a file that no batch wrote."""
-    advice = "not a batch of this program; name another folder with --out"
-    found: dict[str, Any] = read_json(file, Fields({"threads": int}), advice=advice)
-    if not 1 <= found["threads"] <= MOST_THREADS:
-        raise ValueError(f"{file}: threads is {found['threads']}, expected 1 to {MOST_THREADS}; {advice}")
-    return found

@@ -18,7 +18,7 @@ from stackgan.config.root import with_overrides
 from stackgan.data.format import RECORD, Record, read_records
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
-from stackgan.generation.batch import JOB, read_job
+from stackgan.generation.batch_folder import JOB, read_job
 from stackgan.io.archive import pack, unpack
 from stackgan.io.json_reader import Fields, ListOf, MapOf, OneOf, parse_json, read_json_lines
 from stackgan.model import StackGAN

@@ -60,7 +60,7 @@ def test_the_grid_is_drawn_while_the_rest_is_painted(
 ) -> None:
     """The last chunk waits for the grid of the first images: a deadlock if it is drawn at the end."""
     drawn, painted = threading.Event(), [0]
-    paint, draw = stackgan.generation.writer._generate, stackgan.generation.batch._write_grid
+    paint, draw = stackgan.generation.writer._generate, stackgan.generation.batch.write_grid
 
     def last_waits(*arguments: Any) -> torch.Tensor:
         painted[0] += 1
@@ -74,7 +74,7 @@ def test_the_grid_is_drawn_while_the_rest_is_painted(
 
     monkeypatch.setattr(stackgan.generation.batch, "GRID_IMAGES", 4)
     monkeypatch.setattr(stackgan.generation.writer, "_generate", last_waits)
-    monkeypatch.setattr(stackgan.generation.batch, "_write_grid", told)
+    monkeypatch.setattr(stackgan.generation.batch, "write_grid", told)
     batch(captions, checkpoint=checkpoint, out=tmp_path / "out", count=3, batch_size=3, size=64)
     assert painted[0] == 6
     assert (tmp_path / "out" / "grid.png").is_file()

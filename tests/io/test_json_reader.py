@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from stackgan.captions.file import read_captions
 from stackgan.checkpoint import load_checkpoint
 from stackgan.data.prepared import PreparedFolder
-from stackgan.generation.batch import JOB, read_job
+from stackgan.generation.batch_folder import JOB, read_job
 from stackgan.io.archive import unpack
 from stackgan.io.json_reader import Fields, ListOf, MapOf, OneOf, Schema, parse_json, read_json, read_json_lines
 from stackgan.networks.frozen_features import load_frozen_features
