@@ -203,7 +203,7 @@ def test_commands(refused: Refused) -> None:
     assert "invalid choice: 'genrate' (did you mean 'generate'?); see --help" in refused("genrate", "a bird")
     assert "invalid choice: 'xyz' (choose from prepare, train, config, fit-prior, " in refused("xyz")
     assert "invalid choice: 'cubs'" in refused("prepare", "cubs")
-    assert "the following arguments are required: file, --out" in refused("batch")
+    assert "the following arguments are required: --out" in refused("batch")
 
 
 # --- folders that cannot be written -------------------------------------------------------------------------
