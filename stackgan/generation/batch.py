@@ -16,7 +16,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
-__all__ = ["batch", "image_seed", "parse_shard"]
+__all__ = ["batch", "generate_batch", "image_seed", "parse_shard"]
 
 JOB_FORMAT = 2
 SHOWN = 20  # warnings to print; the manifest has all of them
@@ -104,23 +104,7 @@ def batch(
         raise ValueError(f"{checkpoint}: was trained without text: use generate --seeds, not batch")
     first = pipe.encode([found.first])  # raises before a folder is created if there is no text encoder
     pipe.best_seeds(first, [0], best_of)  # or no image tower
-    job = {
-        "format": JOB_FORMAT,
-        "stackgan": __version__,
-        "checkpoint": pipe.fingerprint,
-        "captions": found.digest,
-        "seed": seed,
-        "count": count,
-        "truncation": float(truncation),
-        "size": size,
-        "batch_size": batch_size,
-        "device": pipe.device.type,
-        "precision": precision,
-        "compiled": compiled,
-        "threads": torch.get_num_threads(),
-    }
-    if best_of != 1:
-        job["best_of"] = best_of
+    job = _job(pipe, found, count, seed, truncation, size, batch_size, best_of)
     if parts > 1:
         job["shard"] = f"{part}/{parts}"
     with claimed(out, job):
@@ -134,7 +118,13 @@ def batch(
         tasks = _tasks(read_captions(file, reject=_leave_out, count=count), count, seed, found)
         blocks = islice(chunked(tasks, BLOCK * batch_size), part - 1, None, parts)
         try:
-            _generate_missing(pipe, blocks, out, truncation, size, batch_size, report, best_of)
+            with (
+                tqdm(total=total, unit="img", dynamic_ncols=True) as bar,
+                closing(_generate_missing(pipe, blocks, out, truncation, size, batch_size, best_of)) as chunks,
+            ):
+                for records, generated in chunks:
+                    report.add(records, generated)
+                    bar.update(len(records))
         except KeyboardInterrupt:
             print(
                 f"stopped at {report.done} of {total} images; the same command resumes",
@@ -143,6 +133,67 @@ def batch(
             raise
     report.show(out, time.perf_counter() - start)
     return _show_rejected(found, out / REJECTS)
+
+
+def generate_batch(
+    pipe: StackGANPipeline,
+    file: Path,
+    out: Path,
+    *,
+    count: int = 1,
+    seed: int = 0,
+    truncation: float | None = None,
+    size: int | None = None,
+    batch_size: int = 16,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[list[dict[str, Any]]]:
+    """Write the files of :func:`batch` with a loaded pipeline; yields the manifest's records of each chunk.
+
+    Args:
+        stop: called after every chunk; True ends the batch, with the manifest of the images generated so far.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`batch`, at the first chunk.
+    """
+    truncation = pipe.truncation if truncation is None else truncation
+    check_sampling([seed], truncation, batch_size=batch_size)
+    found, size = survey(file, count), pipe.sizes[pipe.stages_of(size)[-1]]
+    with claimed(out, _job(pipe, found, count, seed, truncation, size, batch_size)):
+        _write_rejects(file, found, count, out / REJECTS)
+        tasks = _tasks(read_captions(file, reject=_leave_out, count=count), count, seed, found)
+        blocks = chunked(tasks, BLOCK * batch_size)
+        with closing(_generate_missing(pipe, blocks, out, truncation, size, batch_size, stop=stop)) as chunks:
+            for records, _ in chunks:
+                yield records
+
+
+def _job(
+    pipe: StackGANPipeline,
+    found: Survey,
+    count: int,
+    seed: int,
+    truncation: float,
+    size: int,
+    batch_size: int,
+    best_of: int = 1,
+) -> dict[str, Any]:
+    """The settings of a batch, which a call that resumes it must share."""
+    job = {
+        "format": JOB_FORMAT,
+        "stackgan": __version__,
+        "checkpoint": pipe.fingerprint,
+        "captions": found.digest,
+        "seed": seed,
+        "count": count,
+        "truncation": float(truncation),
+        "size": size,
+        "batch_size": batch_size,
+        "device": pipe.device.type,
+        "precision": pipe.precision,
+        "compiled": pipe.compiled,
+        "threads": torch.get_num_threads(),
+    }
+    return job if best_of == 1 else job | {"best_of": best_of}
 
 
 def image_seed(seed: int, caption: str, copy: int) -> int:
@@ -210,17 +261,20 @@ def _generate_missing(
     truncation: float,
     size: int,
     batch_size: int,
-    report: _Report,
-    best_of: int,
-) -> None:
-    """Generate missing images in chunks; write the manifest of all images, and the grid of the first ones."""
+    best_of: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[tuple[list[dict[str, Any]], int]]:
+    """Generate missing images in chunks; write the manifest of all images, and the grid of the first ones.
+
+    Yields the records of each chunk and how many of its images were generated. The files are complete when the
+    generator is exhausted, which is also after ``stop`` returned True.
+    """
 
     @lru_cache(maxsize=4096)
     def warnings_of(caption: str) -> tuple[str, ...]:
         return tuple(warning.message for warning in pipe.warnings([caption]))
 
     with (
-        tqdm(total=report.total, unit="img", dynamic_ncols=True) as bar,
         atomic_file(out / MANIFEST) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as manifest,
         atomic_file(out / METADATA) as second,
@@ -232,13 +286,12 @@ def _generate_missing(
         first: list[dict[str, Any]] = []
         grid: Future[None] | None = None
         for chunk in written:
-            generated = {place for place, _, _ in chunk.files}
-            for place, task in enumerate(chunk.images):
-                warnings = warnings_of(task.caption)
-                report.add(task, warnings, generated=place in generated)
-                record = {"file": task.name, "line": task.line, "copy": task.copy}
+            records = []
+            for task in chunk.images:
+                record: dict[str, Any] = {"file": task.name, "line": task.line, "copy": task.copy}
                 record |= image_facts(pipe, task.caption, task.seed, truncation)
-                record |= {"size": size, "notices": list(warnings)}
+                record |= {"size": size, "notices": list(warnings_of(task.caption))}
+                records.append(record)
                 manifest.write(json.dumps(record, ensure_ascii=False) + "\n")
                 entry = {"file_name": task.name, "text": task.caption, "seed": task.seed}
                 metadata.write(json.dumps(entry, ensure_ascii=False) + "\n")
@@ -246,7 +299,9 @@ def _generate_missing(
                     first.append(record)
             if grid is None and len(first) == GRID_IMAGES:
                 grid = pool.submit(write_grid, out, first)  # concurrently with generating the rest
-            bar.update(len(chunk.images))
+            yield records, len(chunk.files)
+            if stop():
+                break
         if first:  # a shard may have no images
             (grid or pool.submit(write_grid, out, first)).result()
 
@@ -316,18 +371,18 @@ class _Report:
         self.messages: dict[str, list[int]] = {}
         self.further = 0
 
-    def add(self, task: _Task, warnings: Sequence[str], generated: bool) -> None:
-        self.done += 1
+    def add(self, records: Sequence[Mapping[str, Any]], generated: int) -> None:
+        """Add a chunk: its records in the manifest, and how many of its images did not exist."""
+        self.done += len(records)
         self.generated += generated
-        if task.copy > 1:
-            return
-        for message in warnings:
-            if message in self.messages:
-                self.messages[message][1] += 1
-            elif len(self.messages) < SHOWN:
-                self.messages[message] = [task.line, 1]
-            else:
-                self.further += 1
+        for record in records:
+            for message in record["notices"] if record["copy"] == 1 else ():
+                if message in self.messages:
+                    self.messages[message][1] += 1
+                elif len(self.messages) < SHOWN:
+                    self.messages[message] = [record["line"], 1]
+                else:
+                    self.further += 1
 
     def show(self, out: Path, seconds: float) -> None:
         for message, (line, captions) in self.messages.items():

@@ -15,8 +15,9 @@ import torch
 import stackgan.generation.batch
 import stackgan.generation.writer
 from stackgan.cli.main import main
-from stackgan.generation.batch import batch
-from tests.generation.folders import TEXT, contents
+from stackgan.generation.batch import batch, generate_batch
+from stackgan.pipeline import StackGANPipeline
+from tests.generation.folders import TEXT, contents, manifest
 from tests.generation.test_writer import threads_left
 from tests.tiny import save_tiny_checkpoint
 
@@ -50,6 +51,26 @@ def write(path, content):
 w.write_atomic = write
 batch(Path(captions), checkpoint=Path(checkpoint), out=Path(out), count=3, batch_size=4, size=64)
 """
+
+
+def test_a_stopped_batch_has_the_manifest_of_what_was_made_and_is_resumed(
+    tmp_path: Path, checkpoint: Path, captions: Path, whole: dict[str, bytes]
+) -> None:
+    out, pipe = tmp_path / "out", StackGANPipeline.from_pretrained(checkpoint)
+
+    def generate(stop_after: int) -> list[list[dict[str, Any]]]:
+        chunks = generate_batch(
+            pipe, captions, out, count=3, batch_size=4, size=64, stop=lambda: len(yielded) == stop_after
+        )
+        yielded: list[list[dict[str, Any]]] = []
+        for records in chunks:
+            yielded.append(records)
+        return yielded
+
+    made = [record for records in generate(2) for record in records]
+    assert len(made) == 8 and manifest(out) == made
+    assert all(contents(out)[record["file"]] == whole[record["file"]] for record in made)
+    assert len(generate(0)) == 5 and contents(out) == whole
 
 
 @pytest.mark.parametrize("moment", ["inside 7", "after"])
