@@ -38,6 +38,7 @@ __all__ = [
     "FORMAT",
     "Checkpoint",
     "load_checkpoint",
+    "load_description",
     "push_checkpoint",
     "save_checkpoint",
     "stored_discriminators",
@@ -196,6 +197,13 @@ def load_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
         ValueError: another format version, unknown or mistyped config keys or facts, unreadable weights.
     """
     folder = find_checkpoint(name, revision)
+    config, facts = load_description(folder)
+    weights = _load_tensors(folder / "model.safetensors")
+    return Checkpoint(folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder))
+
+
+def load_description(folder: Path) -> tuple[Config, CheckpointFacts]:
+    """Read and check ``config.json`` of a checkpoint folder; the errors are those of :func:`load_checkpoint`."""
     for file in ("config.json", "model.safetensors"):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder}: not a checkpoint, {file} is missing")
@@ -209,10 +217,8 @@ def load_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
             "use the version of stackgan that wrote it, or a checkpoint published with this one"
         )
     config = Config.from_dict(header.get("config"), where=str(header_file))
-    weights = _load_tensors(folder / "model.safetensors")
     others = {key: value for key, value in header.items() if key not in ("format", "stackgan", "config")}
-    facts = CheckpointFacts.from_dict(others, where=str(header_file))
-    return Checkpoint(folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder))
+    return config, CheckpointFacts.from_dict(others, where=str(header_file))
 
 
 def push_checkpoint(

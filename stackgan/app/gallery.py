@@ -51,7 +51,7 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
             stages.append({"size": size, "name": name, "file": file})
             if files is not None:
                 files.zip(f"{number:02d}_{name}", content, image, size)
-        images.append(_card(image, stages, result.reusable))
+        images.append(_card(image, stages))
     archive = f"{result.images[0].name}_{len(images)}-images.zip"
     return {
         "title": title,
@@ -59,7 +59,8 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
         # no warnings while typing, as the last word is incomplete
         "notices": [] if live else [html_text(warning) for warning in result.warnings],
         "images": images,
-        "truncation": result.truncation,
+        "query": result.query,
+        "live": live,
         "preview": bool(result.preview_of),
         "zip": files.finish(archive) if files is not None else None,
     }
@@ -71,8 +72,11 @@ def result_value(result: GenerationResult, live: bool = False) -> dict[str, Any]
     took = f"{result.seconds:.2f} s" if result.seconds < 1 else f"{result.seconds:.1f} s"
     title = f"{len(seeds)} images in {took}" if len(seeds) > 1 else f"1 image in {took}"
     title = "Live" if live else title  # constant, so that it does not change with every letter
-    which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
-    return gallery_value(result, title, f"{which}, variety {result.truncation:g}", live)
+    which = f"Seeds {seeds[0]} to {seeds[-1]}" if seeds[0] != seeds[-1] else f"Seed {seeds[0]}"
+    detail = f"{which}, variety {result.truncation:g}"
+    if result.request is not None and result.request.strength > 0:
+        detail += f", variations of strength {result.request.strength:g}"
+    return gallery_value(result, title, detail, live)
 
 
 def opening_value(examples: GenerationResult | None, conditional: bool) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def opening_value(examples: GenerationResult | None, conditional: bool) -> dict[
     return gallery_value(examples, "Example images", "Press Generate for new ones.")
 
 
-def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -> dict[str, Any]:
+def _card(image: GeneratedImage, stages: list[dict[str, Any]]) -> dict[str, Any]:
     label = image.caption or "Image"
     return {
         "caption": image.caption,
@@ -93,7 +97,8 @@ def _card(image: GeneratedImage, stages: list[dict[str, Any]], reusable: bool) -
         "label_html": html_text(label),
         # as text, as the number 0 is false in Handlebars
         "seed": str(image.seed) if image.seed is not None else "",
-        "reuse": reusable and image.seed is not None,
+        "query": image.query,
+        "varied": image.settings is not None and image.settings.variation is not None,
         "final": stages[-1],
         "stages": stages,
         "tree": len(stages) > 1,

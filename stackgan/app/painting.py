@@ -4,7 +4,6 @@ Invalid input raises ``ValueError`` with a sentence that can be shown on the pag
 """
 
 import logging
-import math
 import random
 import re
 import time
@@ -14,23 +13,26 @@ from typing import Any
 
 from PIL import Image
 
+from stackgan.app.image_request import (
+    MAX_COUNT,
+    MAX_PAGE_SEED,
+    CheckedRequest,
+    ImageRequest,
+    checked_integer,
+    plain_text,
+)
 from stackgan.generation.batch import slug
+from stackgan.generation.image_settings import ImageSettings, link_query, png_texts
 from stackgan.images import png
 from stackgan.pipeline import PipelineOutput, StackGANPipeline
 from stackgan.text.base import CaptionWarning
 from stackgan.version import __version__
 
 __all__ = [
-    "DEFAULT_COUNT",
-    "DEFAULT_SEED",
     "EXAMPLE_COUNT",
-    "MAX_CAPTION",
-    "MAX_COUNT",
-    "MAX_PAGE_SEED",
     "GalleryState",
     "GeneratedImage",
     "GenerationResult",
-    "checked_caption",
     "choose_seed",
     "edit_photo",
     "generate",
@@ -42,30 +44,34 @@ __all__ = [
     "preview",
 ]
 
-MAX_COUNT, DEFAULT_COUNT = 16, 4
-MAX_PAGE_SEED = 2**53 - 1  # the largest integer that JavaScript represents exactly
-DEFAULT_SEED = 1
-MAX_CAPTION = 2000  # characters
 EXAMPLE_COUNT = 8  # initial images of the page
-BATCH = 1  # images generated at a time: no rounding by others, so that an image comes back to the bit
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
     """One sample: ``stages`` are its images, coarsest first; ``caption`` is empty without text.
 
-    ``seed`` is None if the latent was encoded from a photo.
+    ``seed`` is None if the latent was encoded from a photo. ``settings`` are those that generate it again; None if
+    the caption tab cannot.
     """
 
     caption: str
     seed: int | None
     stages: list[Image.Image]
+    settings: ImageSettings | None = None
 
     @property
     def name(self) -> str:
         """Prefix of its file name: the caption's words and the seed."""
         origin = "from-photo" if self.seed is None else f"seed-{self.seed}"
+        if self.settings is not None and self.settings.variation is not None:
+            origin += "-variation-{}-{:g}".format(*self.settings.variation)
         return f"{slug(self.caption) or 'image'}_{origin}"
+
+    @property
+    def query(self) -> str:
+        """The query of a link to this image; empty without settings."""
+        return link_query(self.settings) if self.settings is not None else ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ class GenerationResult:
         warnings: about the caption, as sentences.
         seconds: time of the generation.
         checkpoint: fingerprint of the checkpoint.
-        reusable: whether the caption tab can generate these seeds again.
         preview_of: sides of the stages to come, of a preview; its images have the coarsest stage only.
+        request: that was generated; None for other images than the caption tab's.
     """
 
     images: list[GeneratedImage]
@@ -85,101 +91,81 @@ class GenerationResult:
     warnings: list[str]
     seconds: float
     checkpoint: str
-    reusable: bool = True
     preview_of: tuple[int, ...] = ()
+    request: CheckedRequest | None = None
+
+    @property
+    def query(self) -> str:
+        """The query of a link to all images; empty if there is none."""
+        first = self.images[0].settings
+        return link_query(first, len(self.images)) if first is not None and self.request is not None else ""
 
 
 @dataclass(frozen=True)
 class GalleryState:
-    """Inputs of the images in the gallery; ``entered`` is the seed on the page, ``seed`` the one that was used."""
+    """What the gallery shows; ``entered`` is the seed on the page, that of ``request`` the one that was used."""
 
-    caption: str
-    count: int
-    seed: int | None
-    truncation: float
+    request: CheckedRequest
+    checkpoint: str
     entered: float | None
 
     @classmethod
     def of(cls, result: GenerationResult, entered: float | None) -> "GalleryState":
-        first = result.images[0]
-        return cls(first.caption, len(result.images), first.seed, result.truncation, entered)
-
-    def is_of(self, caption: str, count: float | None, seed: float | None, truncation: float | None) -> bool:
-        return (self.caption, self.count, self.seed, self.truncation) == (caption, count, seed, truncation)
+        assert result.request is not None
+        return cls(result.request, result.checkpoint, entered)
 
 
-def generate(
-    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
-) -> GenerationResult:
-    """Generate ``count`` images of a caption, with the seeds ``seed``, ``seed + 1``, …
-
-    Args:
-        caption: what to generate; empty for a checkpoint trained without text.
-        count: 1 to 16.
-        seed: an integer from 0.
-        truncation: 0 (no variation) to 2; 1 is the trained distribution.
+def generate(pipe: StackGANPipeline, request: ImageRequest) -> GenerationResult:
+    """Generate the images of a request, one at a time.
 
     Raises:
-        ValueError: an argument is missing or out of range.
+        ValueError: a value of the request is missing or out of range.
     """
-    return _generate(pipe, caption, count, seed, truncation, None)
+    checked = request.checked(pipe)
+    start, images = time.perf_counter(), []
+    embeddings = pipe.encode([checked.caption]) if pipe.conditional else None
+    for settings in checked.images(pipe):  # one at a time: no rounding by others, so that an image is exact
+        out = pipe(
+            embeddings=embeddings,
+            seeds=settings.seed,
+            truncation=checked.truncation,
+            size=checked.size,
+            variation=settings.variation,
+        )
+        images.append(GeneratedImage(checked.caption, settings.seed, [stage[0] for stage in out.stages], settings))
+    took = time.perf_counter() - start
+    warnings = [_as_sentence(warning) for warning in pipe.warnings([checked.caption] if pipe.conditional else [])]
+    return GenerationResult(images, checked.truncation, warnings, took, pipe.fingerprint, request=checked)
 
 
-def _generate(
-    pipe: StackGANPipeline,
-    caption: str,
-    count: float | None,
-    seed: float | None,
-    truncation: float | None,
-    size: int | None,
-) -> GenerationResult:
-    """:func:`generate`, of one stage only with ``size``."""
-    text = checked_caption(caption, "what should the image show?" if pipe.conditional else None)
-    seeds = _seeds(count, seed)
-    if truncation is None or not 0 <= truncation <= 2:
-        raise ValueError(f"The variety is {truncation}: it must be from 0 to 2.")
-    captions = [text] if pipe.conditional else None
-    scale = float(truncation)
-    out, seconds = _timed(lambda: pipe(captions, seeds=seeds, truncation=scale, size=size, batch_size=BATCH))
-    warnings = [_as_sentence(warning) for warning in out.warnings]
-    images = _images([text] * len(seeds), seeds, out)
-    return GenerationResult(images, float(truncation), warnings, seconds, pipe.fingerprint)
-
-
-def preview(
-    pipe: StackGANPipeline, caption: str, count: float | None, seed: float | None, truncation: float | None
-) -> GenerationResult:
+def preview(pipe: StackGANPipeline, request: ImageRequest) -> GenerationResult:
     """The coarsest stage of what :func:`generate` generates, which takes a fraction of its time."""
-    coarse = _generate(pipe, caption, count, seed, truncation, pipe.sizes[0])
-    return replace(coarse, preview_of=tuple(pipe.sizes))
+    checked = request.checked(pipe)
+    coarse = generate(pipe, checked.at_size(pipe.sizes[0]))
+    sizes = tuple(pipe.sizes) if checked.size is None else (checked.size,)
+    return replace(coarse, preview_of=sizes, request=checked)
 
 
 def generate_live(
-    pipe: StackGANPipeline,
-    shown: GalleryState | None,
-    caption: str,
-    count: float | None,
-    seed: float | None,
-    truncation: float | None,
-    keep: bool,
+    pipe: StackGANPipeline, shown: GalleryState | None, request: ImageRequest, keep: bool
 ) -> Iterator[GenerationResult]:
-    """A :func:`preview`, if the tree has several stages, and the images of changed inputs.
+    """A :func:`preview`, if the tree has several stages, and the images of a changed request.
 
     Yields nothing if the images would not change, or for inputs that are not valid (yet). If the page still has the
     seed from before the last generation, the seed used then is meant.
     """
-    words = _words(caption)
-    if shown is not None and seed == shown.entered and not keep:
-        seed = shown.seed
-    missing = pipe.conditional and not words
-    if missing or (shown is not None and shown.is_of(words, count, seed, truncation)):
-        return
+    if shown is not None and request.seed == shown.entered and not keep:
+        request = replace(request, seed=shown.request.seed)
     try:
-        if len(pipe.sizes) > 1:
-            yield preview(pipe, words, count, seed, truncation)
-        yield generate(pipe, words, count, seed, truncation)
+        checked = request.checked(pipe)
     except ValueError:  # reported when the button is pressed
         return
+    if shown is not None and (shown.request, shown.checkpoint) == (checked, pipe.fingerprint):
+        return
+    try:
+        if checked.size != pipe.sizes[0] and len(pipe.sizes) > 1:
+            yield preview(pipe, checked)
+        yield generate(pipe, checked)
     except Exception:
         logging.exception("live generation failed")
 
@@ -198,7 +184,8 @@ def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:
     start, images = time.perf_counter(), []
     for caption, seed in zip(captions, seeds, strict=True):  # one by one, as everywhere on the page
         out = pipe(caption if pipe.conditional else None, seeds=seed, truncation=scale)
-        images += _images([caption], [seed], out)
+        settings = ImageSettings(caption, seed, scale, pipe.fingerprint, pipe.name)
+        images.append(GeneratedImage(caption, seed, [stage[0] for stage in out.stages], settings))
     return GenerationResult(images, scale, [], time.perf_counter() - start, pipe.fingerprint)
 
 
@@ -213,7 +200,7 @@ def generate_without_caption(
     seeds = _seeds(count, seed)
     out, seconds = _timed(lambda: pipe.sample(seeds, truncation=float(truncation)))
     images = _images([""] * len(seeds), seeds, out)
-    return GenerationResult(images, float(truncation), [], seconds, pipe.fingerprint, reusable=False)
+    return GenerationResult(images, float(truncation), [], seconds, pipe.fingerprint)
 
 
 def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, new_caption: str) -> GenerationResult:
@@ -224,14 +211,14 @@ def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, 
     """
     if photo is None:
         raise ValueError("Choose a photo first.")
-    old, new = _words(caption), _words(new_caption)
+    old, new = plain_text(caption), plain_text(new_caption)
     if not old:
         raise ValueError("Describe the photo: the description is needed to encode its style.")
     captions = [old, new] if new else [old]
     out, seconds = _timed(lambda: pipe.edit(photo, old, captions))
     warnings = [_as_sentence(warning) for warning in out.warnings]
     images = _images(captions, [None] * len(captions), out)
-    return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint, reusable=False)
+    return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint)
 
 
 def interpolate(
@@ -245,10 +232,10 @@ def interpolate(
     Raises:
         ValueError: a caption or a seed is missing.
     """
-    start, end = map(_words, captions)
+    start, end = map(plain_text, captions)
     if not (start and end):
         raise ValueError("Write both captions: the first and the last of the interpolation.")
-    first, last = (_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
+    first, last = (checked_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
     return pipe.interpolate((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
 
 
@@ -267,11 +254,15 @@ def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | Non
 
 
 def png_bytes(image: GeneratedImage, stage: int, truncation: float, checkpoint: str) -> bytes:
-    """A stage of an image as PNG, with text chunks that allow generating it again."""
+    """A stage of an image as PNG, with text chunks that allow generating it again if it has settings."""
+    pixels = image.stages[stage]
     facts: dict[str, Any] = {"Software": f"stackgan {__version__}"}  # the same keys as in stackgan batch
-    facts |= {"caption": image.caption, "seed": image.seed if image.seed is not None else "read from a photo"}
-    facts |= {"truncation": truncation, "checkpoint": checkpoint}
-    return png.png_bytes(image.stages[stage], facts)
+    if image.settings is not None:
+        facts |= png_texts(image.settings, pixels.size)
+    else:
+        facts |= {"caption": image.caption, "seed": image.seed if image.seed is not None else "read from a photo"}
+        facts |= {"truncation": truncation, "checkpoint": checkpoint}
+    return png.png_bytes(pixels, facts)
 
 
 def _timed(run: Callable[[], PipelineOutput]) -> tuple[PipelineOutput, float]:
@@ -285,44 +276,10 @@ def _images(captions: Sequence[str], seeds: Sequence[int | None], out: PipelineO
     return [GeneratedImage(*parts) for parts in zip(captions, seeds, trees, strict=True)]
 
 
-def _words(text: str | None) -> str:
-    """Text without line breaks and repeated spaces; the value of a Gradio text box may be None."""
-    return " ".join((text or "").split())
-
-
-def checked_caption(caption: str | None, question: str | None) -> str:
-    """The caption without line breaks and repeated spaces.
-
-    Args:
-        question: ends the message about an empty caption; None to allow one.
-
-    Raises:
-        ValueError: it is empty or too long; the message can be shown on the page.
-    """
-    text = _words(caption)
-    if question is not None and not text:
-        raise ValueError(f"Write a caption first: {question}")
-    if len(text) > MAX_CAPTION:
-        raise ValueError(f"The caption is {len(text)} characters long: please keep it below {MAX_CAPTION}.")
-    return text
-
-
 def _seeds(count: float | None, seed: float | None) -> list[int]:
-    number = _integer("The number of images", count, 1, MAX_COUNT)
-    first = _integer("The seed", seed, 0, MAX_PAGE_SEED - MAX_COUNT)
+    number = checked_integer("The number of images", count, 1, MAX_COUNT)
+    first = checked_integer("The seed", seed, 0, MAX_PAGE_SEED - MAX_COUNT)
     return list(range(first, first + number))
-
-
-def _integer(what: str, value: float | None, low: int, high: int) -> int:
-    if value is None or not math.isfinite(value):
-        raise ValueError(f"{what} is missing: enter an integer from {low}.")
-    if value != int(value):
-        raise ValueError(f"{what} is {value}: it must be an integer.")
-    if value < low:
-        raise ValueError(f"{what} is {int(value)}: the smallest is {low}.")
-    if value > high:
-        raise ValueError(f"{what} is {int(value)}: the largest is {high}.")
-    return int(value)
 
 
 def _as_sentence(warning: CaptionWarning) -> str:

@@ -12,13 +12,18 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stackgan.app.static_files import read_static
-from stackgan.io.checkpoint_names import find_checkpoint
+from stackgan.io.checkpoint_names import (
+    bundled_checkpoints,
+    checkpoint_title,
+    default_checkpoint,
+    find_checkpoint,
+)
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -29,7 +34,7 @@ __all__ = ["address", "launch", "read_users", "serve", "warm_up"]
 
 
 def serve(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path] = (),
     *,
     host: str | None = None,
     port: int | None = None,
@@ -43,8 +48,9 @@ def serve(
     """Load a checkpoint and serve the page until SIGINT (Ctrl-C) or SIGTERM; call it in the main thread.
 
     Args:
-        checkpoint: a folder or name (:func:`stackgan.io.checkpoint_names.find_checkpoint`); its README.md is shown
-            on the page.
+        checkpoint: folders or names (:func:`stackgan.io.checkpoint_names.find_checkpoint`), one or several: the
+            page opens with the first, and the others can be chosen there. Empty for all bundled checkpoints, the
+            default one first.
         host: address to listen on; 127.0.0.1 for this machine only, 0.0.0.0 for all its networks. None for the
             environment's (:func:`address`).
         port: 1 to 65535; None for the environment's.
@@ -68,9 +74,10 @@ def serve(
     if share and os.environ.get("SYSTEM") == "spaces":
         raise ValueError("--share: a Hugging Face Space has a public address already; start it without --share")
     _check_packages(mcp)
+    folders = _folders([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
-        pipe, page = _load(find_checkpoint(checkpoint), device)
+        pipe, page = _load(folders[0], _by_name(folders[1:]), device)
         launch(page, host, port, share=share, users=users, root_path=root_path, mcp=mcp)
         shown = f"[{host}]" if ":" in host else host
         try:
@@ -84,6 +91,22 @@ def serve(
             _wait_for_signal()
         finally:
             page.close(verbose=False)
+
+
+def _folders(names: Sequence[str | Path]) -> list[Path]:
+    """Folders of the checkpoints, the first one first; without names those of all bundled checkpoints."""
+    if not names:
+        names = [default_checkpoint(), *bundled_checkpoints()]
+    return list(dict.fromkeys(find_checkpoint(name) for name in names))
+
+
+def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by the name to show, the whole path for one that is not unique."""
+    titles = [checkpoint_title(folder) for folder in folders]
+    names = [
+        title if titles.count(title) == 1 else str(folder) for title, folder in zip(titles, folders, strict=True)
+    ]
+    return dict(zip(names, folders, strict=True))
 
 
 def address(host: str | None = None, port: int | None = None) -> tuple[str, int]:
@@ -169,7 +192,7 @@ def _check_packages(mcp: bool) -> None:
         raise ValueError('--mcp needs the package mcp: pip install "stackgan[app,mcp]"')
 
 
-def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Blocks]:
+def _load(checkpoint: Path, others: Mapping[str, Path], device: str | None) -> tuple[StackGANPipeline, gr.Blocks]:
     from stackgan.pipeline import StackGANPipeline
     from stackgan.runtime.allocator import keep_pages
 
@@ -177,9 +200,8 @@ def _load(checkpoint: Path, device: str | None) -> tuple[StackGANPipeline, gr.Bl
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     from stackgan.app.page import build  # imports Gradio: after the checks that do not need it
 
-    card = checkpoint / "README.md"
     try:
-        return pipe, build(pipe, card.read_text("utf-8", errors="replace") if card.is_file() else "")
+        return pipe, build(pipe, others, device)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
 
@@ -223,7 +245,7 @@ def launch(
             ssr_mode=False,
             pwa=False,
             quiet=True,
-            show_error=False,
+            show_error=True,
             prevent_thread_lock=True,
         )
     if mcp and page.mcp_error:
@@ -234,10 +256,8 @@ def warm_up(page: gr.Blocks, pipe: StackGANPipeline, users: Sequence[tuple[str, 
     """Generate once through the page's queue, whose first event imports modules for 0.4 s."""
     import httpx
 
-    from stackgan.app.painting import DEFAULT_COUNT, DEFAULT_SEED
-
-    caption = [pipe.examples[0] if pipe.examples else "an image"] if pipe.conditional else []
-    data = [*caption, DEFAULT_COUNT, DEFAULT_SEED, pipe.truncation, True]
+    caption = (pipe.examples[0] if pipe.examples else "an image") if pipe.conditional else ""
+    data = [caption, 1, 0, None, None, 0, 0, ""]  # the inputs of stackgan.app.api.add_paint
     with (
         contextlib.suppress(httpx.HTTPError),  # the address may be reachable from other machines only
         httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client,

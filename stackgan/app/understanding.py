@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stackgan.app.painting import MAX_PAGE_SEED, checked_caption
+from stackgan.app.image_request import MAX_PAGE_SEED, checked_caption
 from stackgan.captions.word_statistics import caption_words
 from stackgan.images.pixels import to_pil
 from stackgan.latent.priors import PRIORS

@@ -10,13 +10,16 @@ from pathlib import Path
 from stackgan.cli import options
 from stackgan.cli.parser import show_defaults
 from stackgan.cli.streams import tolerant_streams
+from stackgan.io.checkpoint_names import default_checkpoint
 
 __all__ = ["add_arguments", "main", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.app.server:serve")
-    options.add_checkpoint(parser)
+    meaning = "checkpoint folder, bundled checkpoint, or hub repository user/name; may be repeated"
+    default = f"(default: all bundled ones, {default_checkpoint()} first)"
+    parser.add_argument("--checkpoint", action="append", metavar="NAME", help=f"{meaning} {default}")
     default = "(default: GRADIO_SERVER_NAME, else 127.0.0.1, or 0.0.0.0 in a Hugging Face Space)"
     parser.add_argument("--host", help=f"address to listen on {default}")
     default = "(default: GRADIO_SERVER_PORT, else 7860)"

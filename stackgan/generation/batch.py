@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from stackgan.captions.file import Line, Rejected, Survey, read_captions, survey
 from stackgan.generation.batch_folder import GRID_IMAGES, MANIFEST, METADATA, REJECTS, claimed, write_grid
-from stackgan.generation.writer import Chunk, ahead, chunked, image_facts, is_whole, slug, write_chunks
+from stackgan.generation.writer import Chunk, ahead, chunked, image_facts, image_texts, is_whole, slug, write_chunks
 from stackgan.io.files import atomic_file
 from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
@@ -280,7 +280,7 @@ def _generate_missing(
         atomic_file(out / METADATA) as second,
         second.open("w", encoding="utf-8", newline="\n") as metadata,
         ThreadPoolExecutor(1, thread_name_prefix="png-grid") as pool,
-        closing(_encoded(pipe, blocks, out, truncation, batch_size, best_of)) as encoded,
+        closing(_encoded(pipe, blocks, out, truncation, size, batch_size, best_of)) as encoded,
         closing(write_chunks(pipe, encoded, truncation, size)) as written,
     ):
         first: list[dict[str, Any]] = []
@@ -311,6 +311,7 @@ def _encoded(
     blocks: Iterable[list[_Task]],
     out: Path,
     truncation: float,
+    size: int,
     batch_size: int,
     best_of: int,
 ) -> Generator[Chunk[_Task]]:
@@ -333,7 +334,7 @@ def _encoded(
                     rows = embeddings.result()[[row_of[p.caption] for p in chunk]] if embeddings else None
                     chunk = _with_best_seeds(pipe, chunk, missing, rows, out, truncation, best_of)
                 files = [
-                    (place, out / task.name, image_facts(pipe, task.caption, task.seed, truncation))
+                    (place, out / task.name, image_texts(pipe, task.caption, task.seed, truncation, size))
                     for place, task in enumerate(chunk)
                     if task.name in missing
                 ]

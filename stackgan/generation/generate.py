@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from stackgan.generation.writer import Chunk, chunked, image_facts, make_folder, slug, write_chunks
+from stackgan.generation.writer import Chunk, chunked, image_texts, make_folder, slug, write_chunks
 from stackgan.latent.sampling import check_sampling
 from stackgan.pipeline import StackGANPipeline
 
@@ -72,7 +72,7 @@ def generate(
             for place, (row, seed) in enumerate(chunk):
                 text = texts[row] if texts else ""
                 files.append(out / _name_of(text, seed))
-                todo.append((place, files[-1], image_facts(pipe, text, seed, scale)))
+                todo.append((place, files[-1], image_texts(pipe, text, seed, scale, side)))
             e = embeddings[[row for row, _ in chunk]] if embeddings is not None else None
             yield Chunk(chunk, e, [seed for _, seed in chunk], todo)
 

@@ -1,7 +1,7 @@
 """Writes PNG files for embeddings and seeds: a chunk is generated while the files of the previous one are written.
 
 Files are written atomically. Every image is stored with its caption, seed, truncation and checkpoint in text chunks
-(:func:`image_facts`).
+(:mod:`stackgan.generation.image_settings`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from stackgan.generation.image_settings import ImageSettings, png_texts
 from stackgan.images.pixels import to_pil
 from stackgan.images.png import PNG_END, png_bytes
 from stackgan.io.files import write_atomic
 from stackgan.pipeline import StackGANPipeline
 from stackgan.version import __version__
 
-__all__ = ["Chunk", "ahead", "chunked", "image_facts", "is_whole", "make_folder", "slug", "write_chunks", "write_png"]
+__all__ = [
+    "Chunk",
+    "ahead",
+    "chunked",
+    "image_facts",
+    "image_texts",
+    "is_whole",
+    "make_folder",
+    "slug",
+    "write_chunks",
+    "write_png",
+]
 
 SLUG = 60  # maximum number of a caption's characters in a file name
 WRITERS = 8  # maximum number of threads that compress and write PNGs
@@ -113,8 +125,14 @@ def chunked(items: Iterable[_T], length: int) -> Iterator[list[_T]]:
 
 
 def image_facts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float) -> dict[str, Any]:
-    """The settings that determine an image, for the manifest and the PNG's text chunks."""
+    """The settings that determine an image, for a manifest."""
     return {"caption": caption, "seed": seed, "truncation": float(truncation), "checkpoint": pipe.fingerprint}
+
+
+def image_texts(pipe: StackGANPipeline, caption: str, seed: int, truncation: float, size: int) -> dict[str, str]:
+    """The same for the text chunks of its PNG, and the chunk that other programs read."""
+    settings = ImageSettings(caption, seed, float(truncation), pipe.fingerprint, pipe.name)
+    return png_texts(settings, (size, size))
 
 
 def write_png(file: Path, image: Image.Image, texts: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stackgan.io.hub import snapshot
 
-__all__ = ["CHECKPOINT_FILES", "bundled_checkpoints", "default_checkpoint", "find_checkpoint"]
+__all__ = ["CHECKPOINT_FILES", "bundled_checkpoints", "checkpoint_title", "default_checkpoint", "find_checkpoint"]
 
 # Files of a checkpoint on the hub that are downloaded: tensors, JSON and plain text, no code and no pickles.
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "README.md", "text/*.txt")
@@ -69,6 +69,17 @@ def find_checkpoint(name: str | Path, revision: str | None = None) -> Path:
         f"{name}: no checkpoint found: {', '.join(tried)}; give a checkpoint folder such as RUN/checkpoint, "
         "the name of a bundled checkpoint, or a hub repository user/name"
     )
+
+
+def checkpoint_title(name: str | Path) -> str:
+    """Name of a checkpoint to show: without folders and user; that of the run for its folder ``checkpoint``.
+
+    >>> checkpoint_title("birds-256"), checkpoint_title("user/birds"), checkpoint_title("RUN-256/checkpoint")
+    ('birds-256', 'birds', 'RUN-256')
+    """
+    folder = Path(name).expanduser()
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    return folder.parent.name if folder.name == "checkpoint" and folder.parent.name else folder.name
 
 
 def _of_hub(repository: str, revision: str | None) -> Path:

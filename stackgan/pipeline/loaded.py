@@ -16,6 +16,7 @@ from stackgan.checkpoint import Checkpoint, load_checkpoint, push_checkpoint, sa
 from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.config.model_card import model_card, with_measured
+from stackgan.io.checkpoint_names import checkpoint_title
 from stackgan.io.weights import compare_weights
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
@@ -41,6 +42,7 @@ class LoadedCheckpoint:
         facts: CheckpointFacts | None = None,
         statistics: CaptionStatistics | None = None,
         fingerprint: str = "",
+        name: str = "",
         card: str = "",
         card_images: Sequence[Path] = (),
         precision: str = "fp32",
@@ -54,7 +56,7 @@ class LoadedCheckpoint:
         self.text_encoder = text_encoder
         self.facts = facts or CheckpointFacts()
         self.statistics = statistics
-        self.fingerprint = fingerprint
+        self.fingerprint, self.name = fingerprint, name
         self.card, self.card_images = card, tuple(card_images)
         self.sizes = self.config.tree.sizes
 
@@ -101,6 +103,7 @@ class LoadedCheckpoint:
             facts=checkpoint.facts,
             statistics=checkpoint.statistics,
             fingerprint=checkpoint.fingerprint,
+            name=checkpoint_title(name),
             card=checkpoint.card,
             card_images=checkpoint.card_images,
             precision=precision,

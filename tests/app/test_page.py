@@ -1,5 +1,6 @@
 """The page as a whole: information about the checkpoint, tabs, layout in a real browser."""
 
+from copy import copy
 from pathlib import Path
 
 import gradio as gr
@@ -7,9 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
-from stackgan.app.page import about, build
+from stackgan.app.page import about, build, tab_pipelines
 from stackgan.app.painting import EXAMPLE_COUNT
-from stackgan.app.tabs import available_tabs
+from stackgan.app.pipelines import Pipelines
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import DESKTOP, PHONE, Site, Visitor, caption_box, launched
 from tests.app.conftest import CARD
@@ -17,7 +18,9 @@ from tests.tiny import CAPTIONS, tiny_pipeline
 
 
 def test_about_leaves_out_what_would_be_fetched(pipe: StackGANPipeline) -> None:
-    text = about(pipe, CARD)
+    with_card = copy(pipe)
+    with_card.card = CARD
+    text = about(with_card)
     assert text.startswith("# Tiny birds") and "Made for the tests." in text and pipe.fingerprint in text
     assert "example.com" not in text and "license" not in text
 
@@ -30,9 +33,9 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(available_tabs(pipe)) == ["Generate", "Video", "Understand"]
-    assert list(available_tabs(able)) == ["Generate", "Photo", "Video", "No text", "Understand"]
-    assert list(available_tabs(tiny_pipeline(stages=1, text=False))) == ["Generate"]
+    assert list(tab_pipelines(Pipelines(pipe))) == ["Video", "Understand"]
+    assert list(tab_pipelines(Pipelines(able))) == ["Photo", "Video", "No text", "Understand"]
+    assert not tab_pipelines(Pipelines(tiny_pipeline(stages=1, text=False)))
 
 
 def test_browser_generates_a_caption_on_a_desktop(desktop: Visitor, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from stackgan.app import painting
+from stackgan.app.image_request import ImageRequest
 from stackgan.app.painting import EXAMPLE_COUNT, GalleryState, GeneratedImage
 from stackgan.captions.word_statistics import CaptionStatistics, caption_words
 from stackgan.config.facts import CheckpointFacts
+from stackgan.generation.image_settings import ImageSettings
 from stackgan.pipeline import StackGANPipeline
 from tests.tiny import CAPTIONS, tiny_pipeline
 
@@ -26,7 +28,7 @@ def test_doctests() -> None:
 
 
 def test_generation_equals_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
-    result = painting.generate(pipe, f"  {CAPTIONS[0]}\n", 3, 7, 0.5)
+    result = painting.generate(pipe, ImageRequest(f"  {CAPTIONS[0]}\n", 3, 7, 0.5))
     expected = pipe(CAPTIONS[0], seeds=[7, 8, 9], truncation=0.5, batch_size=1)
     assert [picture.seed for picture in result.images] == [7, 8, 9]
     assert {picture.caption for picture in result.images} == {CAPTIONS[0]}
@@ -38,7 +40,7 @@ def test_generation_equals_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
 
 
 def test_paint_without_text() -> None:
-    result = painting.generate(tiny_pipeline(stages=1, text=False), "", 2, 0, 1)
+    result = painting.generate(tiny_pipeline(stages=1, text=False), ImageRequest("", 2, 0, 1))
     assert [(picture.caption, picture.seed) for picture in result.images] == [("", 0), ("", 1)]
     assert result.images[1].name == "image_seed-1"
 
@@ -63,24 +65,24 @@ def test_paint_without_text() -> None:
 def test_paint_refuses_in_one_sentence(pipe: StackGANPipeline, arguments: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"caption": CAPTIONS[0], "count": 1, "seed": 0, "truncation": 1.0}
     with pytest.raises(ValueError) as error:
-        painting.generate(pipe, **(good | arguments))
+        painting.generate(pipe, ImageRequest(**(good | arguments)))
     assert str(error.value) == message
 
 
 def test_warnings_are_sentences(pipe: StackGANPipeline) -> None:
     caption = "a small zebra bird with yelow wings " + "and a red beak " * 10
-    cut, zebra, yelow = painting.generate(pipe, caption, 1, 0, 1).warnings
+    cut, zebra, yelow = painting.generate(pipe, ImageRequest(caption, 1, 0, 1)).warnings
     assert re.fullmatch(r"The caption is too long for the text encoder: .* dropped\.", cut)
     assert zebra == 'Unknown word "zebra": no training caption has it.'
     assert yelow == 'Unknown word "yelow": did you mean "yellow"?'
 
 
 def test_out_of_domain_captions_are_warned_of(able: StackGANPipeline) -> None:
-    assert able.statistics is None and not painting.generate(able, CAPTIONS[0], 1, 0, 1).warnings
+    assert able.statistics is None and not painting.generate(able, ImageRequest(CAPTIONS[0], 1, 0, 1)).warnings
     able.statistics = CaptionStatistics(1000, dict.fromkeys(caption_words(CAPTIONS[0]), 900), (-2.0,))
     try:
-        assert not painting.generate(able, CAPTIONS[0], 1, 0, 1).warnings
-        *_, warning = painting.generate(able, "the train leaves", 1, 0, 1).warnings
+        assert not painting.generate(able, ImageRequest(CAPTIONS[0], 1, 0, 1)).warnings
+        *_, warning = painting.generate(able, ImageRequest("the train leaves", 1, 0, 1)).warnings
     finally:
         able.statistics = None
     assert warning == (
@@ -100,7 +102,8 @@ def test_choose_seed() -> None:
 @pytest.mark.parametrize("caption", [CAPTIONS[0], "ein Vogel mit süßen Flügeln", "一只红色的小鸟"])
 def test_png_records_how_to_generate_it_again(pipe: StackGANPipeline, caption: str) -> None:
     image = pipe(CAPTIONS[0], seeds=[3], truncation=0.5).images[0]
-    picture = GeneratedImage(caption, 3, [image])
+    settings = ImageSettings(caption, 3, 0.5, "f" * 64)
+    picture = GeneratedImage(caption, 3, [image], settings)
     with Image.open(io.BytesIO(painting.png_bytes(picture, 0, 0.5, "f" * 64))) as read:
         assert read.tobytes() == image.tobytes()
         facts = read.text  # type: ignore[attr-defined]
@@ -118,19 +121,20 @@ def test_opening_generates_the_examples(pipe: StackGANPipeline) -> None:
 
 
 def test_live_images_have_the_seeds_of_those_shown(pipe: StackGANPipeline) -> None:
-    coarse, first = painting.generate_live(pipe, None, " a  red ", 2, 5, 1.0, False)
+    coarse, first = painting.generate_live(pipe, None, ImageRequest(" a  red ", 2, 5, 1.0), False)
     assert coarse.preview_of == (64, 128) and first.preview_of == ()
     for early, late in zip(coarse.images, first.images, strict=True):
         assert (early.caption, early.seed) == (late.caption, late.seed)
         assert [image.tobytes() for image in early.stages] == [late.stages[0].tobytes()]
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
     shown = GalleryState.of(first, entered=5)
-    assert not list(painting.generate_live(pipe, shown, "a red ", 2, 5, 1.0, False))  # already shown
-    assert [*painting.generate_live(pipe, shown, "a red b", 2, 5, 1.0, False)][-1].images[0].seed == 5
-    rolled = GalleryState("a red", 2, 77, 1.0, entered=5)  # seed 5 is still on the page, 77 was used
-    assert not list(painting.generate_live(pipe, rolled, "a red", 2, 5, 1.0, False))
-    assert [*painting.generate_live(pipe, rolled, "a red b", 2, 5, 1.0, False)][-1].images[0].seed == 77
-    assert [*painting.generate_live(pipe, rolled, "a red b", 2, 5, 1.0, True)][-1].images[0].seed == 5
+    assert not list(painting.generate_live(pipe, shown, ImageRequest("a red ", 2, 5, 1.0), False))  # already shown
+    assert [*painting.generate_live(pipe, shown, ImageRequest("a red b", 2, 5, 1.0), False)][-1].images[0].seed == 5
+    used = ImageRequest("a red", 2, 77, 1.0).checked(pipe)
+    rolled = GalleryState(used, pipe.fingerprint, entered=5)  # seed 5 is still on the page, 77 was used
+    assert not list(painting.generate_live(pipe, rolled, ImageRequest("a red", 2, 5, 1.0), False))
+    assert [*painting.generate_live(pipe, rolled, ImageRequest("a red b", 2, 5, 1.0), False)][-1].images[0].seed == 77
+    assert [*painting.generate_live(pipe, rolled, ImageRequest("a red b", 2, 5, 1.0), True)][-1].images[0].seed == 5
 
 
 def test_live_images_give_no_errors(
@@ -143,10 +147,12 @@ def test_live_images_give_no_errors(
         ("a", 2, -1, 1.0),
         ("a", 2, 5, None),
     ):
-        assert not list(painting.generate_live(pipe, None, *wrong, False))
+        assert not list(painting.generate_live(pipe, None, ImageRequest(*wrong), False))
     assert caplog.text == ""
+    coarse = painting.preview(pipe, ImageRequest("a", 2, 5, 1.0))
+    monkeypatch.setattr(painting, "preview", lambda *_: coarse)
     monkeypatch.setattr(painting, "generate", lambda *_: 1 / 0)
-    assert len(list(painting.generate_live(pipe, None, "a", 2, 5, 1.0, False))) == 1  # the preview
+    assert list(painting.generate_live(pipe, None, ImageRequest("a", 2, 5, 1.0), False)) == [coarse]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -155,7 +161,7 @@ def test_a_photo_is_painted_with_other_words(able: StackGANPipeline) -> None:
     result = painting.edit_photo(able, photo, CAPTIONS[0], f" {CAPTIONS[1]} ")
     expected = able.edit(photo, CAPTIONS[0], [CAPTIONS[0], CAPTIONS[1]]).images
     assert [picture.stages[-1].tobytes() for picture in result.images] == [image.tobytes() for image in expected]
-    assert not result.reusable and all(picture.seed is None for picture in result.images)
+    assert not result.query and all(picture.seed is None for picture in result.images)
     assert len(painting.edit_photo(able, photo, CAPTIONS[0], "").images) == 1
     for arguments, message in (((None, "a bird", ""), "Choose a photo"), ((photo, " ", "b"), "Describe the photo")):
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-// Gradio supplies element, props and trigger.
+// Gradio supplies element, props, trigger and watch.
 const show = (image, stage) => {
   const dialog = element.querySelector('dialog');
   const shown = image.stages[stage];
@@ -11,6 +11,9 @@ const show = (image, stage) => {
   const link = dialog.querySelector('a.save');
   link.href = shown.file.url;
   link.download = shown.name;
+  const copy = dialog.querySelector('.copy-link');
+  copy.hidden = !image.query;
+  copy.dataset.query = image.query;
   const sizes = dialog.querySelector('.sizes');
   sizes.replaceChildren();
   if (image.tree) {
@@ -24,20 +27,32 @@ const show = (image, stage) => {
   }
   if (!dialog.open) dialog.showModal();
 };
+const changed = (query, values) => {
+  const fields = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(values)) fields.set(name, value);
+  return fields.toString();
+};
 element.addEventListener('click', (event) => {
   const open = event.target.closest('[data-image]');
   const reuse = event.target.closest('[data-reuse]');
+  const more = event.target.closest('[data-more]');
   const save = event.target.closest('button.save-all');
+  const copy = event.target.closest('.copy-link');
+  const count = props.value.images?.length;
   if (open) {
     const image = props.value.images[open.dataset.image];
     show(image, open.dataset.stage === undefined ? image.stages.length - 1 : Number(open.dataset.stage));
   } else if (reuse) {
-    const image = props.value.images[reuse.dataset.reuse];
-    trigger('reuse', {caption: image.caption, seed: Number(image.seed), truncation: props.value.truncation});
+    trigger('open', {query: changed(props.value.images[reuse.dataset.reuse].query, {count})});
+  } else if (more) {
+    const values = {count: Math.max(count, 4), variation: 1, strength: 0.3};
+    trigger('open', {query: changed(props.value.images[more.dataset.more].query, values)});
   } else if (save) {
-    const {images, truncation} = props.value;
-    const [{caption, seed}] = images;
-    trigger('save', {caption, count: images.length, seed: Number(seed), truncation});
+    trigger('save', {query: props.value.query});
+  } else if (copy) {
+    copyLink(copy.dataset.query).then((copied) => {
+      copy.textContent = copied ? 'Link copied' : 'Copy it from the address bar';
+    });
   } else if (event.target.tagName === 'DIALOG') {
     event.target.close();
   }

@@ -1,7 +1,7 @@
 """Generation from a caption, or without a caption box for checkpoints trained without text."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -9,11 +9,14 @@ import gradio as gr
 from stackgan.app import painting
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
-from stackgan.app.painting import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, GalleryState
+from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
+from stackgan.app.painting import GalleryState
+from stackgan.app.pipelines import Pipelines
 from stackgan.app.static_files import read_static
+from stackgan.generation.image_settings import ImageSettings, read_link, read_png
 from stackgan.pipeline import StackGANPipeline
 
-__all__ = ["available", "build"]
+__all__ = ["build"]
 
 EXAMPLES_SHOWN = 5  # example captions that can be clicked
 KEEP_HINT = (
@@ -23,23 +26,28 @@ TRUNCATION_HINT = (
     '<p class="hint">Lower values give cleaner but more similar images. '
     "1 is the trained distribution; above 1, artefacts become more frequent.</p>"
 )
+VARIATION_HINT = (
+    '<p class="hint">Above 0, all images start from the one seed above, and are moved by this much towards others: '
+    "variations of one image.</p>"
+)
+ALL_STAGES = "all"  # choice of stages
 
 
-def available(pipe: StackGANPipeline) -> bool:
-    return True
-
-
-def build(pipe: StackGANPipeline) -> None:
-    no_caption = gr.State("")
+def build(pipes: Pipelines) -> Any:
+    """Add the tab; returns the component with the name of the chosen checkpoint."""
+    pipe = pipes.first
     with gr.Row(elem_id="studio", equal_height=False):
         with gr.Column(elem_id="ask", elem_classes="words" if pipe.conditional else "wordless"):
-            entry = _entry(pipe, no_caption)
+            entry = _entry(pipe)
+        opening = opening_value(painting.generate_examples(pipe), pipe.conditional)
         with gr.Column(elem_id="output"):
-            value = opening_value(painting.generate_examples(pipe), pipe.conditional)
-            output = gallery(value, "gallery", script=read_static("typing.js"))
+            script = read_static("link.js") + read_static("typing.js")
+            output = gallery(opening, "gallery", script=script)
+            html("", html_template=read_static("history.handlebars"), js_on_load=read_static("history.js"))
         with gr.Column(elem_id="settings"):
-            settings = _settings(pipe)
-    _connect(_Events(pipe), entry, settings, output)
+            controls = _controls(pipes, entry.caption)
+    _connect(_Events(pipes, opening), entry, controls, output)
+    return controls.checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,14 @@ class _Entry:
 
     caption: Any  # a constant for a checkpoint that was trained without text
     button: Any
-    live: Any = None
+    live: Any
     examples: Any = None
 
 
-def _entry(pipe: StackGANPipeline, no_caption: gr.State) -> _Entry:
+def _entry(pipe: StackGANPipeline) -> _Entry:
     if not pipe.conditional:
-        return _Entry(no_caption, gr.Button("Generate", variant="primary", size="lg", elem_id="paint"))
+        button = gr.Button("Generate", variant="primary", size="lg", elem_id="paint")
+        return _Entry(gr.State(""), button, gr.State(True))
     caption = gr.Textbox(
         label="Caption",
         placeholder="What should the image show?",
@@ -65,27 +74,47 @@ def _entry(pipe: StackGANPipeline, no_caption: gr.State) -> _Entry:
     )
     button = gr.Button("Generate", variant="primary", size="lg", elem_id="paint")
     live = gr.Checkbox(True, label="Update live", container=False, elem_id="live")
-    examples = None
-    if pipe.examples:
-        examples = html(
-            [html_text(example) for example in pipe.examples[:EXAMPLES_SHOWN]],
-            html_template=read_static("examples.handlebars"),
-            js_on_load=read_static("examples.js"),
-            elem_id="examples",
-        )
+    examples = html(
+        _example_texts(pipe),
+        html_template=read_static("examples.handlebars"),
+        js_on_load=read_static("examples.js"),
+        elem_id="examples",
+    )
     return _Entry(caption, button, live, examples)
 
 
+def _example_texts(pipe: StackGANPipeline) -> list[str]:
+    return [html_text(example) for example in pipe.examples[:EXAMPLES_SHOWN]]
+
+
 @dataclass(frozen=True)
-class _Settings:
+class _Controls:
+    """Components that determine the images, and those beside them."""
+
+    checkpoint: Any
+    caption: Any
     count: Any
     seed: Any
+    truncation: Any
+    size: Any
+    strength: Any
+    variation_seed: Any
     roll: Any
     keep: Any
-    truncation: Any
+    open_png: Any
+
+    @property
+    def inputs(self) -> list[Any]:
+        """In the order of the parameters of :class:`_Events`."""
+        first = [self.checkpoint, self.caption, self.count, self.seed]
+        return [*first, self.truncation, self.size, self.strength, self.variation_seed]
 
 
-def _settings(pipe: StackGANPipeline) -> _Settings:
+def _controls(pipes: Pipelines, caption: Any) -> _Controls:
+    pipe, names = pipes.first, pipes.names
+    checkpoint: Any = gr.State(names[0])
+    if len(names) > 1:
+        checkpoint = gr.Dropdown(names, value=names[0], label="Checkpoint", filterable=False, elem_id="checkpoint")
     count = gr.Slider(1, MAX_COUNT, value=DEFAULT_COUNT, step=1, label="Images", elem_id="count")
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(DEFAULT_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
@@ -96,92 +125,183 @@ def _settings(pipe: StackGANPipeline) -> _Settings:
         0, 1.5, value=pipe.truncation, step=0.05, label="Variety (truncation)", elem_id="truncation"
     )
     html(TRUNCATION_HINT)
-    return _Settings(count, seed, roll, keep, truncation)
+    with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+        size = gr.Radio(_stages(pipe), value=ALL_STAGES, label="Stages", elem_id="size")
+        strength = gr.Slider(0, 1, value=0, step=0.05, label="Variation strength", elem_id="strength")
+        variation_seed = gr.Number(1, label="Variation seed", elem_id="variation-seed", min_width=0)
+        html(VARIATION_HINT)
+    open_png = gr.UploadButton("Open a PNG", file_types=[".png"], elem_id="open-png", size="sm")
+    html('<p class="hint">Restores the settings of an image that was saved here; or drop it on the page.</p>')
+    return _Controls(
+        checkpoint, caption, count, seed, truncation, size, strength, variation_seed, roll, keep, open_png
+    )
+
+
+def _stages(pipe: StackGANPipeline) -> list[tuple[str, str]]:
+    """Choices of a stage: up to the finest, or a single coarser one."""
+    single = [(f"{size} px only", str(size)) for size in pipe.sizes[:-1]]
+    return [("all" if single else f"{pipe.sizes[-1]} px", ALL_STAGES), *single]
 
 
 class _Events:
-    """Event handlers of this tab. ``used`` is the seed of the last generation."""
+    """Event handlers of this tab.
 
-    def __init__(self, pipe: StackGANPipeline) -> None:
-        self.pipe = pipe
+    The first parameters of each are the checkpoint's name and the fields of an :class:`ImageRequest`; ``used`` is the
+    seed of the last generation.
+    """
 
-    def on_paint(
-        self,
-        caption: str,
-        count: float | None,
-        seed: float | None,
-        truncation: float | None,
-        keep: bool,
-        used: int | None,
-    ) -> tuple[Any, ...]:
+    def __init__(self, pipes: Pipelines, opening: dict[str, Any]) -> None:
+        self.pipes, self.opening = pipes, opening
+
+    def on_paint(self, checkpoint: str, *fields: Any) -> tuple[Any, ...]:
+        *values, keep, used = fields
+
         def work() -> tuple[Any, ...]:
-            result = painting.generate(self.pipe, caption, count, painting.choose_seed(seed, keep, used), truncation)
+            asked = _request(*values)
+            seed = painting.choose_seed(asked.seed, keep, used)
+            result = painting.generate(self.pipes[checkpoint], replace(asked, seed=seed))
             first = result.images[0].seed
-            return result_value(result), first, first, GalleryState.of(result, entered=seed)
+            return result_value(result), first, first, GalleryState.of(result, entered=asked.seed)
 
         return reporting_errors(work, (gr.skip(),) * 4)
 
-    def on_change(
-        self,
-        live: bool,
-        shown: GalleryState | None,
-        caption: str,
-        count: float | None,
-        seed: float | None,
-        truncation: float | None,
-        keep: bool,
-    ) -> Iterator[tuple[Any, ...]]:
+    def on_change(self, live: bool, shown: GalleryState | None, checkpoint: str, *fields: Any) -> Iterator[Any]:
         """The coarsest stage first, then the images; nothing if they would not change."""
         yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
         if not live:
             return
-        for result in painting.generate_live(self.pipe, shown, caption, count, seed, truncation, keep):
-            state = gr.skip() if result.preview_of else GalleryState.of(result, entered=seed)
+        *values, keep = fields
+        asked = _request(*values)
+        for result in painting.generate_live(self.pipes[checkpoint], shown, asked, keep):
+            state = gr.skip() if result.preview_of else GalleryState.of(result, entered=asked.seed)
             yield result_value(result, live=True), state
+
+    def on_checkpoint(self, name: str, previous: str, truncation: float) -> tuple[Any, ...]:
+        """Examples, stages and recommended truncation of another checkpoint."""
+
+        def work() -> tuple[Any, ...]:
+            pipe, before = self.pipes[name], self.pipes[previous]
+            value = pipe.truncation if truncation == before.truncation else truncation
+            return _example_texts(pipe), gr.Radio(_stages(pipe), value=ALL_STAGES), value, name
+
+        return reporting_errors(work, (gr.skip(),) * 4)
 
     # Gradio inspects the annotations of these, which must be the class itself, not a string.
     def on_choose(self, event: gr.EventData) -> str:
         return str(event.caption)
 
-    def on_reuse(self, event: gr.EventData) -> tuple[Any, ...]:
-        return event.seed, True, event.caption if self.pipe.conditional else "", event.truncation
+    def on_open(self, event: gr.EventData) -> Iterator[Any]:
+        """Restore the settings of a link, and generate its images; the page as it was opened for an empty one."""
+        query = str(event.query)
+        if not query.strip("?"):
+            yield self.opening, None, None, *((gr.skip(),) * 10)
+            return
+        yield from self._restore(lambda: read_link(query))
 
-    def on_save(self, event: gr.EventData) -> tuple[Any, ...]:
-        def work() -> tuple[Any, ...]:
-            result = painting.generate(self.pipe, event.caption, event.count, event.seed, event.truncation)
-            return result_value(result), GalleryState.of(result, entered=event.seed)
+    def on_open_png(self, file: str | None) -> Iterator[Any]:
+        """The same for the settings of a PNG."""
 
-        return reporting_errors(work, (gr.skip(), gr.skip()))
+        def read() -> tuple[ImageSettings, int]:
+            if file is None:
+                raise ValueError("Choose a PNG file.")
+            return read_png(file), 1
+
+        yield from self._restore(read)
+
+    def _restore(self, read: Any) -> Iterator[Any]:
+        """gallery, shown, used, checkpoint, keep, and the other controls: first a preview, then all."""
+        nothing = (gr.skip(),) * 13
+
+        def settings() -> tuple[str, ImageRequest, list[str]]:
+            found, count = read()
+            name, warning = self.pipes.name_of(found)
+            pipe = self.pipes[name]
+            return name, ImageRequest.of(found, count, pipe).checked(pipe), [warning] if warning else []
+
+        yield nothing
+        opened = reporting_errors(settings, None)
+        if opened is None:
+            return
+        name, asked, warnings = opened
+        pipe = self.pipes[name]
+        size = gr.Radio(_stages(pipe), value=ALL_STAGES if asked.size is None else str(asked.size))
+        numbers = (asked.count, asked.seed, asked.truncation, size, asked.strength, asked.variation_seed)
+        controls = (name, True, asked.caption, *numbers, name)
+
+        def preview() -> Any:
+            return result_value(painting.preview(pipe, asked))
+
+        def images() -> tuple[Any, ...]:
+            result = painting.generate(pipe, asked)
+            result = replace(result, warnings=[*warnings, *result.warnings])
+            return result_value(result), GalleryState.of(result, entered=asked.seed), asked.seed
+
+        if asked.size is None and len(pipe.sizes) > 1:
+            yield reporting_errors(preview, gr.skip()), gr.skip(), gr.skip(), *controls
+        yield *reporting_errors(images, (gr.skip(),) * 3), *controls
+
+    def on_save(self, event: gr.EventData) -> Any:
+        """The images of a link again, with files."""
+
+        def work() -> Any:
+            found, count = read_link(str(event.query))
+            pipe = self.pipes[self.pipes.name_of(found)[0]]
+            return result_value(painting.generate(pipe, ImageRequest.of(found, count, pipe)))
+
+        return reporting_errors(work, gr.skip())
 
 
-def _connect(events: _Events, entry: _Entry, settings: _Settings, output: Any) -> None:
-    caption, seed, keep = entry.caption, settings.seed, settings.keep
-    used, shown = gr.State(None), gr.State(None)
-    inputs = [caption, settings.count, seed, settings.truncation, keep, used]
-    outputs = [output, seed, used, shown]
-    slow: dict[str, Any] = {**GENERATION, "show_progress_on": output}
+def _request(
+    caption: str,
+    count: float | None,
+    seed: float | None,
+    truncation: float | None,
+    size: str | None,
+    strength: float | None,
+    variation_seed: float | None,
+) -> ImageRequest:
+    single = int(size) if size not in (None, ALL_STAGES) else None
+    return ImageRequest(caption, count, seed, truncation, single, strength, variation_seed)
+
+
+def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -> None:
+    seed, keep, inputs = controls.seed, controls.keep, controls.inputs
+    used, shown, previous = gr.State(None), gr.State(None), gr.State(events.pipes.names[0])
+    painted = [output, seed, used, shown]
+    slow: dict[str, Any] = {**GENERATION, "api_visibility": "private", "show_progress_on": output}
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    hidden: dict[str, Any] = slow | {"show_progress": "hidden"}
     presses = [entry.button.click]
-    if entry.live is not None:
-        presses.append(caption.submit)
-    gr.on(presses, events.on_paint, inputs, outputs, api_name="paint", trigger_mode="always_last", **slow)
-    hidden: dict[str, Any] = slow | {"api_visibility": "private", "show_progress": "hidden"}
-    live = entry.live if entry.live is not None else gr.State(True)
+    if entry.examples is not None:
+        presses.append(entry.caption.submit)
+    asked = [*inputs, keep, used]
+    gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
     changed: dict[str, Any] = {
         "fn": events.on_change,
-        "inputs": [live, shown, caption, settings.count, seed, settings.truncation, keep],
+        "inputs": [entry.live, shown, *inputs, keep],
         "outputs": [output, shown],
         **hidden,
     }
-    controls = [settings.count.input, settings.truncation.input, seed.input]
-    gr.on(controls, trigger_mode="always_last", **changed)
+    edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
+    edited += [controls.strength.input, controls.variation_seed.input]
+    gr.on(edited, trigger_mode="always_last", **changed)
     output.typed(trigger_mode="always_last", **changed)
-    settings.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick).then(**changed)
-    saved = output.save(events.on_save, None, [output, shown], **hidden)
+    controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick).then(**changed)
+    saved = output.save(events.on_save, None, output, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
-        chosen = entry.examples.choose(events.on_choose, None, caption, **quick)
-        chosen.then(events.on_paint, inputs, outputs, api_visibility="private", **slow)
-    reused = output.reuse(events.on_reuse, None, [seed, keep, caption, settings.truncation], **quick)
-    reused.then(events.on_paint, inputs, outputs, **hidden)
+        chosen = entry.examples.choose(events.on_choose, None, entry.caption, **quick)
+        chosen.then(events.on_paint, asked, painted, **slow)
+        if len(events.pipes.names) > 1:
+            switched = controls.checkpoint.input(
+                events.on_checkpoint,
+                [controls.checkpoint, previous, controls.truncation],
+                [entry.examples, controls.size, controls.truncation, previous],
+                **hidden,
+            )
+            switched.then(**changed)
+    restored = [output, shown, used, controls.checkpoint, keep, entry.caption, controls.count, seed]
+    restored += [controls.truncation, controls.size, controls.strength, controls.variation_seed, previous]
+    output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)
+    controls.open_png.upload(events.on_open_png, controls.open_png, restored, **hidden)
     seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is kept

@@ -10,8 +10,10 @@ from gradio.utils import get_upload_folder
 
 from stackgan.app.components import GENERATION, html, reporting_errors
 from stackgan.app.gallery import EMPTY
-from stackgan.app.painting import DEFAULT_SEED, interpolate
+from stackgan.app.image_request import DEFAULT_SEED
+from stackgan.app.painting import interpolate
 from stackgan.app.static_files import read_static
+from stackgan.config import Config
 from stackgan.images import png
 from stackgan.images.video import save_video, strip
 from stackgan.pipeline import StackGANPipeline
@@ -21,8 +23,8 @@ __all__ = ["available", "build", "interpolation_files"]
 MAX_FRAMES = 48
 
 
-def available(pipe: StackGANPipeline) -> bool:
-    return pipe.conditional
+def available(config: Config) -> bool:
+    return config.text.conditional
 
 
 def build(pipe: StackGANPipeline) -> None:

@@ -10,7 +10,9 @@ from PIL import Image
 from stackgan.app.components import GENERATION, reporting_errors
 from stackgan.app.gallery import EMPTY, gallery, gallery_value
 from stackgan.app.painting import edit_photo
+from stackgan.config import Config
 from stackgan.generation.edit import open_photo
+from stackgan.model import has_posterior
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["EXAMPLE_PHOTOS", "available", "build", "example_photos"]
@@ -18,8 +20,8 @@ __all__ = ["EXAMPLE_PHOTOS", "available", "build", "example_photos"]
 EXAMPLE_PHOTOS, EXAMPLE_PHOTO_SEED = 3, 7  # drawn birds as example photos
 
 
-def available(pipe: StackGANPipeline) -> bool:
-    return pipe.model.posterior is not None and pipe.conditional
+def available(config: Config) -> bool:
+    return has_posterior(config) and config.text.conditional
 
 
 def build(pipe: StackGANPipeline) -> None:

@@ -6,14 +6,17 @@ import gradio as gr
 
 from stackgan.app.components import GENERATION, reporting_errors
 from stackgan.app.gallery import EMPTY, gallery, result_value
-from stackgan.app.painting import DEFAULT_SEED, MAX_COUNT, generate_without_caption
+from stackgan.app.image_request import DEFAULT_SEED, MAX_COUNT
+from stackgan.app.painting import generate_without_caption
+from stackgan.config import Config
+from stackgan.latent.priors import CODE_PRIORS
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["available", "build"]
 
 
-def available(pipe: StackGANPipeline) -> bool:
-    return pipe.model.has_code_flow
+def available(config: Config) -> bool:
+    return config.text.conditional and CODE_PRIORS[config.latent.c].learned
 
 
 def build(pipe: StackGANPipeline) -> None:

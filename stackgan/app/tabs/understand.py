@@ -9,7 +9,7 @@ import gradio as gr
 
 from stackgan.app import charts
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
-from stackgan.app.painting import DEFAULT_SEED
+from stackgan.app.image_request import DEFAULT_SEED
 from stackgan.app.understanding import (
     CodeNumbers,
     Domain,
@@ -20,6 +20,7 @@ from stackgan.app.understanding import (
     pictures,
     usable_caption,
 )
+from stackgan.config import Config
 from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["analysis", "available", "build", "numbers_html", "pictures_html"]
@@ -28,8 +29,8 @@ NEAREST = 5  # example captions listed
 WAITING = '<p class="hint">Pictures of this caption appear once it has changed or Analyse is pressed.</p>'
 
 
-def available(pipe: StackGANPipeline) -> bool:
-    return pipe.conditional
+def available(config: Config) -> bool:
+    return config.text.conditional
 
 
 def build(pipe: StackGANPipeline) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from stackgan.app import painting
+from stackgan.app.image_request import ImageRequest
 from stackgan.app.page import build
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import DESKTOP, PHONE, Visitor, caption_box, live_box, seed_box, shows
@@ -19,24 +20,25 @@ from tests.tiny import CAPTIONS
 
 
 def _handler(page: gr.Blocks) -> Any:
-    return next(fn.fn for fn in page.fns.values() if fn.api_name == "paint")
+    return next(fn.fn for fn in page.fns.values() if fn.name == "on_paint")
 
 
 def test_handler_keeps_the_images_when_something_is_wrong(
     pipe: StackGANPipeline, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint = _handler(build(pipe))
-    assert paint(CAPTIONS[0], 2, 5, 1.0, False, None)[1:3] == (5, 5)
-    assert paint(CAPTIONS[0], 2, 5, 1.0, False, 5)[1] != 5
+    fields = ("checkpoint", CAPTIONS[0], 2, 5, 1.0, "all", 0, 1, False)
+    assert paint(*fields, None)[1:3] == (5, 5)
+    assert paint(*fields, 5)[1] != 5
     with pytest.warns(UserWarning, match="^Write a caption first"):
-        assert paint("", 2, 5, 1.0, False, None) == (gr.skip(),) * 4
+        assert paint("checkpoint", "", *fields[2:], None) == (gr.skip(),) * 4
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(painting, "generate", fail)
     with pytest.warns(UserWarning, match="^Something went wrong while generating"):
-        assert paint(CAPTIONS[0], 2, 5, 1.0, False, None) == (gr.skip(),) * 4
+        assert paint(*fields, None) == (gr.skip(),) * 4
     assert "out of memory" in caplog.text
 
 
@@ -49,11 +51,13 @@ class Brush:
         self.free.set()
         self.generate = painting.generate
 
-    def __call__(self, pipe: StackGANPipeline, caption: str, *request: Any) -> Any:
-        self.painted.append(caption)
+    def __call__(self, pipe: StackGANPipeline, request: ImageRequest) -> Any:
+        if request.size == pipe.sizes[0]:  # of a preview
+            return self.generate(pipe, request)
+        self.painted.append(request.caption)
         self.busy.set()
         assert self.free.wait(30)
-        return self.generate(pipe, caption, *request)
+        return self.generate(pipe, request)
 
     def hold(self, begin: Callable[[], None]) -> None:
         """Start a generation and return once it is running; it ends when ``free`` is set."""

@@ -1,0 +1,111 @@
+"""The endpoint ``/paint`` of the page's API and MCP server: image files for a caption."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from stackgan.app import painting
+from stackgan.app.components import GENERATION
+from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest
+from stackgan.app.pipelines import Pipelines
+
+__all__ = ["add_paint"]
+
+DRAWN_SEEDS = 2**31  # a seed that is not given is drawn below this
+
+
+def add_paint(pipes: Pipelines) -> None:
+    """Add the endpoint to the page that is being built; its components are not rendered."""
+    pipe = pipes.first
+    caption = gr.Textbox("", label="Caption", visible=False)
+    count = gr.Number(DEFAULT_COUNT, label=f"Images, 1 to {MAX_COUNT}", visible=False)
+    seed = gr.Number(None, label="Seed of the first image; none to draw it", visible=False)
+    truncation = gr.Number(None, label="Truncation, 0 to 2; none for the recommended one", visible=False)
+    sizes = ", ".join(map(str, pipe.sizes))
+    size = gr.Number(None, label=f"Side in pixels ({sizes}); none for the largest", visible=False)
+    strength = gr.Number(0, label="Variation strength, 0 to 1", visible=False)
+    variation_seed = gr.Number(0, label="Variation seed", visible=False)
+    checkpoint = gr.Textbox(pipes.names[0], label=f"Checkpoint: {', '.join(pipes.names)}", visible=False)
+    files = gr.File(label="Images", file_count="multiple", visible=False)
+    details = gr.JSON(label="Settings", visible=False)
+
+    def paint(
+        caption: str,
+        count: float | None,
+        seed: float | None,
+        truncation: float | None,
+        size: float | None,
+        strength: float | None,
+        variation_seed: float | None,
+        checkpoint: str,
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Generate images of a caption as PNG files, which hold their settings.
+
+        Args:
+            caption: what the images show.
+            count: number of images.
+            seed: of the first image, the others have the following ones; drawn if missing.
+            truncation: variety, from 0 to 2; the checkpoint's recommended value if missing.
+            size: side in pixels, one of the checkpoint's stages; the largest if missing.
+            strength: above 0, the images are variations of one image, moved by this much towards other seeds.
+            variation_seed: the first of these seeds.
+            checkpoint: name of the checkpoint.
+
+        Returns:
+            The files, and the settings with seeds, warnings about the caption, and the query of a link to the images.
+        """
+        try:
+            return _painted(
+                pipes, caption, count, seed, truncation, size, strength, variation_seed, checkpoint or pipes.names[0]
+            )
+        except ValueError as error:
+            raise gr.Error(str(error)) from None
+        except Exception:
+            logging.exception("generation failed")
+            raise gr.Error("Something went wrong while generating images.") from None
+
+    inputs = [caption, count, seed, truncation, size, strength, variation_seed, checkpoint]
+    gr.Button(visible=False).click(paint, inputs, [files, details], api_name="paint", **GENERATION)
+
+
+def _painted(
+    pipes: Pipelines,
+    caption: str,
+    count: float | None,
+    seed: float | None,
+    truncation: float | None,
+    size: float | None,
+    strength: float | None,
+    variation_seed: float | None,
+    checkpoint: str,
+) -> tuple[list[str], dict[str, Any]]:
+    pipe = pipes[checkpoint]
+    request = ImageRequest(
+        caption,
+        count,
+        secrets.randbelow(DRAWN_SEEDS) if seed is None else seed,
+        pipe.truncation if truncation is None else truncation,
+        pipe.sizes[-1] if size is None else int(size),
+        strength,
+        variation_seed,
+    )
+    result = painting.generate(pipe, request)
+    folder, files = get_upload_folder(), []
+    for image in result.images:
+        content = painting.png_bytes(image, 0, result.truncation, result.checkpoint)
+        files.append(save_bytes_to_cache(content, f"{image.name}.png", folder))
+    return files, {
+        "caption": result.images[0].caption,
+        "seeds": [image.seed for image in result.images],
+        "truncation": result.truncation,
+        "checkpoint": pipe.name,
+        "fingerprint": pipe.fingerprint,
+        "warnings": result.warnings,
+        "query": result.query,
+    }
