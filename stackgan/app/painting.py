@@ -33,6 +33,7 @@ __all__ = [
     "GalleryState",
     "GeneratedImage",
     "GenerationResult",
+    "OutOfDate",
     "choose_seed",
     "edit_photo",
     "generate",
@@ -115,16 +116,28 @@ class GalleryState:
         return cls(result.request, result.checkpoint, entered)
 
 
-def generate(pipe: StackGANPipeline, request: ImageRequest) -> GenerationResult:
+class OutOfDate(Exception):
+    """Generation was stopped because there is a newer request."""
+
+
+def generate(
+    pipe: StackGANPipeline, request: ImageRequest, current: Callable[[], bool] = lambda: True
+) -> GenerationResult:
     """Generate the images of a request, one at a time.
+
+    Args:
+        current: is called before each image.
 
     Raises:
         ValueError: a value of the request is missing or out of range.
+        OutOfDate: ``current`` returned False.
     """
     checked = request.checked(pipe)
     start, images = time.perf_counter(), []
     embeddings = pipe.encode([checked.caption]) if pipe.conditional else None
     for settings in checked.images(pipe):  # one at a time: no rounding by others, so that an image is exact
+        if not current():
+            raise OutOfDate
         out = pipe(
             embeddings=embeddings,
             seeds=settings.seed,
@@ -138,20 +151,27 @@ def generate(pipe: StackGANPipeline, request: ImageRequest) -> GenerationResult:
     return GenerationResult(images, checked.truncation, warnings, took, pipe.fingerprint, request=checked)
 
 
-def preview(pipe: StackGANPipeline, request: ImageRequest) -> GenerationResult:
+def preview(
+    pipe: StackGANPipeline, request: ImageRequest, current: Callable[[], bool] = lambda: True
+) -> GenerationResult:
     """The coarsest stage of what :func:`generate` generates, which takes a fraction of its time."""
     checked = request.checked(pipe)
-    coarse = generate(pipe, checked.at_size(pipe.sizes[0]))
+    coarse = generate(pipe, checked.at_size(pipe.sizes[0]), current)
     sizes = tuple(pipe.sizes) if checked.size is None else (checked.size,)
     return replace(coarse, preview_of=sizes, request=checked)
 
 
 def generate_live(
-    pipe: StackGANPipeline, shown: GalleryState | None, request: ImageRequest, keep: bool
+    pipe: StackGANPipeline,
+    shown: GalleryState | None,
+    request: ImageRequest,
+    keep: bool,
+    current: Callable[[], bool] = lambda: True,
 ) -> Iterator[GenerationResult]:
     """A :func:`preview`, if the tree has several stages, and the images of a changed request.
 
-    Yields nothing if the images would not change, or for inputs that are not valid (yet). If the page still has the
+    Yields nothing if the images would not change, for inputs that are not valid (yet), or once ``current`` returns
+    False. If the page still has the
     seed from before the last generation, the seed used then is meant.
     """
     if shown is not None and request.seed == shown.entered and not keep:
@@ -164,8 +184,10 @@ def generate_live(
         return
     try:
         if checked.size != pipe.sizes[0] and len(pipe.sizes) > 1:
-            yield preview(pipe, checked)
-        yield generate(pipe, checked)
+            yield preview(pipe, checked, current)
+        yield generate(pipe, checked, current)
+    except OutOfDate:
+        return
     except Exception:
         logging.exception("live generation failed")
 

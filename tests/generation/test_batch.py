@@ -17,6 +17,7 @@ from stackgan.cli.main import main
 from stackgan.generation.batch import BLOCK, batch, image_seed
 from stackgan.generation.generate import generate
 from stackgan.generation.image_settings import ImageSettings, read_png
+from stackgan.io.checkpoint_names import checkpoint_title
 from tests.generation.folders import manifest, pixels
 from tests.tiny import CAPTIONS, tiny_pipeline
 
@@ -49,7 +50,9 @@ def test_a_batch_writes_images_a_manifest_and_a_grid(
         image = Image.open(out / record["file"])
         assert image.size == (128, 128)
         assert image.info["Software"] == f"stackgan {stackgan.__version__}"
-        settings = ImageSettings(record["caption"], record["seed"], 0.8, pipe.fingerprint, checkpoint.name, 128)
+        settings = ImageSettings(
+            record["caption"], record["seed"], 0.8, pipe.fingerprint, checkpoint_title(checkpoint), 128
+        )
         assert read_png(out / record["file"]) == settings
         assert (record["truncation"], record["size"]) == (0.8, 128)
         assert record["checkpoint"] == pipe.fingerprint

@@ -10,6 +10,7 @@ from stackgan.app import painting
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
 from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
+from stackgan.app.latest import Latest
 from stackgan.app.painting import GalleryState
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.static_files import read_static
@@ -165,14 +166,20 @@ class _Events:
 
         return reporting_errors(work, (gr.skip(),) * 4)
 
-    def on_change(self, live: bool, shown: GalleryState | None, checkpoint: str, *fields: Any) -> Iterator[Any]:
+    def on_ask(self, latest: Latest[Any], *inputs: Any) -> None:
+        latest.ask(inputs)
+
+    def on_change(self, latest: Latest[Any], shown: GalleryState | None) -> Iterator[Any]:
         """The coarsest stage first, then the images; nothing if they would not change."""
         yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
+        work = latest.take()
+        if work is None:
+            return
+        live, checkpoint, *values, keep = work.request
         if not live:
             return
-        *values, keep = fields
-        asked = _request(*values)
-        for result in painting.generate_live(self.pipes[checkpoint], shown, asked, keep):
+        asked, pipe = _request(*values), self.pipes[checkpoint]
+        for result in painting.generate_live(pipe, shown, asked, keep, lambda: work.current):
             state = gr.skip() if result.preview_of else GalleryState.of(result, entered=asked.seed)
             yield result_value(result, live=True), state
 
@@ -276,17 +283,20 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
         presses.append(entry.caption.submit)
     asked = [*inputs, keep, used]
     gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
-    changed: dict[str, Any] = {
-        "fn": events.on_change,
-        "inputs": [entry.live, shown, *inputs, keep],
-        "outputs": [output, shown],
-        **hidden,
+    latest = gr.State(Latest())
+    ask: dict[str, Any] = {
+        "fn": events.on_ask,
+        "inputs": [latest, entry.live, *inputs, keep],
+        "outputs": None,
+        **quick,
     }
+    change: dict[str, Any] = {"fn": events.on_change, "inputs": [latest, shown], "outputs": [output, shown], **hidden}
+    change["trigger_mode"] = "always_last"
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
-    gr.on(edited, trigger_mode="always_last", **changed)
-    output.typed(trigger_mode="always_last", **changed)
-    controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick).then(**changed)
+    gr.on([*edited, output.typed], **ask).then(**change)
+    rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
+    rolled.then(**ask).then(**change)
     saved = output.save(events.on_save, None, output, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
@@ -299,7 +309,7 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
                 [entry.examples, controls.size, controls.truncation, previous],
                 **hidden,
             )
-            switched.then(**changed)
+            switched.then(**ask).then(**change)
     restored = [output, shown, used, controls.checkpoint, keep, entry.caption, controls.count, seed]
     restored += [controls.truncation, controls.size, controls.strength, controls.variation_seed, previous]
     output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)
