@@ -294,7 +294,8 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     change["trigger_mode"] = "always_last"
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
-    gr.on([*edited, output.typed], **ask).then(**change)
+    gr.on(edited, **ask).then(**change)
+    output.typed(**ask).then(**change)
     rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
     rolled.then(**ask).then(**change)
     saved = output.save(events.on_save, None, output, **hidden)
