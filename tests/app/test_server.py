@@ -64,7 +64,7 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
     with serving(command, cwd=ROOT, env=environment) as printed:
         assert printed.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
-            data = {"data": ["a red bird", 1, 0, 1.0, True]}
+            data = {"data": ["a red bird", 1, 0, None, None, 0, 0, ""]}
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
             assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200

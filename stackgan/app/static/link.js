@@ -2,8 +2,10 @@
 const FIELDS = [
   'caption', 'seed', 'truncation', 'count', 'size', 'variation', 'strength', 'checkpoint', 'fingerprint',
 ];
-const BURST = 1500; // milliseconds: changes that follow each other faster are one entry
+const BURST = 1500; // milliseconds: changes of text and numbers that follow each other faster are one entry
 let lastChange = 0;
+document.addEventListener('stackgan-step', () => { lastChange = 0; }); // the next images are a new entry
+const differ = (one, other) => ['checkpoint', 'size'].some((name) => one.get(name) !== other.get(name));
 // Other fields of the address, such as __theme, are kept.
 const address = (query) => {
   const fields = new URLSearchParams(location.search);
@@ -42,7 +44,8 @@ const addToHistory = (value, replace) => {
 watch('value', () => {
   const {query, live, preview} = props.value;
   if (!query || preview) return;
-  const burst = live && Date.now() - lastChange < BURST;
+  const step = differ(new URLSearchParams(query), new URLSearchParams(location.search));
+  const burst = live && !step && Date.now() - lastChange < BURST;
   lastChange = live ? Date.now() : 0;
   const next = address(query);
   if (next !== current()) {
@@ -66,7 +69,7 @@ tab.addEventListener('dragover', (event) => { if (hasFiles(event)) event.prevent
 tab.addEventListener('drop', (event) => {
   if (!hasFiles(event)) return;
   event.preventDefault();
-  const input = document.querySelector('#open-png input[type=file], input#open-png');
+  const input = document.querySelector('input:has(+ #open-png)');
   input.files = event.dataTransfer.files;
   input.dispatchEvent(new Event('change', {bubbles: true}));
 });

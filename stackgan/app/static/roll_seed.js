@@ -1,1 +1,4 @@
-() => Math.floor(Math.random() * 1000000)
+() => {
+  document.dispatchEvent(new CustomEvent('stackgan-step'));
+  return Math.floor(Math.random() * 1000000);
+}

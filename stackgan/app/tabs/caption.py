@@ -103,6 +103,7 @@ class _Controls:
     roll: Any
     keep: Any
     open_png: Any
+    more: Any
 
     @property
     def inputs(self) -> list[Any]:
@@ -126,7 +127,7 @@ def _controls(pipes: Pipelines, caption: Any) -> _Controls:
         0, 1.5, value=pipe.truncation, step=0.05, label="Variety (truncation)", elem_id="truncation"
     )
     html(TRUNCATION_HINT)
-    with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+    with gr.Accordion("More settings", open=False, elem_id="more-settings") as more:
         size = gr.Radio(_stages(pipe), value=ALL_STAGES, label="Stages", elem_id="size")
         strength = gr.Slider(0, 1, value=0, step=0.05, label="Variation strength", elem_id="strength")
         variation_seed = gr.Number(1, label="Variation seed", elem_id="variation-seed", min_width=0)
@@ -134,7 +135,7 @@ def _controls(pipes: Pipelines, caption: Any) -> _Controls:
     open_png = gr.UploadButton("Open a PNG", file_types=[".png"], elem_id="open-png", size="sm")
     html('<p class="hint">Restores the settings of an image that was saved here; or drop it on the page.</p>')
     return _Controls(
-        checkpoint, caption, count, seed, truncation, size, strength, variation_seed, roll, keep, open_png
+        checkpoint, caption, count, seed, truncation, size, strength, variation_seed, roll, keep, open_png, more
     )
 
 
@@ -201,7 +202,7 @@ class _Events:
         """Restore the settings of a link, and generate its images; the page as it was opened for an empty one."""
         query = str(event.query)
         if not query.strip("?"):
-            yield self.opening, None, None, *((gr.skip(),) * 10)
+            yield self.opening, None, None, *((gr.skip(),) * 11)
             return
         yield from self._restore(lambda: read_link(query))
 
@@ -217,7 +218,7 @@ class _Events:
 
     def _restore(self, read: Any) -> Iterator[Any]:
         """gallery, shown, used, checkpoint, keep, and the other controls: first a preview, then all."""
-        nothing = (gr.skip(),) * 13
+        nothing = (gr.skip(),) * 14
 
         def settings() -> tuple[str, ImageRequest, list[str]]:
             found, count = read()
@@ -233,7 +234,8 @@ class _Events:
         pipe = self.pipes[name]
         size = gr.Radio(_stages(pipe), value=ALL_STAGES if asked.size is None else str(asked.size))
         numbers = (asked.count, asked.seed, asked.truncation, size, asked.strength, asked.variation_seed)
-        controls = (name, True, asked.caption, *numbers, name)
+        more = gr.Accordion(open=True) if asked.strength or asked.size is not None else gr.skip()
+        controls = (name, True, asked.caption, *numbers, name, more)
 
         def preview() -> Any:
             return result_value(painting.preview(pipe, asked))
@@ -284,14 +286,11 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     asked = [*inputs, keep, used]
     gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
     latest = gr.State(Latest())
-    ask: dict[str, Any] = {
-        "fn": events.on_ask,
-        "inputs": [latest, entry.live, *inputs, keep],
-        "outputs": None,
-        **quick,
-    }
-    change: dict[str, Any] = {"fn": events.on_change, "inputs": [latest, shown], "outputs": [output, shown], **hidden}
-    change["trigger_mode"] = "always_last"
+    # A change while another is being sent or painted is sent after it.
+    ask: dict[str, Any] = {"fn": events.on_ask, "inputs": [latest, entry.live, *inputs, keep], "outputs": None}
+    ask |= {**quick, "trigger_mode": "always_last"}
+    change: dict[str, Any] = {"fn": events.on_change, "inputs": [latest, shown], "outputs": [output, shown]}
+    change |= {**hidden, "trigger_mode": "always_last"}
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
     gr.on(edited, **ask).then(**change)
@@ -311,8 +310,8 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
                 **hidden,
             )
             switched.then(**ask).then(**change)
-    restored = [output, shown, used, controls.checkpoint, keep, entry.caption, controls.count, seed]
-    restored += [controls.truncation, controls.size, controls.strength, controls.variation_seed, previous]
+    fields = [controls.count, seed, controls.truncation, controls.size, controls.strength, controls.variation_seed]
+    restored = [output, shown, used, controls.checkpoint, keep, entry.caption, *fields, previous, controls.more]
     output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)
     controls.open_png.upload(events.on_open_png, controls.open_png, restored, **hidden)
     seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is kept

@@ -51,13 +51,13 @@ class Brush:
         self.free.set()
         self.generate = painting.generate
 
-    def __call__(self, pipe: StackGANPipeline, request: ImageRequest) -> Any:
+    def __call__(self, pipe: StackGANPipeline, request: ImageRequest, *current: Callable[[], bool]) -> Any:
         if request.size == pipe.sizes[0]:  # of a preview
-            return self.generate(pipe, request)
+            return self.generate(pipe, request, *current)
         self.painted.append(request.caption)
         self.busy.set()
         assert self.free.wait(30)
-        return self.generate(pipe, request)
+        return self.generate(pipe, request, *current)
 
     def hold(self, begin: Callable[[], None]) -> None:
         """Start a generation and return once it is running; it ends when ``free`` is set."""

@@ -185,7 +185,7 @@ def test_browser_a_png_is_its_settings(
         page.locator(".card .save").nth(1).click()
     saved.value.save_as(tmp_path / "bird.png")
     page.goto(url)
-    page.locator("#open-png input[type=file], input#open-png").set_input_files(str(tmp_path / "bird.png"))
+    page.locator("input:has(+ #open-png)").set_input_files(str(tmp_path / "bird.png"))
     _finished(visitor, "Seed 3, variety 0.6, variations of strength 0.3")
     assert _images(visitor) == [varied.tobytes()]
     expect(caption_box(visitor)).to_have_value(CAPTIONS[0])
@@ -206,7 +206,7 @@ def test_browser_a_png_is_its_settings(
     _finished(visitor, "Seed 3, variety 0.6, variations of strength 0.3")
     assert _images(visitor) == [varied.tobytes()]
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
-    page.locator("#open-png input[type=file], input#open-png").set_input_files(str(tmp_path / "plain.png"))
+    page.locator("input:has(+ #open-png)").set_input_files(str(tmp_path / "plain.png"))
     expect(page.locator(".toast-body")).to_contain_text("this PNG has no settings")
     visitor.close()
 
