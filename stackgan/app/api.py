@@ -37,13 +37,13 @@ def add_paint(pipes: Pipelines) -> None:
 
     def paint(
         caption: str,
-        count: float | None,
-        seed: float | None,
-        truncation: float | None,
-        size: float | None,
-        strength: float | None,
-        variation_seed: float | None,
-        checkpoint: str,
+        count: float = DEFAULT_COUNT,
+        seed: float | None = None,  # with the default None, clients may leave an argument out
+        truncation: float | None = None,
+        size: float | None = None,
+        strength: float = 0,
+        variation_seed: float = 0,
+        checkpoint: str = "",
     ) -> tuple[list[str], dict[str, Any]]:
         """Generate images of a caption as PNG files, which hold their settings.
 
