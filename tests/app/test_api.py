@@ -1,5 +1,6 @@
 """The page's API as its clients see it: image files, settings, and words for what is wrong."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,3 +65,14 @@ def test_missing_arguments_of_a_plain_request_are_named(studio: str) -> None:
         event = http.post("/gradio_api/call/paint", json={"data": []}).raise_for_status().json()["event_id"]
         answer = http.get(f"/gradio_api/call/paint/{event}").text
     assert "event: error" in answer and "enough input values" in answer and '"error": null' not in answer
+
+
+def test_the_example_of_the_readme_runs(studio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).resolve().parents[2] / "stackgan" / "app" / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    names: dict[str, object] = {}
+    exec(example.replace("http://127.0.0.1:7860", studio), names)
+    files, settings = names["files"], names["settings"]
+    assert isinstance(files, list) and isinstance(settings, dict)
+    assert len(files) == 2 and settings["seeds"] == [7, 8]

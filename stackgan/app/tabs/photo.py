@@ -7,9 +7,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from stackgan.app.components import GENERATION, reporting_errors
+from stackgan.app.components import GENERATION, html, reporting_errors
 from stackgan.app.gallery import EMPTY, gallery, gallery_value
 from stackgan.app.painting import edit_photo
+from stackgan.app.static_files import read_static
 from stackgan.config import Config
 from stackgan.generation.edit import open_photo
 from stackgan.model import has_posterior
@@ -39,6 +40,7 @@ def build(pipe: StackGANPipeline) -> None:
         examples = example_photos(pipe, Path(folder))
         if examples:
             gr.Examples(examples, [photo, old, new], label="Or try one of these", elem_id="photo-examples")
+            html("", js_on_load=read_static("row_alts.js"))
 
     def on_edit(photo: str | None, old: str, new: str) -> Any:
         def work() -> Any:
