@@ -46,6 +46,8 @@ OPTIONAL = {  # packages of extras, and of the hub, with the files or packages t
     "imageio": {"stackgan.images.video"},
     "imageio_ffmpeg": {"stackgan.images.video"},
     "matplotlib": {"stackgan.study.figures"},
+    "onnx": {"stackgan.networks.onnx_graph"},
+    "onnxruntime": {"stackgan.runtime.engines", "stackgan.tools.onnx_example"},
     "sklearn": {"stackgan.images.mosaic", "stackgan.study.vae_digits"},  # of two extras: eval and study
     "tensorboard": {"stackgan.training.log"},
     "torch.utils.tensorboard": {"stackgan.training.log"},

@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate": ("stackgan.cli.evaluate", "evaluate a checkpoint: report.json, report.html and image sheets"),
     "study": ("stackgan.cli.study", "experiments on latent modules and training recipes, with figures"),
     "convert": ("stackgan.cli.convert", "import the published StackGAN-v2 weights"),
+    "export": ("stackgan.cli.export", "write a checkpoint as ONNX files, which generate images without PyTorch"),
     "publish": ("stackgan.cli.publish", "write a checkpoint for distribution, in half precision"),
     "average": ("stackgan.cli.average", "average the weights of several checkpoints of one run"),
     "app": ("stackgan.cli.app", "start the web page"),

@@ -118,14 +118,23 @@ class CaptionTransformer(nn.Module):
         """Token states (B, L, H) of token ids (B, L); mask (B, L) is true where there is a token."""
         length = ids.shape[1]
         embeddings = self.embeddings
-        positions = embeddings["position_embeddings"].weight[_FIRST_POSITION : _FIRST_POSITION + length]
-        states = self._drop(embeddings["LayerNorm"](embeddings["word_embeddings"](ids) + positions))
-        bias = self.encoder["relative_attention_bias"](_distances(length, self.buckets).to(ids.device))
-        bias = bias.permute(2, 0, 1)[None]  # (1, heads, L, L)
+        words = embeddings["word_embeddings"](ids)
+        states = self._drop(embeddings["LayerNorm"](words + self.positions(length)))
+        bias = self.distance_bias(length)
         bias = bias.masked_fill(~mask[:, None, None, :], torch.finfo(bias.dtype).min)
         for block in self.encoder["layer"]:
             states = self._layer(block, states, bias)
         return states
+
+    def positions(self, length: int) -> Tensor:
+        """Embeddings (L, H) of the first positions."""
+        return self.embeddings["position_embeddings"].weight[_FIRST_POSITION : _FIRST_POSITION + length]
+
+    def distance_bias(self, length: int) -> Tensor:
+        """Bias (1, heads, L, L) of the attention scores, by the distance between tokens."""
+        table = self.encoder["relative_attention_bias"]
+        bias: Tensor = table(_distances(length, self.buckets).to(table.weight.device))  # (L, L, heads)
+        return bias.permute(2, 0, 1)[None]
 
     def _layer(self, block: Any, states: Tensor, bias: Tensor) -> Tensor:
         attention, output = block["attention"], block["output"]

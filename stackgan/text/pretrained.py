@@ -120,16 +120,19 @@ class TransformersEncoder(TextEncoder):
         out: Tensor | None = None
         for chunk in by_length(rows):
             ids, mask = (tensor.to(self.device) for tensor in pad_tokens([rows[i] for i in chunk], pad))
-            vectors = self._pool(ids, mask).float()
-            for layer in self.dense:
-                vectors = layer(vectors)
-            if self.normalise:
-                vectors = F.normalize(vectors, dim=1)
+            vectors = self.embed(ids, mask)
             if out is None:
                 out = torch.empty(len(rows), vectors.shape[1], device=self.device)
             out[chunk] = vectors
         assert out is not None  # as there is at least one caption
         return out
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings (B, T) of token ids (B, L); mask (B, L) is true where there is a token."""
+        vectors = self._pool(ids, mask).float()
+        for layer in self.dense:
+            vectors = layer(vectors)
+        return F.normalize(vectors, dim=1) if self.normalise else vectors
 
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         found = []

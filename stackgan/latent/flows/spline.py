@@ -52,7 +52,7 @@ def rational_quadratic_spline(
     point = x.clamp(-bound, bound)
 
     knots = y_knots if inverse else x_knots
-    bin_of = (torch.searchsorted(knots[..., 1:-1].contiguous(), point[..., None].contiguous())).clamp(0, bins - 1)
+    bin_of = (knots[..., 1:-1] < point[..., None]).sum(-1, keepdim=True)  # 0 … K − 1
     x0, x1 = _at(x_knots, bin_of), _at(x_knots, bin_of + 1)
     y0, y1 = _at(y_knots, bin_of), _at(y_knots, bin_of + 1)
     d0, d1 = _at(slopes, bin_of), _at(slopes, bin_of + 1)
