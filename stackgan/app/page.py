@@ -14,6 +14,7 @@ from stackgan.pipeline import StackGANPipeline
 
 __all__ = ["about", "build", "tab_pipelines"]
 
+WAITING = 200  # requests that may wait; further ones are refused in words
 KEEP_SECONDS = 24 * 3600  # time for which generated files can be downloaded
 
 
@@ -63,7 +64,7 @@ def build(pipe: StackGANPipeline, others: Mapping[str, Path] | None = None, devi
                 api_visibility="private",
                 show_progress="hidden",
             )
-    page.queue(default_concurrency_limit=1, max_size=64)
+    page.queue(default_concurrency_limit=1, max_size=WAITING)
     return page
 
 

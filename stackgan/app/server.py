@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     from stackgan.pipeline import StackGANPipeline
 
+SESSIONS = (
+    300  # of visitors whose state is kept, 0.15 MB each; each request of an API client without a session is one
+)
+
 __all__ = ["address", "launch", "read_users", "serve", "warm_up"]
 
 
@@ -246,6 +250,7 @@ def launch(
             pwa=False,
             quiet=True,
             show_error=True,
+            state_session_capacity=SESSIONS,
             prevent_thread_lock=True,
         )
     if mcp and page.mcp_error:

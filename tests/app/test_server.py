@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stackgan.app import server
 from stackgan.app.page import build
 from stackgan.app.server import address, launch, read_users, serve
 from stackgan.pipeline import StackGANPipeline
@@ -70,6 +71,21 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
             assert "event: complete" in client.get(f"/gradio_api/call/paint/{event}").text
+
+
+def test_the_state_of_visitors_is_bounded(pipe: StackGANPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SESSIONS", 3)
+    page = build(pipe)
+    launch(page, "127.0.0.1", free_port())
+    try:
+        with httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client:
+            for seed in range(8):  # each without a session, thus in one of its own
+                data = {"data": ["a red bird", 1, seed, None, 64, 0, 0, ""]}
+                event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
+                assert "event: complete" in client.get(f"/gradio_api/call/paint/{event}").text
+        assert 1 <= len(page.app.state_holder.session_data) <= 3
+    finally:
+        page.close(verbose=False)
 
 
 def test_behind_a_proxy_the_page_names_its_public_path(pipe: StackGANPipeline) -> None:
