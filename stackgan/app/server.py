@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
     from stackgan.pipeline import StackGANPipeline
 
-SESSIONS = (
-    300  # of visitors whose state is kept, 0.15 MB each; each request of an API client without a session is one
-)
+SESSIONS = 300  # of visitors whose state is kept, 0.15 MB each; a request of an API client is one of its own
 
 __all__ = ["address", "launch", "read_users", "serve", "warm_up"]
 
