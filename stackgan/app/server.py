@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from stackgan.pipeline import StackGANPipeline
 
 SESSIONS = 300  # of visitors whose state is kept, 0.15 MB each; a request of an API client is one of its own
+MAX_UPLOAD = 50 * 2**20  # bytes of a file; a camera's largest JPEG is about half of it
 
-__all__ = ["address", "launch", "read_users", "serve", "warm_up"]
+__all__ = ["MAX_UPLOAD", "address", "launch", "read_users", "serve", "warm_up"]
 
 
 def serve(
@@ -124,7 +125,7 @@ def address(host: str | None = None, port: int | None = None) -> tuple[str, int]
     ('0.0.0.0', 8000)
     """
     if host is None:
-        usual = "0.0.0.0" if os.environ.get("SYSTEM") == "spaces" else "127.0.0.1"
+        usual = "0.0.0.0" if os.environ.get("SYSTEM") == "spaces" else "127.0.0.1"  # noqa: S104 - a Space is a container
         host = os.environ.get("GRADIO_SERVER_NAME") or usual
     if port is None:
         given = os.environ.get("GRADIO_SERVER_PORT") or "7860"
@@ -246,6 +247,7 @@ def launch(
             mcp_server=mcp,
             ssr_mode=False,
             pwa=False,
+            max_file_size=MAX_UPLOAD,
             quiet=True,
             show_error=True,
             state_session_capacity=SESSIONS,

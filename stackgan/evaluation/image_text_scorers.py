@@ -103,9 +103,9 @@ class ClipScorer:
         try:
             loader: Any = transformers.CLIPModel
             model, info = loader.from_pretrained(
-                where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                where, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(where)
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
             self.processor = transformers.CLIPImageProcessor.from_pretrained(where)
         except Exception as error:  # transformers raises many types for damaged files and failed downloads
             reason = first_line(error)

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from PIL import Image
-
 from stackgan.config import MAX_SEED
-from stackgan.images.photos import decoder_errors
+from stackgan.images.photos import opened_image
 
 __all__ = ["ImageSettings", "link_query", "png_texts", "read_link", "read_png"]
 
@@ -119,7 +117,7 @@ def read_png(file: str | Path) -> ImageSettings:
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file}: no such file")
-    with decoder_errors(), Image.open(file, formats=["PNG"]) as image:
+    with opened_image(Path(file), ["PNG"]) as image:
         image.load()  # text chunks may come after the pixels
         texts, side = {key: str(value) for key, value in image.text.items()}, image.width  # type: ignore[attr-defined]
     if "caption" in texts and "seed" in texts:

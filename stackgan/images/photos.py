@@ -1,15 +1,23 @@
-"""Reads photo files as 8-bit RGB; used wherever a user's file is opened."""
+"""Reads photo files as 8-bit RGB; used wherever a user's file is opened.
+
+Format, size and number of frames are checked by the file's header, before memory is allocated for pixels.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["PhotoError", "decoder_errors", "open_rgb", "to_rgb"]
+__all__ = ["FORMATS", "MAX_PIXELS", "PhotoError", "decoder_errors", "open_rgb", "opened_image", "to_rgb"]
+
+# Formats that are read, by content whatever the file's name. Of Pillow's others, EPS runs Ghostscript.
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # several frames: pages of a TIFF and further views of an MPO are not
+MAX_PIXELS = 89_478_485  # 256 MiB as RGB; from here on Pillow warns of decompression bombs
 
 
 class PhotoError(ValueError):
@@ -17,19 +25,42 @@ class PhotoError(ValueError):
 
 
 def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
-    """Read an image file and convert it with :func:`to_rgb`; of several frames the first is used.
+    """Read an image file and convert it with :func:`to_rgb`; of a TIFF's pages the first is used.
 
     Args:
         file: the image.
         upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
 
     Raises:
-        PhotoError: the image is unreadable, truncated, too large, or of a mode that cannot be converted to 8 bits;
-            the message does not name the file.
+        PhotoError: the image is unreadable, truncated, too large, an animation, or of a mode that cannot be
+            converted to 8 bits; the message does not name the file.
     """
-    with decoder_errors(), Image.open(file) as opened:
+    with opened_image(file) as opened:
         opened.load()
         return to_rgb(ImageOps.exif_transpose(opened) if upright else opened)
+
+
+@contextlib.contextmanager
+def opened_image(file: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+    """Context with an image whose header was read and checked, and whose pixels were not decoded yet.
+
+    Within it, every exception is a PhotoError (:func:`decoder_errors`).
+
+    Args:
+        formats: of Pillow that are read; those that this Pillow was built without are left out.
+
+    Raises:
+        PhotoError: of another format, more than MAX_PIXELS, or an animation; the message does not name the file.
+    """
+    Image.init()  # registers all formats: Image.open fails for one that is not known
+    with decoder_errors(), Image.open(file, formats=[name for name in formats if name in Image.OPEN]) as opened:
+        width, height = opened.size
+        if width * height > MAX_PIXELS:
+            raise PhotoError(f"more than {MAX_PIXELS:,} pixels; save it smaller")
+        frames = getattr(opened, "n_frames", 1) if opened.format in _ANIMATED else 1
+        if frames > 1:
+            raise PhotoError(f"an animation of {frames} frames; save one of them as an image")
+        yield opened
 
 
 @contextlib.contextmanager
@@ -45,7 +76,7 @@ def decoder_errors() -> Iterator[None]:
     except UnidentifiedImageError:
         raise PhotoError("not an image in a format that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PhotoError(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels; save it smaller") from None
+        raise PhotoError(f"more than {MAX_PIXELS:,} pixels; save it smaller") from None
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         shown = " ".join(reason.split()) or type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stackgan.captions.file import CONTROL
 from stackgan.io.files import is_utf8
 
 __all__ = ["check_captions", "check_inputs", "choose_seeds", "pair", "refuse_unknown"]
@@ -33,7 +34,7 @@ def refuse_unknown(options: Mapping[str, Any]) -> None:
 
 
 def check_captions(captions: Sequence[str]) -> None:
-    """Raise ``ValueError`` for a caption that is empty or no text."""
+    """Raise ``ValueError`` for a caption that is empty or no text, or has control characters that are no spaces."""
     for i, caption in enumerate(captions):
         if not isinstance(caption, str):
             raise ValueError(f"caption {i + 1} is {caption!r:.60}: captions are strings")
@@ -43,6 +44,9 @@ def check_captions(captions: Sequence[str]) -> None:
             raise ValueError(
                 f"caption {i + 1} contains bytes that are not UTF-8 text ({caption!a:.60}): write it anew"
             )
+        for sign in CONTROL.findall(caption):
+            if not sign.isspace():
+                raise ValueError(f"caption {i + 1} has the control character U+{ord(sign):04X}: write it without")
 
 
 def check_inputs(texts: list[str] | None, embeddings: Tensor | None, conditional: bool, dim: int) -> None:

@@ -17,7 +17,7 @@ from stackgan.config import Config
 from stackgan.config.facts import CheckpointFacts
 from stackgan.config.model_card import model_card, with_measured
 from stackgan.io.checkpoint_names import checkpoint_title
-from stackgan.io.weights import compare_weights
+from stackgan.io.weights import compare_weights, sized_for
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
@@ -86,7 +86,8 @@ class LoadedCheckpoint:
         """
         precision = precision if dtype is None else _precision_of(dtype)
         checkpoint = load_checkpoint(name, revision)
-        model = StackGAN(checkpoint.config)
+        with sized_for(checkpoint.weights.values(), checkpoint.folder / "config.json"):
+            model = StackGAN(checkpoint.config)
         _load_weights(model, checkpoint)
         encoder = None
         if checkpoint.text_folder is not None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from stackgan.images.pixels import from_levels
 from stackgan.io.files import atomic_folder
 from stackgan.io.json_reader import Fields, check_json, read_json
-from stackgan.io.weights import read_tensors
+from stackgan.io.weights import read_tensors, sized_for
 from stackgan.text.base import (
     CaptionWarning,
     TextEncoder,
@@ -49,6 +49,7 @@ __all__ = [
 COMPACT = "stackgan_compact"  # section of config.json that identifies a compact encoder's folder
 _ADVICE = "copy the whole folder from the checkpoint again"
 _LARGEST = 2**20
+_SQUARED = {"max_position_embeddings": 2**12, "image size": 2**10}  # memory grows with their square
 _SIZES = (
     "hidden_size",
     "num_attention_heads",
@@ -351,15 +352,18 @@ class CompactEncoder(TextEncoder):
         if version != _FORMAT:
             raise ValueError(f"{file}: compact encoder of format {version!r}, this code reads {_FORMAT}")
         check_json(config, str(file), _CONFIG, advice=_ADVICE)
-        for name in _SIZES:
-            if not 1 <= config[name] <= _LARGEST:
-                raise ValueError(f"{file}: {name} is {config[name]}, expected 1 to {_LARGEST}; {_ADVICE}")
+        sizes = {name: config[name] for name in _SIZES} | {"image size": config[COMPACT]["image"]["size"]}
+        for name, size in sizes.items():
+            largest = _SQUARED.get(name, _LARGEST)
+            if not 1 <= size <= largest:
+                raise ValueError(f"{file}: {name} is {size}, expected 1 to {largest}; {_ADVICE}")
         for name in ("model.safetensors", "tokenizer.json", "words.txt"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name}: missing; copy the whole folder from the checkpoint again")
-        network = CaptionTransformer(config)
-        projection = nn.Linear(config["hidden_size"], config[COMPACT]["dim"])
         tensors = read_tensors(folder / "model.safetensors")
+        with sized_for(tensors.values(), file):
+            network = CaptionTransformer(config)
+            projection = nn.Linear(config["hidden_size"], config[COMPACT]["dim"])
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("projection.")}
         fill_module(projection, {name.removeprefix("projection."): value for name, value in own.items()}, folder)
         fill_module(network, tensors, folder)
@@ -380,8 +384,10 @@ class CompactEncoder(TextEncoder):
                 )
             section = self.config[COMPACT]["image"]
             with torch.random.fork_rng([]):  # initial weights draw: a resumed run would go on with other numbers
-                half = ImageTower(self.dim, section["size"], section["width"])
-            fill_module(half, read_tensors(self._folder / "image.safetensors"), self._folder)
+                tensors = read_tensors(self._folder / "image.safetensors")
+                with sized_for(tensors.values(), self._folder / "config.json"):
+                    half = ImageTower(self.dim, section["size"], section["width"])
+            fill_module(half, tensors, self._folder)
             self._image_tower = half.eval().requires_grad_(False).to(self.device)
         return self._image_tower
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from stackgan.io.files import atomic_folder
 from stackgan.io.hub import first_line, snapshot
 from stackgan.io.json_reader import Fields, ListOf, OneOf, read_json
-from stackgan.io.weights import read_tensors
+from stackgan.io.weights import read_tensors, sized_for
 from stackgan.text.base import (
     CaptionWarning,
     TextEncoder,
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _ADVICE = "copy the text encoder's folder again"
-_LARGEST = 2**16  # features of a dense layer
 _CHOICES = Fields({}, {"pooling": str, "normalise": bool, "max_tokens": int, "dense": ListOf(str)})
 _DENSE = Fields({"in_features": int, "out_features": int}, {"bias": bool, "activation_function": str})
 _CHOICE = "stackgan_text.json"  # pooling and length of a saved TransformersEncoder
@@ -282,10 +281,12 @@ class _Dense(nn.Module):
         if not (folder / "model.safetensors").is_file():
             raise ValueError(f"{folder}: holds no model.safetensors (pickled weights are not read)")
         sizes = config["in_features"], config["out_features"]
-        if not all(1 <= size <= _LARGEST for size in sizes):
+        if min(sizes) < 1:
             raise ValueError(f"{folder / 'config.json'}: layer of {sizes[0]} x {sizes[1]}: {_ADVICE}")
-        self.linear = nn.Linear(*sizes, bias=config.get("bias", True))
-        fill_module(self, read_tensors(folder / "model.safetensors"), folder)
+        tensors = read_tensors(folder / "model.safetensors")
+        with sized_for(tensors.values(), folder / "config.json"):
+            self.linear = nn.Linear(*sizes, bias=config.get("bias", True))
+        fill_module(self, tensors, folder)
 
     def forward(self, vectors: Tensor) -> Tensor:
         return self.activations[self.activation]()(self.linear(vectors))
@@ -318,16 +319,18 @@ def _load_model(folder: Path, family: str, pooling: str) -> Any:
         kind = {"t5": transformers.T5EncoderModel, "mt5": transformers.MT5EncoderModel}.get(
             family, transformers.UMT5EncoderModel
         )
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors")) // 2  # elements, of two bytes or more
     with _quiet_transformers():
         try:
-            model, info = kind.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+            with sized_for(stored, folder / "config.json"):
+                model, info = kind.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
         except Exception as error:  # damaged files raise many types
             raise ValueError(f"{folder}: cannot be read as a text encoder: {first_line(error)}") from None
     missing = [name for name in info["missing_keys"] if not (name.startswith("pooler.") and pooling != "pooler")]

@@ -67,6 +67,7 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             data = {"data": ["a red bird", 1, 0, None, None, 0, 0, ""]}
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
+            assert client.get(f"/gradio_api/file={tmp_path}").status_code == 401
             assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]

@@ -345,7 +345,7 @@ def test_images_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (src / "text.jpg").write_text("hello")
     (src / "zero.png").touch()
     (src / "cut.png").write_bytes((src / "huge.png").read_bytes()[:-400])
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80_000)
+    monkeypatch.setattr("stackgan.images.photos.MAX_PIXELS", 80_000)
     assert prepare(src, tmp_path / "out", "--no-captions", "--test-fraction", "0") == 1
     found = problems(tmp_path / "out")
     assert found["float.tif"] == "pixels of mode 'F' have no fixed range; save it with 8 bits per channel"

@@ -1,5 +1,12 @@
 """`prepare`, `edit` and the page read the same pixels of photo files and reject the same files."""
 
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,13 +42,27 @@ def _cmyk(file: Path) -> None:
     Image.new("CMYK", (SIDE, SIDE), (10, 200, 30, 40)).save(file)
 
 
-def _animation(file: Path) -> None:
+def _two_frames(file: Path) -> None:
     frames = [Image.new("RGB", (SIDE, SIDE), colour) for colour in ("red", "blue")]
     frames[0].save(file, save_all=True, append_images=frames[1:])
 
 
+def _polyglot(file: Path) -> None:
+    """A PNG that is a ZIP archive and a page too."""
+    Image.new("RGB", (SIDE, SIDE), "green").save(file)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("index.html", "<script>alert(1)</script>")
+
+
 def _bilevel(file: Path) -> None:
     Image.new("1", (SIDE, SIDE), 1).save(file)
+
+
+def _as(file: Path, form: str, write: Callable[[Path], None]) -> None:
+    """Write in the format of another ending."""
+    other = file.with_suffix(f".{form.lower()}")
+    write(other)
+    other.rename(file)
 
 
 READ: dict[str, Callable[[Path], None]] = {
@@ -49,7 +70,9 @@ READ: dict[str, Callable[[Path], None]] = {
     "grey16.png": _grey_16,
     "palette.png": _palette,
     "cmyk.tif": _cmyk,
-    "animation.gif": _animation,
+    "pages.tif": _two_frames,
+    "views.jpg": lambda file: _as(file, "MPO", _two_frames),
+    "archive.png": _polyglot,
     "bilevel.png": _bilevel,
 }
 
@@ -83,16 +106,15 @@ def _cut_jpeg(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:700])
 
 
-def _text(file: Path) -> None:
-    file.write_text("no image")
-
-
-def _empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
 @pytest.mark.parametrize(
-    ("name", "write"), [("f.tif", _float), ("c.jpg", _cut_jpeg), ("t.png", _text), ("e.png", _empty)]
+    ("name", "write"),
+    [
+        ("f.tif", _float),
+        ("c.jpg", _cut_jpeg),
+        ("t.png", lambda file: file.write_text("no image")),
+        ("e.png", Path.touch),
+        ("a.gif", _two_frames),
+    ],
 )
 def test_editing_rejects_the_same_files_as_preparing_with_the_same_message(
     name: str, write: Callable[[Path], None], tmp_path: Path
@@ -124,3 +146,99 @@ def test_any_exception_of_a_decoder_is_an_unreadable_file(tmp_path: Path, monkey
 def test_a_missing_photo(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         open_photo(tmp_path / "nothing.png")
+
+
+# --- files made to do harm --------------------------------------------------------------------------------------
+
+HUGE = 50_000  # side in pixels: 7.5 GB as RGB
+TOO_LARGE = "more than 89,478,485 pixels; save it smaller"
+NO_IMAGE = "not an image in a format that can be read"
+
+
+def _saved(form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _animation(form: str) -> bytes:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("green", "blue")]
+    return _saved(form, save_all=True, append_images=frames)
+
+
+def _png(width: int, height: int, *chunks: bytes) -> bytes:
+    """A PNG of its header and these chunks, each its name and its content."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    framed = (
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, *chunks, b"IEND")
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def _patched(data: bytes, marker: bytes, offset: int, form: str, *values: int) -> bytes:
+    place = data.index(marker) + offset
+    return data[:place] + struct.pack(form, *values) + data[place + struct.calcsize(form) :]
+
+
+def _tiff() -> bytes:
+    entries = ((256, HUGE), (257, HUGE), (258, 8), (259, 1), (262, 1), (273, 200), (277, 1), (278, HUGE), (279, 8))
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + bytes(200)
+
+
+PIXELS = b"IDAT" + zlib.compress(bytes(99))
+HARMFUL: dict[str, tuple[Callable[[], bytes], str]] = {
+    "header.png": (lambda: _png(HUGE, HUGE, PIXELS), TOO_LARGE),
+    "just-too-large.png": (lambda: _png(9_460, 9_459, PIXELS), TOO_LARGE),
+    "long-line.png": (lambda: _png(2**31 - 1, 1, PIXELS), TOO_LARGE),
+    "header.jpg": (lambda: _patched(_saved("JPEG"), b"\xff\xc0", 5, ">HH", HUGE, HUGE), TOO_LARGE),
+    "header.gif": (lambda: _patched(_saved("GIF"), b"GIF8", 6, "<HH", HUGE, HUGE), TOO_LARGE),
+    "header.bmp": (lambda: _patched(_saved("BMP"), b"BM", 18, "<ii", HUGE, HUGE), TOO_LARGE),
+    "header.tif": (_tiff, TOO_LARGE),
+    "header.ppm": (lambda: b"P6 50000 50000 255\n" + bytes(99), TOO_LARGE),
+    "header.jp2": (lambda: _patched(_saved("JPEG2000"), b"ihdr", 4, ">II", HUGE, HUGE), TOO_LARGE),
+    "text.png": (lambda: _png(8, 8, b"zTXta\0\0" + zlib.compress(bytes(10**8)), PIXELS), "cannot be read: "),
+    "profile.png": (lambda: _png(8, 8, b"iCCPa\0\0" + zlib.compress(bytes(10**8)), PIXELS), "cannot be read: "),
+    "cut.jpg": (lambda: _patched(_saved("JPEG"), b"\xff\xc0", 5, ">HH", 9_000, 9_000)[:-9], "cannot be read: "),
+    "cut.png": (lambda: _png(9_000, 9_000, PIXELS), "cannot be read: "),
+    "animation.gif": (lambda: _animation("GIF"), "an animation of 3 frames"),
+    "animation.png": (lambda: _animation("PNG"), "an animation of 3 frames"),
+    "animation.webp": (lambda: _animation("WEBP"), "an animation of 3 frames"),
+    "drawing.png": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>", NO_IMAGE),
+    "page.jpg": (lambda: b"GIF8<html><script>alert(1)</script>", NO_IMAGE),
+    "script.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", NO_IMAGE),
+    "document.png": (lambda: b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj", NO_IMAGE),
+    "archive.png": (lambda: b"PK\x03\x04" + bytes(60), NO_IMAGE),
+}
+READ_ALL = """
+import json, resource, sys
+from pathlib import Path
+from PIL import Image
+from stackgan.images.photos import PhotoError, open_rgb
+
+Image.init()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start, found = peak(), {}
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    before = peak()
+    try:
+        found[file.name] = str(open_rgb(file).size)
+    except PhotoError as error:
+        found[file.name] = str(error)
+    print(file.name, peak() - before, "kB", found[file.name], file=sys.stderr)
+print(json.dumps([found, peak() - start]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory in kB")
+def test_harmful_files_are_refused_before_memory_is_allocated(tmp_path: Path) -> None:
+    for name, (content, _) in HARMFUL.items():
+        (tmp_path / name).write_bytes(content())
+    command = [sys.executable, "-W", "ignore", "-c", READ_ALL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    print(done.stderr)
+    found, kilobytes = json.loads(done.stdout)
+    for name, (_, words) in HARMFUL.items():
+        assert found[name].startswith(words), f"{name}: {found[name]}"
+    assert kilobytes < 64 * 1024
