@@ -21,8 +21,9 @@ import numpy as np
 from stackgan.captions.articles import with_article
 from stackgan.captions.hard_negatives import FUNCTION_WORDS
 from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
+from stackgan.io.spool import StringSpool
 
-__all__ = ["AugmentedCaption", "Shortener", "augmented_captions", "content_words"]
+__all__ = ["AugmentedTexts", "Shortener", "augmented_captions", "content_words"]
 
 SHORTENED, WITH_SYNONYM, IN_SENTENCE = 0.5, 0.5, 0.25  # shares of all augmented captions
 LONGEST = 6  # maximum number of words of a phrase; longer runs are not used
@@ -42,16 +43,17 @@ _JOINS = frozenset(("and", ",", "or"))
 
 
 @dataclass(frozen=True)
-class AugmentedCaption:
-    """An augmented caption.
+class AugmentedTexts:
+    """Augmented captions, on the disk.
 
     Attributes:
-        text: the augmented caption.
-        words: content words of the caption that are kept (:func:`content_words`), before replacement by synonyms.
+        texts: an augmented version of each caption.
+        words: content words of the caption that are kept (:func:`content_words`), before replacement by synonyms, in
+            alphabetical order and separated by spaces.
     """
 
-    text: str
-    words: frozenset[str]
+    texts: Sequence[str]
+    words: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,16 @@ class Shortener:
         return f"{text} with {' and '.join(tails)}" if tails else text
 
 
-def augmented_captions(captions: Sequence[str], seed: int) -> list[AugmentedCaption]:
+def augmented_captions(captions: Sequence[str], seed: int) -> AugmentedTexts:
     """An augmented version of each caption; equal captions at different positions get different ones."""
     shortener, synonyms = Shortener(captions), SynonymReplacer()
     draws = np.random.default_rng((seed, 0x7E))
-    return [_augment(caption, shortener, synonyms, draws) for caption in captions]
+    texts, words = StringSpool(), StringSpool()
+    for caption in captions:
+        text, kept = _augment(caption, shortener, synonyms, draws)
+        texts.append(text)
+        words.append(" ".join(sorted(kept)))
+    return AugmentedTexts(texts, words)
 
 
 def content_words(text: str) -> frozenset[str]:
@@ -132,7 +139,8 @@ def content_words(text: str) -> frozenset[str]:
 
 def _augment(
     caption: str, shortener: Shortener, synonyms: SynonymReplacer, draws: np.random.Generator
-) -> AugmentedCaption:
+) -> tuple[str, frozenset[str]]:
+    """The augmented caption and the content words that it keeps."""
     shortened, with_synonym, in_sentence = draws.random(3) < (SHORTENED, WITH_SYNONYM, IN_SENTENCE)
     text = caption.strip().rstrip(".").strip()
     if shortened:
@@ -142,7 +150,7 @@ def _augment(
         text = drawn[0]
     if in_sentence and set(_words(text)[:1]) <= FUNCTION_WORDS:  # not for captions without articles
         text = in_a_sentence(text, draws)
-    return AugmentedCaption(text, words)
+    return text, words
 
 
 def _runs(caption: str, nouns: Collection[str] = ()) -> list[_Phrase]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,16 +115,21 @@ def measure_captions(captions: Sequence[str]) -> CaptionStatistics | None:
     Thresholds are the ``FALSE_ALARMS`` quantile of the scores of random fragments of each length, every fragment
     without its own caption, and never fall with length. The same captions always give the same statistics.
     """
-    rows = [words for words in map(caption_words, captions) if words]
-    if len({" ".join(words) for words in rows}) < FEWEST:
+    rows, counts, different = array("q"), Counter[str](), set[str]()
+    for row, words in enumerate(map(caption_words, captions)):
+        if words:
+            rows.append(row)
+            counts.update(set(words))
+            if len(different) < FEWEST:
+                different.add(" ".join(words))
+    if len(different) < FEWEST:
         return None
-    counts = Counter(word for words in rows for word in set(words))
     draws = np.random.default_rng(0)
     least = []
     for length in range(1, LENGTHS + 1):
         scores = []
         for row in draws.permutation(len(rows))[:FRAGMENTS]:
-            words = rows[row]
+            words = caption_words(captions[rows[row]])
             if length < LENGTHS and len(words) > length:
                 start = int(draws.integers(len(words) - length + 1))
                 words = words[start : start + length]

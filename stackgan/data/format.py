@@ -16,7 +16,6 @@ import hashlib
 import json
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,8 @@ __all__ = [
     "npy_header",
     "open_images",
     "open_npy",
+    "parse_record",
     "read_meta",
-    "read_records",
     "record_to_line",
     "write_npy",
 ]
@@ -95,19 +94,10 @@ def record_to_line(record: Record) -> bytes:
         raise ValueError(f"{shown_name(record.id)}: holds a lone surrogate, which UTF-8 cannot represent") from None
 
 
-def read_records(file: Path, facts: Mapping[str, Any]) -> Iterator[Record]:
-    """The records of a captions.jsonl, checked against the digest and the counts in dataset.json (``facts``)."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: missing; prepare the folder again")
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != facts["captions_sha256"]:
-        raise ValueError(f"{file}: changed or truncated since it was written (digest differs); prepare again")
-    lines = data.split(b"\n")[:-1]  # not splitlines(): a caption may contain line separators such as U+2028
-    if len(lines) != facts["images"]:
-        raise ValueError(f"{file}: {len(lines)} lines for {facts['images']} images; prepare the folder again")
-    for number, line in enumerate(lines, 1):
-        entry = parse_json(line, f"{file}, line {number}", RECORD, advice="prepare again")
-        yield Record(entry["id"], tuple(entry["captions"]), entry.get("species"), entry.get("parameters"))
+def parse_record(line: bytes, where: str) -> Record:
+    """The record in a line of captions.jsonl; raises a ValueError that begins with ``where`` if it is not one."""
+    entry = parse_json(line, where, RECORD, advice="prepare again")
+    return Record(entry["id"], tuple(entry["captions"]), entry.get("species"), entry.get("parameters"))
 
 
 def read_meta(file: Path, data: bytes) -> dict[str, Any]:
@@ -199,7 +189,7 @@ def as_embeddings(array: NDArray[Any], name: str) -> NDArray[np.float32]:
         found = f"{values.dtype} of shape {values.shape}"
         raise ValueError(f"embeddings {name!r}: {found}, expected floats of shape (captions, T)")
     values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
         raise ValueError(f"embeddings {name!r}: not all values are finite numbers")
     return values
 

@@ -19,22 +19,22 @@ from stackgan.data.format import (
     open_images,
     open_npy,
     read_meta,
-    read_records,
     write_npy,
 )
+from stackgan.data.records import Captions, ImageCaptions, Records
 from stackgan.io.files import atomic_file
 
 __all__ = ["PreparedFolder", "PreparedSplit"]
 
 
 class PreparedSplit:
-    """One split of a prepared folder: images and their records.
+    """One split of a prepared folder: images and their records, on the disk, with 24 bytes of memory for each.
 
     Attributes:
         images: (N, L, L, 3) uint8, memory-mapped and read-only.
-        records: N records.
+        records: sequence of N records.
         offsets: (N + 1,) int64; the captions of image i are rows offsets[i]:offsets[i + 1] of `captions`.
-        captions: all captions of the split, image after image; the rows of every embeddings array.
+        captions: sequence of all captions of the split, image after image; the rows of every embeddings array.
     """
 
     def __init__(self, folder: Path, name: str, side: int, facts: Mapping[str, Any]) -> None:
@@ -42,24 +42,20 @@ class PreparedSplit:
         self.name = name
         self.facts = facts
         self.images = open_images(folder / "images.npy", int(facts["images"]), side)
-        self.records = list(read_records(folder / "captions.jsonl", facts))
-        self.captions = [caption for record in self.records for caption in record.captions]
-        counts = [len(record.captions) for record in self.records]
-        self.offsets: NDArray[np.int64] = np.cumsum([0, *counts], dtype=np.int64)
-        if len(self.captions) != facts["captions"]:
-            raise ValueError(
-                f"{folder / 'captions.jsonl'}: holds {len(self.captions)} captions, dataset.json has "
-                f"{facts['captions']}; prepare the folder again"
-            )
+        self.records = Records(folder / "captions.jsonl", facts)
+        self.captions = Captions(self.records)
+        self.offsets = self.records.offsets
 
     def __len__(self) -> int:
         return len(self.records)
 
     def species_numbers(self) -> NDArray[np.int64]:
         """Species number of each image, (N,) int64; an image without a species gets its own number."""
-        names = [(record.species is None, record.species or str(i)) for i, record in enumerate(self.records)]
-        number = {name: i for i, name in enumerate(sorted(set(names)))}
-        return np.array([number[name] for name in names], dtype=np.int64)
+        return self.records.species
+
+    def image_captions(self, rows: NDArray[np.int64] | None = None) -> ImageCaptions:
+        """Sequence of the captions of each image, or of the images `rows`."""
+        return ImageCaptions(self.records, rows)
 
     def embedding_names(self) -> list[str]:
         """Names under which embeddings are stored for this split, sorted."""

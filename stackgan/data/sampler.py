@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.captions.augmentation import content_words
-from stackgan.captions.hard_negatives import nearest_of_other_species, tf_idf
+from stackgan.captions.hard_negatives import nearest_of_other_species
 from stackgan.data.prepared import PreparedSplit
+from stackgan.io.spool import release
 
 __all__ = ["AugmentedCaptions", "Batch", "Sampler", "WrongPairs", "check_trainable"]
 
 
 REDRAWS = 64  # of images of the wrong species, before the others are listed
+MAPPED = 256 << 20  # bytes of images that stay mapped
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class AugmentedCaptions:
 
     Attributes:
         embeddings: (captions of the split, T).
-        words: content words of the caption that its augmented version keeps.
+        words: content words of the caption that its augmented version keeps, separated by spaces.
         share: of sampled captions that are replaced by their augmented version.
     """
 
     embeddings: NDArray[np.float32]
-    words: Sequence[frozenset[str]]
+    words: Sequence[str]
     share: float
 
 
@@ -108,11 +110,9 @@ class Sampler:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
         self._next: tuple[int, Future[Batch]] | None = None
         self.augmented = augmented
-        if augmented is not None:
-            self.words = [content_words(" ".join(record.captions)) for record in split.records]
+        self._mapped = 0  # bytes of images since they were last unmapped
         if embeddings is not None and self.wrong.hard:
-            vectors = tf_idf([record.captions for record in split.records])
-            self.near = nearest_of_other_species(vectors, self.species)
+            self.near = nearest_of_other_species(split.image_captions(), self.species)
 
     def batch(self, step: int) -> Batch:
         """The batch of ``step`` (from 0); starts preparing that of ``step + 1``."""
@@ -172,7 +172,9 @@ class Sampler:
             )  # of those not swapped
             for row in np.flatnonzero(draws.random(len(chosen)) < share):
                 near = self.near[chosen[row]]
-                others[row] = near[draws.integers(len(near))]
+                near = near[near >= 0]
+                if len(near):
+                    others[row] = near[draws.integers(len(near))]
         return others
 
     def _captions(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> NDArray[np.int64]:
@@ -191,8 +193,9 @@ class Sampler:
             return plain
         use = draws.random(len(captions)) < self.augmented.share
         if of is not None:
-            pairs = zip(captions.tolist(), of.tolist(), strict=True)
-            use &= [not self.augmented.words[caption] <= self.words[image] for caption, image in pairs]
+            for row in np.flatnonzero(use):
+                words = self.augmented.words[captions[row]].split()
+                use[row] = not content_words(" ".join(self.split.records[of[row]].captions)).issuperset(words)
         return torch.where(torch.from_numpy(use)[:, None], _rows(self.augmented.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
@@ -204,6 +207,12 @@ class Sampler:
         for place, index, (y, x), flip in drawn:
             crop = self._pixels[index, y : y + self.size, x : x + self.size]
             place[:] = crop[:, ::-1] if flip else crop
+        self._mapped += len(chosen) * self.split.images[0].nbytes
+        if self._mapped > MAPPED:
+            self._mapped = 0
+            release(self.split.images)
+            if self.embeddings is not None:
+                release(self.embeddings)
         return torch.from_numpy(out.view(np.uint8).reshape(*out.shape, 3))
 
 

@@ -1,12 +1,18 @@
 """Conditioning augmentation (CA_NET): embedding -> distribution over conditioning codes."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stackgan.latent.distributions import DiagonalGaussian
 from stackgan.networks.layers import glu, orthogonal_init
 
 __all__ = ["CANet", "Standardise"]
+
+BLOCK = 65_536  # embeddings that are read at a time
 
 
 class Standardise(nn.Module):
@@ -25,13 +31,21 @@ class Standardise(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
-    def measure(self, embeddings: Tensor) -> None:
-        """Set the mean (per dimension) and the scale (a single number) from embeddings (N, T).
+    def measure(self, embeddings: NDArray[np.float32]) -> None:
+        """Set the mean (per dimension) and the scale (a single number) from embeddings (N, T), read in blocks.
 
         The scale of embeddings without variance, as of a single caption, is 1.
         """
-        self.mean.copy_(embeddings.mean(0))
-        spread = (embeddings - self.mean).square().mean().sqrt()
+
+        def mean(of: Callable[[Tensor], Tensor]) -> Tensor:
+            parts = []
+            for start in range(0, len(embeddings), BLOCK):
+                part = torch.from_numpy(np.array(embeddings[start : start + BLOCK]))  # a copy of a read-only map
+                parts.append(of(part.to(self.mean.device)) * (len(part) / len(embeddings)))
+            return torch.stack(parts).sum(0)
+
+        self.mean.copy_(mean(lambda part: part.mean(0)))
+        spread = mean(lambda part: (part - self.mean).square().mean()).sqrt()
         self.scale.copy_(torch.where(spread > 1e-6, spread, 1.0))
 
     def forward(self, e: Tensor) -> Tensor:

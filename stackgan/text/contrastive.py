@@ -21,6 +21,7 @@ regression of the teacher's sentence embeddings.
 from __future__ import annotations
 
 import math
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,15 +30,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stackgan.captions.hard_negatives import nearest_of_other_species, swapped_captions, tf_idf
+from stackgan.captions.distinct import distinct_rows
+from stackgan.captions.hard_negatives import nearest_of_other_species, swapped_captions
 from stackgan.images.crops import load_side
 from stackgan.images.pixels import from_levels
+from stackgan.io.spool import SelectedStrings, StringSpool, release, spooled_array
 from stackgan.networks.schedules import warm_cosine
 from stackgan.runtime.precision import bf16_autocast
 from stackgan.text.base import mean_state
 from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
 from stackgan.text.distillation import EnglishTable, TeacherTargets, distillation_loss
-from stackgan.text.tokenizer import PAD_ID, SPECIAL, UNKNOWN_ID, split_words, token_ids, train_tokenizer
+from stackgan.text.tokenizer import PAD_ID, SPECIAL, UNKNOWN_ID, split_words, token_table, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -184,26 +187,24 @@ class _Batches:
         self.split, self.rows, self.size = split, rows, min(settings.batch_size, len(rows))
         self.image_size, self.side = settings.image_size, load_side(settings.image_size)
         self.rng = np.random.default_rng([seed, 0xC0])
-        distinct = list(dict.fromkeys(split.captions))
+        first, self.caption_row = distinct_rows(split.captions)
+        distinct = SelectedStrings(split.captions, first)
         swapped = swapped_captions(distinct, seed)
-        texts = [*distinct, *(caption or "" for caption in swapped)]
-        self.ids = token_ids(tokenizer, texts, settings.max_tokens).numpy()
-        row_of = {caption: row for row, caption in enumerate(distinct)}
-        self.caption_row = np.array([row_of[caption] for caption in split.captions])
+        self.ids = token_table(tokenizer, StringSpool(chain(distinct, swapped)), settings.max_tokens)
         self.captions = len(distinct)  # rows of ids; the swapped form of row i is row i + captions
-        self.has_swapped = np.array([caption is not None for caption in swapped])
+        self.has_swapped = np.array([caption != "" for caption in swapped])
         self.species = split.species_numbers()
-        vectors = tf_idf([split.records[row].captions for row in rows])
-        self.near = nearest_of_other_species(vectors, self.species[rows], NEAR)
+        self.near = nearest_of_other_species(split.image_captions(rows), self.species[rows], NEAR)
 
     def _photos(self) -> NDArray[np.int64]:
         """Groups of photos of different species whose captions use the same words; B of them, in order."""
         anchors = self.rng.choice(len(self.rows), max(1, self.size // GROUP), replace=False)
         chosen = {int(anchor) for anchor in anchors}
         for anchor in anchors:
-            chosen |= {int(i) for i in self.rng.permutation(self.near[anchor])[: GROUP - 1]}
-        rest = self.rng.permutation(len(self.rows))
-        filled = [*sorted(chosen), *(int(i) for i in rest if int(i) not in chosen)][: self.size]
+            near = self.near[anchor]
+            chosen |= {int(i) for i in self.rng.permutation(near[near >= 0])[: GROUP - 1]}
+        rest = (int(i) for i in self.rng.permutation(len(self.rows)) if int(i) not in chosen)
+        filled = list(islice(chain(sorted(chosen), rest), self.size))
         return np.sort(self.rows[filled])
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -217,7 +218,7 @@ class _Batches:
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
         self.drawn = one  # rows of the first captions among the distinct ones, to replace words of some by synonyms
-        ids = self.ids[np.concatenate([one, two, one + self.captions])]
+        ids = self.ids[np.concatenate([one, two, one + self.captions])].astype(np.int64)
         ids = ids[:, : int((ids != PAD_ID).sum(1).max())]
         mask = ids != PAD_ID
         dropped = (self.rng.random(ids.shape) < WORD_DROPOUT) & (ids >= len(SPECIAL))
@@ -225,9 +226,9 @@ class _Batches:
         species = self.species[photos]
         same = (species[:, None] == species[None]) | (one[:, None] == one[None])
         images = self._crops(np.asarray(self.split.images[photos]))
-        has = self.has_swapped[one]
-        ids, mask, same, has = (torch.from_numpy(array) for array in (ids, mask, same, has))
-        return images, ids, mask, same, has
+        release(self.split.images)
+        has = torch.from_numpy(self.has_swapped[one])
+        return images, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(same), has
 
     def _crops(self, loaded: NDArray[np.uint8]) -> Tensor:
         images = torch.from_numpy(loaded).permute(0, 3, 1, 2)  # (B, 3, L, L)
@@ -303,17 +304,17 @@ def _distillation_terms(
 
 
 @torch.no_grad()
-def _standardise(towers: _DualEncoder, ids: NDArray[np.int64]) -> None:
+def _standardise(towers: _DualEncoder, ids: NDArray[np.int32]) -> None:
     """Fold zero mean and unit variance over the distinct training captions into the projection.
 
     Dimensions without variance, as of a single caption, are only centred.
     """
-    vectors = []
+    vectors = spooled_array((len(ids), towers.projection.out_features), np.float32)
     for start in range(0, len(ids), 512):
-        chunk = torch.from_numpy(ids[start : start + 512])
+        chunk = torch.from_numpy(ids[start : start + 512].astype(np.int64))
         mask = chunk != PAD_ID
-        vectors.append(towers.pooled(towers.text(chunk, mask), mask))
-    every = torch.cat(vectors)
+        vectors[start : start + 512] = towers.pooled(towers.text(chunk, mask), mask).numpy()
+    every = torch.from_numpy(vectors)
     spread, mean = every.std(0, correction=min(1, len(every) - 1)), every.mean(0)
     spread = torch.where(spread > 1e-6, spread, 1.0)
     towers.projection.weight.div_(spread[:, None])

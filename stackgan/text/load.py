@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stackgan.captions.distinct import distinct_rows
 from stackgan.config import POOLINGS
 from stackgan.io.json_reader import read_json
+from stackgan.io.spool import SelectedStrings, release, spooled_array
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import COMPACT, CompactEncoder
 from stackgan.text.precomputed import PrecomputedEmbeddings
@@ -162,7 +164,7 @@ def caption_embeddings(
     what, captions = texts or ("", split.captions)
     name = encoder.identity
     if texts:
-        name += f"-{what}-{hashlib.sha256(chr(10).join(captions).encode()).hexdigest()[:12]}"
+        name += f"-{what}-{_digest(captions)[:12]}"
     if isinstance(encoder, PrecomputedEmbeddings):
         encoder.dim = int(split.embeddings(name).shape[1])
     if name in split.embedding_names() or isinstance(encoder, PrecomputedEmbeddings):
@@ -175,20 +177,37 @@ def caption_embeddings(
         return stored
     from tqdm import tqdm
 
-    distinct = sorted(dict.fromkeys(captions), key=len)  # similar lengths together, to reduce padding
-    row_of = {caption: row for row, caption in enumerate(distinct)}
-    rows = np.empty((len(distinct), encoder.dim), np.float32)
+    first, number = distinct_rows(captions)
+    lengths = np.fromiter(map(len, SelectedStrings(captions, first)), np.int64, len(first))
+    order = np.argsort(lengths, kind="stable")  # similar lengths together, to reduce padding
+    uses = np.bincount(number, minlength=len(first))
+    rows, ends = np.argsort(number, kind="stable"), np.cumsum(uses)  # the rows of caption i: rows[ends - uses : ends]
+    array = spooled_array((len(captions), encoder.dim), np.float32)
     title = " ".join(["embedding", *what.split(), split.name, "captions"])
-    with tqdm(total=len(distinct), desc=title, disable=not progress) as bar:
-        for start in range(0, len(distinct), batch):
-            chunk = distinct[start : start + batch]
-            rows[start : start + len(chunk)] = encoder.encode(chunk).cpu().numpy()
+    with tqdm(total=len(first), desc=title, disable=not progress) as bar:
+        for start in range(0, len(order), batch):
+            chunk = order[start : start + batch]
+            vectors = encoder.encode([captions[row] for row in first[chunk].tolist()]).cpu().numpy()
+            places = np.concatenate(
+                [rows[end - count : end] for end, count in zip(ends[chunk], uses[chunk], strict=True)]
+            )
+            array[places] = np.repeat(vectors, uses[chunk], axis=0)
+            release(array)
             bar.update(len(chunk))
-    array = rows[[row_of[caption] for caption in captions]]
     try:
         split.store_embeddings(name, array)
     except OSError as error:  # e.g. a prepared folder owned by another user
         warnings.warn(
             f"{split.path}: embeddings cannot be stored there ({error}); they will be computed again", stacklevel=2
         )
+    release(array)
     return array
+
+
+def _digest(texts: Sequence[str]) -> str:
+    """sha256 of the texts with line breaks between them."""
+    digest, between = hashlib.sha256(), b""
+    for text in texts:
+        digest.update(between + text.encode())
+        between = b"\n"
+    return digest.hexdigest()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from stackgan.io.spool import spooled_array
 from stackgan.text.base import CaptionWarning
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ __all__ = [
     "pad_tokens",
     "split_words",
     "token_ids",
+    "token_table",
     "tokenizer_of",
     "train_tokenizer",
     "truncate",
@@ -31,6 +36,7 @@ __all__ = [
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 SPECIAL = (UNK, PAD, CLS, SEP)  # the first tokens, in this order
+BATCH = 4096  # texts that are split into tokens at a time
 UNKNOWN_ID, PAD_ID = SPECIAL.index(UNK), SPECIAL.index(PAD)  # 0 and 1; MPNet pads with 1 as well
 
 
@@ -47,10 +53,17 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int) -> Tokenizer:
     trainer = WordPieceTrainer(
         vocab_size=vocabulary, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
     )
-    first.train_from_iterator(sorted(captions), trainer)
-    used = Counter(token for encoding in first.encode_batch(list(captions)) for token in encoding.tokens)
+    first.train_from_iterator(iter(captions), trainer)
+    used = Counter(token for encoding in _encodings(first, captions) for token in encoding.tokens)
     pieces = sorted((token for token in used if token not in SPECIAL), key=lambda token: (-used[token], token))
     return tokenizer_of(pieces)
+
+
+def _encodings(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Any]:
+    """The encoding of each text, computed in batches."""
+    texts = iter(texts)
+    while batch := list(islice(texts, BATCH)):
+        yield from tokenizer.encode_batch(batch)
 
 
 def tokenizer_of(pieces: Sequence[str]) -> Tokenizer:
@@ -109,6 +122,18 @@ def pad_tokens(rows: Sequence[Sequence[int]], pad: int = PAD_ID) -> tuple[Tensor
 def token_ids(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> Tensor:
     """Token ids (N, L) of the texts, truncated to ``longest`` and padded."""
     return pad_tokens([truncate(encoding.ids, longest) for encoding in tokenizer.encode_batch(list(texts))])[0]
+
+
+def token_table(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> NDArray[np.int32]:
+    """As :func:`token_ids`, for any number of texts: an array on the disk, memory-mapped."""
+    ids = spooled_array((len(texts), longest), np.int32)
+    ids[:] = PAD_ID
+    length = 0
+    for row, encoding in enumerate(_encodings(tokenizer, texts)):
+        own = truncate(encoding.ids, longest)
+        ids[row, : len(own)] = own
+        length = max(length, len(own))
+    return ids[:, :length]
 
 
 def word_at(caption: str, position: int) -> str:

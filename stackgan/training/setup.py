@@ -21,6 +21,7 @@ from stackgan.data.sampler import AugmentedCaptions, Sampler, WrongPairs, check_
 from stackgan.io.files import write_atomic
 from stackgan.io.json_reader import OBJECT, Fields, read_json
 from stackgan.io.run_state import newest_state
+from stackgan.io.spool import StringSpool
 from stackgan.model import check_choices
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
@@ -124,9 +125,8 @@ def _begin(
         if "discriminators" in new and not config.optim.discriminator_first:
             print("untrained discriminators degrade a trained generator: try optim.discriminator_first=100000")
     elif embeddings is not None and config.text.standardise:
-        measured = torch.from_numpy(np.array(embeddings)).to(run.device)  # a copy: the cache is read-only
-        run.model.standardise.measure(measured)
-        run.ema.standardise.measure(measured)
+        run.model.standardise.measure(embeddings)
+        run.ema.standardise.load_state_dict(run.model.standardise.state_dict())
     return {}
 
 
@@ -178,7 +178,8 @@ def _swapped_embeddings(
     if encoder is None or config.loss.mismatch != "caption" or not config.loss.mismatch_hard:
         return None
     pairs = zip(split.captions, swapped_captions(split.captions, seed=0), strict=True)
-    return caption_embeddings(split, encoder, texts=("swapped", [other or caption for caption, other in pairs]))
+    texts = StringSpool(other or caption for caption, other in pairs)
+    return caption_embeddings(split, encoder, texts=("swapped", texts))
 
 
 def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config) -> AugmentedCaptions | None:
@@ -186,8 +187,8 @@ def _augmented(split: PreparedSplit, encoder: TextEncoder | None, config: Config
     if encoder is None or not config.text.reword:
         return None
     augmented = augmented_captions(split.captions, seed=0)
-    embeddings = caption_embeddings(split, encoder, texts=("reworded", [caption.text for caption in augmented]))
-    return AugmentedCaptions(embeddings, [caption.words for caption in augmented], config.text.reword)
+    embeddings = caption_embeddings(split, encoder, texts=("reworded", augmented.texts))
+    return AugmentedCaptions(embeddings, augmented.words, config.text.reword)
 
 
 def _settle_config(run_folder: Path, prepared: PreparedFolder, config: Config) -> None:

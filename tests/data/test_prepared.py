@@ -56,7 +56,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     train = folder.splits["train"]
     assert train.images.shape == (2, SIDE, SIDE, 3) and train.images.dtype == np.uint8
     assert [int(image[0, 0, 0]) for image in train.images] == [0, 1]
-    assert train.captions == ["bird 0", "bird 1", "a red\u2028bird, ünlike others"]
+    assert list(train.captions) == ["bird 0", "bird 1", "a red\u2028bird, ünlike others"]
     assert train.offsets.tolist() == [0, 1, 3]
     assert train.records[1] == Record(
         "bird-1", ("bird 1", "a red\u2028bird, ünlike others"), "species 0", {"angle": [1, 0.5]}

@@ -111,7 +111,7 @@ def test_no_captions(src: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert prepare(src, tmp_path / "out", "--no-captions", "--test-fraction", "0", "--size", "128") == 0
     assert all(record.captions == () for record in records(tmp_path / "out").values())
     split = PreparedFolder.open(tmp_path / "out").splits["train"]
-    assert len(split) == 2 and split.captions == [] and split.offsets.tolist() == [0, 0, 0]
+    assert len(split) == 2 and list(split.captions) == [] and split.offsets.tolist() == [0, 0, 0]
     assert "--preset modern tree.stages=2 text.encoder=none" in capsys.readouterr().out
 
 

@@ -37,7 +37,7 @@ def test_merging_keeps_every_image_with_its_record(tmp_path: Path) -> None:
     merged.verify()
     assert merged.kind == "cub" and merged.meta["species_disjoint"]
     assert _pixels(merged) == {n: ("test" if n == "x" else "train", ord(n)) for n in "abcdex"}
-    assert merged.splits["train"].captions == [f"a bird called {n}" for n in "abcde"]
+    assert list(merged.splits["train"].captions) == [f"a bird called {n}" for n in "abcde"]
     assert [part["kind"] for part in merged.meta["source"]["merged"]] == ["cub", "folder"]
 
 

@@ -66,7 +66,7 @@ def test_a_bird_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
     for split in ("train", "test"):
         n = len(few[split].records)
         assert np.array_equal(few[split].images, more[split].images[:n])
-        assert few[split].records == more[split].records[:n]
+        assert list(few[split].records) == more[split].records[:n]
 
 
 def test_prepared_folder_holds_the_birds_and_their_truth(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_tokenizer_is_the_same_in_another_process(split: PreparedSplit) -> None:
     )
     elsewhere = subprocess.run(
         [sys.executable, "-c", program],
-        input=json.dumps(split.captions),
+        input=json.dumps(list(split.captions)),
         capture_output=True,
         text=True,
         check=True,

@@ -94,5 +94,5 @@ def test_wrong_images_where_nearly_all_are_of_one_species(tmp_path: Path) -> Non
 def test_the_scale_of_equal_embeddings_is_one() -> None:
     for rows in (1, 5):
         module = Standardise(3)
-        module.measure(torch.full((rows, 3), 0.1))
+        module.measure(torch.full((rows, 3), 0.1).numpy())
         assert module.scale == 1 and module(torch.tensor([[0.2, 0.1, 0.1]])).abs().max() < 0.2
