@@ -124,9 +124,14 @@ def prepare_cub(
             writer.problem(path, reason)
         job = _Job(src, text, catalogue, load_side(size), fit)
         todo = [(split, photo) for split, names in splits.items() for photo in names if photo in there]
-        written = write_photos(writer, todo, job.prepare, workers=threads, progress=progress)
-        for split, records in written.items():
-            _carry_embeddings(writer, src, split, splits[split], {r.id: len(r.captions) for r in records})
+        rows: dict[str, dict[str, int]] = {split: {} for split in splits}  # captions of each photo
+
+        def count(photo: Photo) -> None:
+            rows[photo.split][photo.record.id] = len(photo.record.captions)
+
+        write_photos(writer, todo, job.prepare, total=len(todo), workers=threads, progress=progress, written=count)
+        for split, counts in rows.items():
+            _carry_embeddings(writer, src, split, splits[split], counts)
     return PreparedFolder.open(out)
 
 

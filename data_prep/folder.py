@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from data_prep import arguments
+from data_prep.entries import Entries, Entry
 from data_prep.images import FITS, Fit, to_square
 from data_prep.listing import list_files, suffix
-from data_prep.metadata import Entry, find_entries, is_metadata, is_text
+from data_prep.metadata import find_entries, is_metadata, is_text
 from data_prep.splits import assign_splits
 from data_prep.writing import Photo, Problem, check_folders, count_workers, write_photos
 from stackgan.data.format import Record
@@ -24,6 +27,7 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
 from stackgan.images.photos import decoder_errors, open_rgb
+from stackgan.io.spool import StringSpool
 
 __all__ = ["KIND", "add_arguments", "prepare_folder"]
 
@@ -100,17 +104,20 @@ def prepare_folder(
     if not 0 <= test_fraction < 1:
         raise ValueError(f"--test-fraction {test_fraction}: must be at least 0 and below 1")
     listing = list_files(src)
-    photos = _photos(src, list(listing.names))
+    photos = _photos(src, listing.files)
     problems = listing.problems
     problems += [
         Problem(file, "this format is not read; save it as JPEG or PNG")
-        for file in listing.names
+        for file in listing.files
         if suffix(file) in NOT_READ
     ]
     if captions:
         entries, origin = find_entries(src, listing, photos, problems)
     else:
-        entries, origin = [Entry(photo, tuple(listing.names[photo]), ()) for photo in photos], "none"
+        entries, origin = Entries(photos, listing.names), "none"
+        for number in range(len(photos)):
+            entries.add(number, ())
+        entries.close()
     splits = assign_splits(entries, test_fraction, seed)
     problems += splits.problems
     source: dict[str, object] = {
@@ -120,7 +127,7 @@ def prepare_folder(
         "split": splits.rule,
     }
     source |= {"split_names": splits.given} if splits.given else {"test_fraction": test_fraction, "seed": seed}
-    source |= {"not_read": _not_read(list(listing.names), origin), "links_read_once": listing.read_once}
+    source |= {"not_read": _not_read(listing.files, origin), "links_read_once": listing.read_once}
     with PreparedWriter(
         out,
         kind=KIND,
@@ -132,16 +139,19 @@ def prepare_folder(
     ) as writer:
         for problem in problems:
             writer.problem(problem.path, problem.reason)
-        read = partial(_read, src, splits.homes, load_side(size), fit)
-        # the train split first; sorted() keeps the order of the paths within a split
-        usable = [entry for entry in entries if entry.path in splits.homes]
-        ordered = sorted(usable, key=lambda entry: splits.homes[entry.path] != "train")
-        write_photos(writer, ordered, read, workers=threads, progress=progress)
+        # the train split first, and each in the order of the paths
+        train = np.array([home == "train" for home in splits.homes], bool)
+        usable = np.array([home is not None for home in splits.homes], bool)
+        order = np.concatenate([np.flatnonzero(train), np.flatnonzero(usable & ~train)])
+        items = ((splits.homes[place] or "", entries[place]) for place in order)
+        read = partial(_read, src, load_side(size), fit)
+        write_photos(writer, items, read, total=len(order), workers=threads, progress=progress)
     return PreparedFolder.open(out)
 
 
-def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: Entry) -> Photo | Problem:
-    """The photo as a square of ``side`` pixels, with its split and its captions."""
+def _read(src: Path, side: int, fit: Fit, item: tuple[str, Entry]) -> Photo | Problem:
+    """The photo of a split as a square of ``side`` pixels, with its captions."""
+    split, entry = item
     try:
         image = open_rgb(src / entry.path, upright=True)
         with decoder_errors():
@@ -149,24 +159,24 @@ def _read(src: Path, homes: Mapping[str, str], side: int, fit: Fit, entry: Entry
     except ValueError as error:
         return Problem(entry.path, str(error))
     record = Record(entry.path, entry.captions, entry.species)
-    return Photo(homes[entry.path], square, record, image.size)
+    return Photo(split, square, record, image.size)
 
 
-def _photos(src: Path, files: Sequence[str]) -> list[str]:
-    photos = [file for file in files if suffix(file) in PHOTOS]
+def _photos(src: Path, files: Sequence[str]) -> StringSpool:
+    photos = StringSpool(file for file in files if suffix(file) in PHOTOS)
     if not photos:
         raise ValueError(f"{src}: no photos in it ({', '.join(sorted(PHOTOS))} are read)")
     return photos
 
 
-def _not_read(files: Sequence[str], origin: str) -> dict[str, int]:
+def _not_read(files: Iterable[str], origin: str) -> dict[str, int]:
     """Numbers of the other files by extension, which are neither photos nor captions nor listed as problems."""
     known = PHOTOS | NOT_READ
-    others = [
+    others = (
         suffix(file) or "no extension"
         for file in files
         if suffix(file) not in known
         and (origin == "none" or not is_metadata(file))
         and (origin != "text files" or not is_text(file))
-    ]
+    )
     return dict(sorted(Counter(others).items()))

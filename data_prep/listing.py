@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_prep.writing import Problem
+from stackgan.io.digests import DigestIndex, digests
 from stackgan.io.files import is_utf8, shown_name
+from stackgan.io.spool import StringSpool
 
 __all__ = ["Listing", "Names", "list_files", "suffix"]
 
@@ -19,48 +22,85 @@ class Listing:
     """Files below a folder, by their paths relative to it, with forward slashes.
 
     Attributes:
-        names: path → all paths by which the file is reached, its own first: links to it and to its folders.
+        files: paths, sorted; on the disk.
         problems: what could not be read: names that are not UTF-8, broken links, folders without permission.
         read_once: links to folders that are read already under another name, such as links to a parent folder.
+        file_links: path → links to this file.
+        folder_links: path of a folder → links to it.
     """
 
-    names: dict[str, list[str]] = field(default_factory=dict)
+    files: Sequence[str] = field(default_factory=StringSpool)
     problems: list[Problem] = field(default_factory=list)
     read_once: list[str] = field(default_factory=list)
+    file_links: dict[str, list[str]] = field(default_factory=dict)
+    folder_links: dict[str, list[str]] = field(default_factory=dict)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """All paths by which a file is reached, its own first: links to it and to its folders."""
+        if not self.file_links and not self.folder_links:
+            return (path,)
+        found = []
+        for own in (path, *self.file_links.get(path, ())):
+            found.append(own)
+            parts = PurePosixPath(own).parts
+            for count in range(1, len(parts)):
+                for link in self.folder_links.get("/".join(parts[:count]), ()):
+                    found.append("/".join((link, *parts[count:])))
+        return tuple(dict.fromkeys(found))
 
 
 class Names:
     """Finds paths by names whose Unicode form (composed, decomposed) or case may differ.
 
+    Memory use is 32 bytes for each name, and 24 bytes more when a name is first looked for in another form, or case.
+
     Args:
-        paths: path → all names by which it may be found.
+        paths: the paths.
+        names: all names by which a path may be found.
     """
 
-    def __init__(self, paths: Mapping[str, Iterable[str]]) -> None:
-        self._levels: list[dict[str, set[str]]] = [{}, {}, {}]
-        for path, names in paths.items():
-            for name in names:
-                for level, key in zip(self._levels, _keys(name), strict=True):
-                    level.setdefault(key, set()).add(path)
+    def __init__(self, paths: Sequence[str], names: Callable[[str], Iterable[str]]) -> None:
+        self._paths, self._names = paths, names
+        self._owners = array("q")  # name -> its path
+        self._levels: list[DigestIndex] = []  # the names as they are, composed, and in one case
 
-    def find(self, name: str) -> str | None:
-        """The path of that name: exactly, else in another Unicode form, else in another case; None without one.
+    def find(self, name: str) -> int | None:
+        """The number of the path of that name: exactly, else in another Unicode form, else in another case.
+
+        Returns: None without one.
 
         Raises:
             ValueError: several paths differ from the name in the same way.
         """
-        for level, key in zip(self._levels, _keys(name), strict=True):
-            found = level.get(key)
-            if found and len(found) > 1:
-                raise ValueError(f"{name}: there are {' and '.join(sorted(found))}; rename one of them")
+        for level in range(len(_FORMS)):
+            found = {self._owners[row] for row in self._index(level).find(_FORMS[level](name)).tolist()}
+            if len(found) > 1:
+                paths = sorted(self._paths[number] for number in found)
+                raise ValueError(f"{name}: there are {' and '.join(paths)}; rename one of them")
             if found:
-                return next(iter(found))
+                return found.pop()
         return None
 
+    def _index(self, level: int) -> DigestIndex:
+        while len(self._levels) <= level:
+            owners, form = array("q"), _FORMS[len(self._levels)]
 
-def _keys(name: str) -> tuple[str, str, str]:
-    composed = unicodedata.normalize("NFC", name)
-    return name, composed, unicodedata.normalize("NFC", composed.casefold())
+            def every(owners: array[int] = owners, form: Callable[[str], str] = form) -> Iterator[str]:
+                for number, path in enumerate(self._paths):
+                    for name in self._names(path):
+                        owners.append(number)
+                        yield form(name)
+
+            self._levels.append(DigestIndex(digests(every())))
+            self._owners = owners
+        return self._levels[level]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+_FORMS: tuple[Callable[[str], str], ...] = (str, _composed, lambda name: _composed(_composed(name).casefold()))
 
 
 def suffix(path: str) -> str:
@@ -90,8 +130,9 @@ class _Walk:
         self.links: list[str] = []  # links to folders, not entered yet
         self._listing = Listing()
         self._folders: dict[str, str] = {}  # real path → path of a folder that was entered
-        self._other_names: dict[str, list[str]] = {}  # path of a folder → links to it
-        self._files: dict[str, list[str]] = {}  # real path → paths; links last
+        self._unread: set[str] = set()  # folders of these that could not be read
+        self._files: list[str] = []
+        self._linked: list[tuple[str, str]] = []  # links to files, and their real paths
 
     def enter(self, top: str) -> None:
         waiting = [top]
@@ -106,67 +147,66 @@ class _Walk:
             folder = self._folders[target]
             self._listing.read_once.append(link)
             if folder and not link.startswith(f"{folder}/"):  # otherwise a cycle
-                self._other_names.setdefault(folder, []).append(link)
+                self._listing.folder_links.setdefault(folder, []).append(link)
         elif self.root.startswith(os.path.join(target, "")):  # noqa: PTH118
             self._problem(link, "a link to a folder that contains the source; it is not entered")
         else:
             self.enter(link)
 
     def result(self) -> Listing:
-        for paths in self._files.values():
-            names = [name for path in paths for name in self._names(path)]
-            self._listing.names[paths[0]] = list(dict.fromkeys(names))
-        self._listing.names = dict(sorted(self._listing.names.items()))
+        first: dict[str, str] = {}  # real path of a file that is listed by links alone → the first of them
+        for path, real in sorted(self._linked):
+            own = self._listed(real) or first.setdefault(real, path)
+            if own == path:
+                self._files.append(path)
+            else:
+                self._listing.file_links.setdefault(own, []).append(path)
+        self._files.sort()
+        self._listing.files = StringSpool(self._files)
         self._listing.read_once.sort()
         self._listing.problems.sort(key=lambda problem: problem.path)
         return self._listing
 
-    def _names(self, path: str) -> list[str]:
-        """The path, and the paths by which it is reached through links to its folders."""
-        names = [path]
-        parts = PurePosixPath(path).parts
-        for count in range(1, len(parts)):
-            for link in self._other_names.get("/".join(parts[:count]), ()):
-                names.append("/".join((link, *parts[count:])))
-        return names
+    def _listed(self, real: str) -> str | None:
+        """The path under which a file is listed without links to it, by its real path; None without one."""
+        folder, name = os.path.split(real)
+        parent = self._folders.get(folder)
+        if parent is None or parent in self._unread or name.startswith(".") or not is_utf8(name):
+            return None
+        return f"{parent}/{name}" if parent else name
 
     def _read(self, folder: str) -> list[str]:
-        """List the files of a folder; returns its subfolders."""
+        """List the files of a folder; returns its subfolders, sorted."""
+        subfolders: list[str] = []
         try:
-            entries = sorted(os.scandir(self.src / folder), key=lambda entry: entry.name)
+            with os.scandir(self.src / folder) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        self._entry(f"{folder}/{entry.name}" if folder else entry.name, entry, subfolders)
         except OSError as error:
             self._problem(folder, f"cannot be read: {error.strerror}")
-            return []
-        real = os.path.realpath(self.src / folder)
-        subfolders: list[str] = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            try:
-                if not is_utf8(entry.name):
-                    kind = "folder" if entry.is_dir() else "file"
-                    self._problem(path, f"the name of this {kind} is not UTF-8; rename it")
-                elif entry.is_dir():
-                    linked = entry.is_symlink() or os.path.realpath(entry.path) in self._folders
-                    (self.links if linked else subfolders).append(path)
-                elif entry.is_file():
-                    linked = entry.is_symlink()
-                    self._file(path, os.path.realpath(entry.path) if linked else f"{real}/{entry.name}", linked)
-                elif entry.is_symlink():
-                    self._problem(path, "a link to nothing")
-                else:
-                    self._problem(path, "neither a file nor a folder")
-            except OSError as error:  # a link to itself
-                self._problem(path, f"cannot be read: {error.strerror}")
-        return subfolders
+            self._unread.add(folder)
+        return sorted(subfolders)
 
-    def _file(self, path: str, real: str, linked: bool) -> None:
-        paths = self._files.setdefault(real, [])
-        if linked:
-            paths.append(path)
-        else:
-            paths.insert(0, path)  # a real path is listed once
+    def _entry(self, path: str, entry: os.DirEntry[str], subfolders: list[str]) -> None:
+        try:
+            if not is_utf8(entry.name):
+                kind = "folder" if entry.is_dir() else "file"
+                self._problem(path, f"the name of this {kind} is not UTF-8; rename it")
+            elif entry.is_dir():
+                linked = entry.is_symlink() or os.path.realpath(entry.path) in self._folders
+                (self.links if linked else subfolders).append(path)
+            elif entry.is_file():
+                if entry.is_symlink():
+                    self._linked.append((path, os.path.realpath(entry.path)))
+                else:
+                    self._files.append(path)
+            elif entry.is_symlink():
+                self._problem(path, "a link to nothing")
+            else:
+                self._problem(path, "neither a file nor a folder")
+        except OSError as error:  # a link to itself
+            self._problem(path, f"cannot be read: {error.strerror}")
 
     def _problem(self, path: str, reason: str) -> None:
         self._listing.problems.append(Problem(shown_name(path), reason))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from data_prep import arguments
 from data_prep.folder import KIND as OWN_PHOTOS
 from data_prep.writing import hash_share
+from stackgan.data.format import Record
 from stackgan.data.kinds import KINDS
 from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
+from stackgan.io.digests import DigestIndex, digests
 from stackgan.io.files import shown_name
 
 __all__ = ["add_arguments", "prepare_merged"]
@@ -116,15 +118,25 @@ def _new_ids(folders: Sequence[PreparedFolder]) -> list[dict[str, str]]:
 
     Of sources of the same name, or if a new id exists already, the names get the number of the source.
     """
-    ids = [[record.id for split in folder.splits.values() for record in split.records] for folder in folders]
-    count = Counter(name for names in ids for name in names)
+    every = DigestIndex(digests(record.id for records in _records(folders) for record in records))
     labels = [shown_name(folder.path.resolve().name) for folder in folders]
+    if not len(every.repeated()):
+        return [{} for _ in folders]
     while True:
         new = [
-            {name: f"{label}/{name}" for name in names if count[name] > 1}
-            for label, names in zip(labels, ids, strict=True)
+            {record.id: f"{label}/{record.id}" for record in records if len(every.find(record.id)) > 1}
+            for label, records in zip(labels, _records(folders), strict=True)
         ]
-        result = Counter(renamed.get(name, name) for renamed, names in zip(new, ids, strict=True) for name in names)
-        if len(result) == result.total():
+        renamed = (
+            names.get(record.id, record.id)
+            for names, records in zip(new, _records(folders), strict=True)
+            for record in records
+        )
+        if not len(DigestIndex(digests(renamed)).repeated()):
             return new
         labels = [f"{label}-{number}" for number, label in enumerate(labels, 1)]
+
+
+def _records(folders: Sequence[PreparedFolder]) -> Iterator[Iterator[Record]]:
+    """The records of each folder, split after split."""
+    return (chain.from_iterable(split.records for split in folder.splits.values()) for folder in folders)

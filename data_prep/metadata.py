@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from data_prep.captions import read_captions, tidy
+from data_prep.entries import Entries
 from data_prep.listing import Listing, Names, suffix
 from data_prep.splits import SPLITS, named_split
 from data_prep.writing import Problem
 from stackgan.io.csv_reader import column_name, csv_delimiter, csv_rows, separator_line
-from stackgan.io.json_reader import NEW_LINE, parse_json
+from stackgan.io.json_reader import parse_json, split_lines
+from stackgan.io.spool import StringSpool
 
-__all__ = ["Entry", "find_entries", "is_metadata", "is_text"]
+__all__ = ["find_entries", "is_metadata", "is_text"]
 
 FILE_KEYS = ("file_name", "filename")
 TEXT_KEYS = ("text", "caption", "captions")
@@ -23,23 +26,6 @@ SPLIT_KEY = "split"
 NOT_CAPTIONS = frozenset({"readme", "license", "licence", "notice"})  # .txt files without a photo
 
 Row = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A photo with its captions.
-
-    Attributes:
-        path: relative to SRC.
-        names: all paths by which it is reached through links, its own first.
-        split: as the metadata say.
-    """
-
-    path: str
-    names: tuple[str, ...]
-    captions: tuple[str, ...]
-    species: str | None = None
-    split: str | None = None
 
 
 def is_metadata(path: str) -> bool:
@@ -52,43 +38,46 @@ def is_text(path: str) -> bool:
     return suffix(path) == ".txt"
 
 
-def find_entries(
-    src: Path, listing: Listing, photos: Sequence[str], problems: list[Problem]
-) -> tuple[list[Entry], str]:
-    """The photos with captions, sorted by path, and the source of the captions; appends to `problems`.
+def find_entries(src: Path, listing: Listing, photos: Sequence[str], problems: list[Problem]) -> tuple[Entries, str]:
+    """The photos with captions, in the order of `photos`, and the source of the captions; appends to `problems`.
 
     Raises:
         ValueError: there are no captions, or a table is not readable at all.
     """
-    tables = [file for file in listing.names if is_metadata(file)]
+    entries = Entries(photos, listing.names)
+    tables = [file for file in listing.files if is_metadata(file)]
+    texts = StringSpool() if tables else StringSpool(filter(is_text, listing.files))
+    pairs = _text_files(listing, texts, photos, problems)
     if tables:
-        return _from_tables(src, listing, tables, photos, problems), ", ".join(tables)
-    pairs = _text_files(listing, photos, problems)
-    if pairs:
-        return _from_text_files(src, listing, pairs, photos, problems), "text files"
-    raise ValueError(
-        f"{src}: no captions: neither metadata.jsonl nor metadata.csv nor a .txt beside a photo; "
-        "pass --no-captions to train without text"
-    )
+        _from_tables(src, listing, tables, photos, entries, problems)
+    elif any(text >= 0 for text in pairs):
+        _from_text_files(src, texts, pairs, photos, entries, problems)
+    else:
+        raise ValueError(
+            f"{src}: no captions: neither metadata.jsonl nor metadata.csv nor a .txt beside a photo; "
+            "pass --no-captions to train without text"
+        )
+    entries.close()
+    return entries, ", ".join(tables) or "text files"
 
 
 # --- text files ---------------------------------------------------------------------------------
 
 
-def _text_files(listing: Listing, photos: Sequence[str], problems: list[Problem]) -> dict[str, str]:
-    """Photo → its text file, `a.txt` or `a.jpg.txt` beside `a.jpg`."""
-    texts = {file: names for file, names in listing.names.items() if is_text(file)}
-    known = Names({file: [name[: -len(".txt")] + ".txt" for name in names] for file, names in texts.items()})
-    pairs: dict[str, str] = {}
-    for photo in photos:
+def _text_files(listing: Listing, texts: Sequence[str], photos: Sequence[str], problems: list[Problem]) -> array[int]:
+    """For each photo the number of its text file, `a.txt` or `a.jpg.txt` beside `a.jpg`; −1 without one."""
+    known = Names(texts, lambda file: [name[: -len(".txt")] + ".txt" for name in listing.names(file)])
+    pairs = array("q")
+    for photo in photos if len(texts) else ():
+        pairs.append(-1)
         try:
-            wanted = [text for name in listing.names[photo] for text in (_beside(name), f"{name}.txt")]
-            found = next((file for text in wanted if (file := known.find(text))), None)
+            for wanted in (text for name in listing.names(photo) for text in (_beside(name), f"{name}.txt")):
+                text = known.find(wanted)
+                if text is not None:
+                    pairs[-1] = text
+                    break
         except ValueError as error:
             problems.append(Problem(photo, str(error)))
-            continue
-        if found:
-            pairs[photo] = found
     return pairs
 
 
@@ -97,40 +86,44 @@ def _beside(photo: str) -> str:
 
 
 def _from_text_files(
-    src: Path, listing: Listing, pairs: Mapping[str, str], photos: Sequence[str], problems: list[Problem]
-) -> list[Entry]:
-    entries = []
+    src: Path,
+    texts: Sequence[str],
+    pairs: Sequence[int],
+    photos: Sequence[str],
+    entries: Entries,
+    problems: list[Problem],
+) -> None:
     named = {problem.path for problem in problems}
-    for photo in photos:
+    used = bytearray(len(texts))
+    for number, (photo, text) in enumerate(zip(photos, pairs, strict=True)):
+        file = texts[text] if text >= 0 else _beside(photo)
+        if text >= 0:
+            used[text] = True
         try:
-            captions = read_captions(src / pairs.get(photo, _beside(photo)))
+            entries.add(number, read_captions(src / file))
         except ValueError as error:
             if photo not in named:
-                text = pairs.get(photo, _beside(photo))
-                problems.append(Problem(text, f"{error}; the photo {photo} is left out"))
-        else:
-            entries.append(Entry(photo, tuple(listing.names[photo]), captions))
-    used = set(pairs.values())
-    for text in listing.names:
-        if is_text(text) and text not in used and PurePosixPath(text).stem.lower() not in NOT_CAPTIONS:
-            problems.append(Problem(text, "no photo of this name"))
-    return entries
+                problems.append(Problem(file, f"{error}; the photo {photo} is left out"))
+    for file, paired in zip(texts, used, strict=True):
+        if not paired and PurePosixPath(file).stem.lower() not in NOT_CAPTIONS:
+            problems.append(Problem(file, "no photo of this name"))
 
 
 # --- tables -------------------------------------------------------------------------------------
 
 
 def _from_tables(
-    src: Path, listing: Listing, tables: Sequence[str], photos: Sequence[str], problems: list[Problem]
-) -> list[Entry]:
+    src: Path,
+    listing: Listing,
+    tables: Sequence[str],
+    photos: Sequence[str],
+    entries: Entries,
+    problems: list[Problem],
+) -> None:
     """Entries from the rows of all tables; several rows of one photo are joined."""
     _check_tables(src, tables)
-    known = Names({photo: listing.names[photo] for photo in photos})
-    files = Names(listing.names)
-    found: dict[str, Entry] = {}
-    homes: dict[str, tuple[str, str]] = {}  # photo → its split and the row that names it
-    bad: set[str] = set()  # photos with rejected rows, which are not listed twice
-    contradictory: set[str] = set()
+    known, files = Names(photos, listing.names), Names(listing.files, listing.names)
+    named = bytearray(len(photos))  # by rows that may be rejected; these photos are not listed twice
     for table in tables:
         for line, row in _TABLES[PurePosixPath(table).name.casefold()](src / table):
             where = f"{table}, line {line}"
@@ -138,30 +131,21 @@ def _from_tables(
                 if isinstance(row, str):
                     raise ValueError(row)
                 name = _photo_path(row, table)
-                path = known.find(name)
-                if path is None:
+                photo = known.find(name)
+                if photo is None:
                     other = files.find(name)
-                    reason = f"the extension {suffix(other)!r} is not read" if other else "there is no such photo"
-                    raise ValueError(f"{name}: {reason}")
-                bad.add(path)
-                captions, species, split = _row_captions(row), _row_species(row), _row_split(row)
-                before = found.get(path)
-                if before and before.species != species:
-                    raise ValueError(f"{path}: species {species!r} here, {before.species!r} before")
-                earlier, place = homes.setdefault(path, (split, where)) if split else (None, "")
-                if earlier != split:
-                    contradictory.add(path)
-                    raise ValueError(f"{path}: split {split!r} here, {earlier!r} in {place}; the photo is left out")
+                    raise ValueError(
+                        f"{name}: there is no such photo"
+                        if other is None
+                        else f"{name}: the extension {suffix(listing.files[other])!r} is not read"
+                    )
+                named[photo] = True
+                entries.add(photo, _row_captions(row), _row_species(row), _row_split(row), where)
             except ValueError as error:
                 problems.append(Problem(where, str(error)))
-            else:
-                joined = (before.captions if before else ()) + captions
-                home = homes[path][0] if path in homes else None
-                found[path] = Entry(path, tuple(listing.names[path]), joined, species, home)
     problems.extend(
-        Problem(photo, "no row in the metadata") for photo in photos if photo not in found and photo not in bad
+        Problem(photo, "no row in the metadata") for photo, row in zip(photos, named, strict=True) if not row
     )
-    return [found[photo] for photo in photos if photo in found and photo not in contradictory]
 
 
 def _check_tables(src: Path, tables: Sequence[str]) -> None:
@@ -174,20 +158,22 @@ def _check_tables(src: Path, tables: Sequence[str]) -> None:
 
 def _read_jsonl(file: Path) -> Iterator[tuple[int, Row | str]]:
     """Yield line numbers with rows, or with an error message."""
-    for number, line in enumerate(NEW_LINE.split(_data(file)), 1):
-        if b"\0" in line:
-            yield number, "holds null characters, so it is not UTF-8 text"
-        elif line.strip() not in (b"", b"\xef\xbb\xbf"):
-            try:
-                yield number, parse_json(line, "")
-            except ValueError as error:
-                yield number, str(error).removeprefix(": ").removeprefix("line 1: ")
+    with _open(file) as stream:
+        for number, line in enumerate(split_lines(stream), 1):
+            if b"\0" in line:
+                yield number, "holds null characters, so it is not UTF-8 text"
+            elif line.strip() not in (b"", b"\xef\xbb\xbf"):
+                try:
+                    yield number, parse_json(line, "")
+                except ValueError as error:
+                    yield number, str(error).removeprefix(": ").removeprefix("line 1: ")
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, Row | str]]:
     """As :func:`_read_jsonl`, of a table separated by commas, semicolons or tabs."""
-    text = _data(file).decode("utf-8-sig", "surrogateescape")
-    lines = list(io.StringIO(text, newline=""))
+    with _open(file) as stream:
+        text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+        lines = StringSpool(text)
     keys = {*FILE_KEYS, *TEXT_KEYS, *SPECIES_KEYS, SPLIT_KEY}
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     delimiter = separator_line(lines[first]) if lines else None
@@ -228,9 +214,9 @@ _TABLES: dict[str, Callable[[Path], Iterator[tuple[int, Row | str]]]] = {
 }
 
 
-def _data(file: Path) -> bytes:
+def _open(file: Path) -> IO[bytes]:
     try:
-        return file.read_bytes()
+        return file.open("rb")
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
 

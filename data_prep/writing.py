@@ -6,7 +6,7 @@ import hashlib
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -47,32 +47,37 @@ class Problem:
 
 def write_photos(
     writer: PreparedWriter,
-    items: Sequence[Item],
+    items: Iterable[Item],
     prepare: Callable[[Item], Photo | Problem],
     *,
+    total: int | None = None,
     workers: int,
     progress: bool,
-) -> dict[str, list[Record]]:
-    """Prepare `items` on threads, write photos and problems in order; returns the records by split.
+    written: Callable[[Photo], object] | None = None,
+) -> None:
+    """Prepare `items` on threads, write photos and problems in order.
 
     The numbers of photos that were not square and of enlarged ones are stored in the writer's source.
+
+    Args:
+        total: number of items, for the progress bar.
+        written: called with each photo that was written.
     """
-    written: dict[str, list[Record]] = {}
     oblong = enlarged = 0
-    with warnings.catch_warnings(), tqdm(total=len(items), unit=" photos", disable=not progress) as bar:
+    with warnings.catch_warnings(), tqdm(total=total, unit=" photos", disable=not progress) as bar:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # about unusual metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for result in _ordered_map(prepare, items, workers):
             bar.update()
             if isinstance(result, Photo):
                 writer.add(result.split, result.image, result.record)
-                written.setdefault(result.split, []).append(result.record)
                 oblong += result.original[0] != result.original[1]
                 enlarged += max(result.original) < writer.load_side
+                if written is not None:
+                    written(result)
             else:
                 writer.problem(result.path, result.reason)
     writer.source |= {"not_square": oblong, "enlarged": enlarged}
-    return written
 
 
 def _ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from stackgan.captions.articles import before_word
 from stackgan.captions.distinct import distinct_rows
-from stackgan.io.spool import SelectedStrings, StringSpool
+from stackgan.io.spool import SelectedStrings, StringSpool, spooled_array
 
 __all__ = ["FUNCTION_WORDS", "TfIdf", "WordSwapper", "nearest_of_other_species", "swapped_captions"]
 
@@ -174,13 +174,14 @@ def nearest_of_other_species(
         captions: of each image.
         species: (N,) numbers.
 
-    Returns: (N, count) indices, nearest first; −1 at the end of a row if there are fewer species.
+    Returns: (N, count) indices, on the disk, nearest first; −1 at the end of a row if there are fewer species.
 
     >>> near = nearest_of_other_species([["a"], ["b"], ["a b"], ["c"]], np.array([0, 0, 1, 2]), count=3)
     >>> near.tolist()
     [[2, 3, -1], [2, 3, -1], [0, 3, -1], [0, 2, -1]]
     """
-    found = np.full((len(captions), count), -1, np.int32)
+    found = spooled_array((len(captions), count), np.int32)
+    found[:] = -1
     weights = TfIdf(captions)
     for rows in _blocks(len(captions)):
         vectors = weights.vectors(rows.tolist())

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -23,11 +23,13 @@ from stackgan.data.format import (
     as_embeddings,
     embeddings_file,
     npy_header,
+    parse_record,
     record_to_line,
     write_npy,
 )
 from stackgan.data.kinds import KINDS
 from stackgan.images.crops import load_side
+from stackgan.io.digests import DigestIndex, digest
 from stackgan.io.files import replace_folder, shown_name
 
 try:  # advisory locks distinguish folders being written from left-over ones; Windows has none and keeps both
@@ -43,7 +45,8 @@ class PreparedWriter:
 
     Files are written to `<out>.partial-<pid>` beside `out`. At the end of the `with` block this folder is renamed to
     `out`; on an exception it is removed. If the process is killed, the partial folder remains and is removed by the
-    next preparation of the same `out`. Memory use does not depend on the number of pixels.
+    next preparation of the same `out`. Memory use does not depend on the number of pixels, and grows by 16 bytes with
+    each image; that every id is different is therefore checked at the end.
 
     Args:
         out: the folder to create. It must not exist, or be empty, or be a prepared folder with `overwrite`.
@@ -88,7 +91,7 @@ class PreparedWriter:
         self._overwrite = overwrite
         self._partial = self.out.with_name(f"{self.out.name}.partial-{os.getpid()}")
         self._splits: dict[str, _SplitWriter] = {}
-        self._ids: set[str] = set()
+        self._ids = bytearray()  # digests
         self._embeddings: dict[str, dict[str, dict[str, object]]] = {}
         self._lock: int | None = None
         self._check_out()
@@ -154,8 +157,6 @@ class PreparedWriter:
         expected = (self.load_side, self.load_side, 3)
         if image.dtype != np.uint8 or image.shape != expected:
             raise ValueError(f"{record.id}: image is {image.dtype} {image.shape}, expected uint8 {expected}")
-        if record.id in self._ids:
-            raise ValueError(f"{record.id}: the id appears twice; every image needs its own")
         for caption in record.captions:
             if not caption.strip() or "\n" in caption or "\r" in caption:
                 raise ValueError(f"{record.id}: caption {caption!r} is empty or has a line break")
@@ -165,7 +166,7 @@ class PreparedWriter:
                 raise ValueError(f"split: {split!r} is not a name of lower-case letters, digits, '-' and '_'")
             self._splits[split] = _SplitWriter(self._partial / split, self.load_side)
         self._splits[split].add(image, line, record)
-        self._ids.add(record.id)
+        self._ids += digest(record.id)
 
     @property
     def split_names(self) -> frozenset[str]:
@@ -192,6 +193,7 @@ class PreparedWriter:
             raise ValueError(f"{self.shown}: nothing was prepared: {_first_problems(self.problems)}")
         order = sorted(self._splits, key=lambda name: (name != "train", name))
         self._check_species(order)
+        self._check_ids()
         for split, stored in self._embeddings.items():
             captions = self._splits[split].captions if split in self._splits else 0
             for name, facts in stored.items():
@@ -225,6 +227,14 @@ class PreparedWriter:
                     raise ValueError(f"species {species!r} is in two splits, {home[species]!r} and {split!r}")
                 home[species] = split
 
+    def _check_ids(self) -> None:
+        """At the end instead of in :meth:`add`, so that memory holds 16 bytes for an id."""
+        repeated = {bytes(self._ids[16 * row : 16 * row + 16]) for row in DigestIndex(self._ids).repeated().tolist()}
+        for split in self._splits.values() if repeated else ():
+            for name in split.ids():
+                if digest(name) in repeated:
+                    raise ValueError(f"{name}: the id appears twice; every image needs its own")
+
     def _rename(self) -> None:
         self._check_out()  # again, as it may have been created in the meantime
         replace_folder(self._partial, self.out)
@@ -243,7 +253,8 @@ class _SplitWriter:
         self._lines = hashlib.sha256()
         self._images: IO[bytes] = (folder / "images.npy").open("wb")
         self._images.write(npy_header((0, side, side, 3), np.dtype(np.uint8)))
-        self._captions: IO[bytes] = (folder / "captions.jsonl").open("wb")
+        self._file = folder / "captions.jsonl"
+        self._captions: IO[bytes] = self._file.open("wb")
 
     def add(self, image: NDArray[np.uint8], line: bytes, record: Record) -> None:
         pixels = image.tobytes()
@@ -255,6 +266,13 @@ class _SplitWriter:
         self.captions += len(record.captions)
         if record.species is not None:
             self.species.add(record.species)
+
+    def ids(self) -> Iterator[str]:
+        """The ids of the images so far, in order."""
+        self._captions.flush()
+        with self._file.open("rb") as lines:
+            for line in lines:
+                yield parse_record(line, str(self._file)).id
 
     def finish(self) -> dict[str, object]:
         self._images.seek(0)

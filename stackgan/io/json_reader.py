@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ __all__ = [
     "read_json",
     "read_json_lines",
     "round_trip",
+    "split_lines",
 ]
 
 MAX_DEPTH = 64  # nesting of lists and objects
@@ -118,6 +119,16 @@ def read_json_lines(file: Path, schema: Schema = OBJECT, *, advice: str = "") ->
     for number, line in enumerate(NEW_LINE.split(_read(file, advice)), 1):
         if line.strip():
             yield number, parse_json(line, f"{file}, line {number}", schema, advice=advice)
+
+
+def split_lines(stream: Iterable[bytes]) -> Iterator[bytes]:
+    r"""The lines of a binary file without their ends, which are LF, CR LF or CR; read one after another.
+
+    >>> list(split_lines([b"a\r\n", b"b\rc\n", b"\n", b"d"]))
+    [b'a', b'b', b'c', b'', b'd']
+    """
+    for line in stream:
+        yield from line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r")
 
 
 def parse_json(

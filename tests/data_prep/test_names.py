@@ -63,9 +63,10 @@ def test_names_in_the_metadata(table: str, image: str, named: str, tmp_path: Pat
 
 
 def test_exact_names_come_first_and_ambiguous_ones_are_listed(tmp_path: Path) -> None:
-    names = Names({name: [name] for name in ("a.png", "A.png", "b.png", f"{DECOMPOSED}.png", f"{COMPOSED}.png")})
-    assert names.find("a.png") == "a.png" and names.find("A.png") == "A.png"
-    assert names.find(f"{DECOMPOSED}.png") == f"{DECOMPOSED}.png" and names.find("c.png") is None
+    paths = ["a.png", "A.png", "b.png", f"{DECOMPOSED}.png", f"{COMPOSED}.png"]
+    names = Names(paths, lambda path: [path])
+    assert [names.find(path) for path in paths] == [0, 1, 2, 3, 4]
+    assert names.find("B.PNG") == 2 and names.find("c.png") is None
     with pytest.raises(ValueError, match=r"A\.PNG: there are A\.png and a\.png; rename one"):
         names.find("A.PNG")
     src = tmp_path / "src"
@@ -161,7 +162,7 @@ def test_cycles_of_links_end(links: tuple[str, ...], tmp_path: Path) -> None:
     for link in links:
         (src / link).symlink_to(src / link[-1] if link[-1] in "abc" else src)
     listing = list_files(src)
-    assert list(listing.names) == ["a/a.png", "b/b.png", "c/c.png"] and not listing.problems
+    assert list(listing.files) == ["a/a.png", "b/b.png", "c/c.png"] and not listing.problems
     assert len(listing.read_once) == len(links)
 
 
