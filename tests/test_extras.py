@@ -72,7 +72,8 @@ def test_every_optional_package_belongs_to_an_extra_and_every_extra_in_an_error_
     for module in OPTIONAL:
         name = DISTRIBUTION.get(module, module)
         assert (name in base) if module == "huggingface_hub" else (name in listed and name not in base), module
-    texts = [file.read_text("utf-8") for file in (*(ROOT / "stackgan").rglob("*.py"), ROOT / "README.md")]
+    code = (file for folder in ("stackgan", "data_prep") for file in (ROOT / folder).rglob("*.py"))
+    texts = [file.read_text("utf-8") for file in (*code, ROOT / "README.md")]
     named = {
         name
         for text in texts

@@ -40,6 +40,7 @@ WITH_DATA_PREP = {"evaluation", "study", "app", "cli"}  # what imports data_prep
 WITHOUT_TORCH = {"captions", "data_prep"}  # directly or through any module
 TORCH = {"torch", "torchvision", "transformers"}
 OPTIONAL = {  # packages of extras, and of the hub, with the files or packages that may import them
+    "datasets": {"data_prep.datasets"},
     "efficientnet_lite_pytorch": {"stackgan.networks.frozen_features"},
     "gradio": {"stackgan.app"},
     "huggingface_hub": {"stackgan.io.hub"},

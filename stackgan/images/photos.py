@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,11 +25,11 @@ class PhotoError(ValueError):
     """A photo that cannot be used; the message gives the reason, not the file."""
 
 
-def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
+def open_rgb(file: Path | IO[bytes], *, upright: bool = True) -> Image.Image:
     """Read an image file and convert it with :func:`to_rgb`; of a TIFF's pages the first is used.
 
     Args:
-        file: the image.
+        file: the image, or its bytes.
         upright: apply the EXIF orientation. Not for CUB, whose boxes refer to raw pixels.
 
     Raises:
@@ -41,7 +42,7 @@ def open_rgb(file: Path, *, upright: bool = True) -> Image.Image:
 
 
 @contextlib.contextmanager
-def opened_image(file: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def opened_image(file: Path | IO[bytes], formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
     """Context with an image whose header was read and checked, and whose pixels were not decoded yet.
 
     Within it, every exception is a PhotoError (:func:`decoder_errors`).

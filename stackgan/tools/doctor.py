@@ -29,6 +29,7 @@ OPTIONAL = {
     "matplotlib": ("the studies' figures", "stackgan[study]"),
     "zuko": ("flow-2d's comparison", "stackgan[study]"),
     "efficientnet_lite_pytorch": ("training with discriminator.features", "stackgan[features]"),
+    "datasets": ("prepare datasets", "stackgan[datasets]"),
     "imageio": ("interpolations as MP4", "stackgan[video]"),
 }
 

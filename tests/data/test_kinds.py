@@ -26,8 +26,8 @@ def test_a_row_names_what_exists(name: str) -> None:
     assert KINDS[name].preset in PRESETS and KINDS[name].summary and KINDS[name].title
 
 
-def test_commands_are_the_kinds_and_merge() -> None:
-    assert list(data_prep.KINDS) == [*KINDS, "merge"]
+def test_commands_are_the_kinds_and_two_that_write_folders_of_these_kinds() -> None:
+    assert list(data_prep.KINDS) == [*KINDS, "datasets", "merge"]
     assert {name: data_prep.KINDS[name][0] for name in KINDS} == {name: kind.prepare for name, kind in KINDS.items()}
     assert {cub.KIND, folder.KIND, painted.KIND} <= set(KINDS)
 
