@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from typing import Any
 
@@ -12,6 +11,7 @@ from gradio.utils import get_upload_folder
 
 from stackgan.app import painting
 from stackgan.app.components import GENERATION
+from stackgan.app.endpoints import endpoint
 from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest
 from stackgan.app.pipelines import Pipelines
 
@@ -60,18 +60,12 @@ def add_paint(pipes: Pipelines) -> None:
         Returns:
             The files, and the settings with seeds, warnings about the caption, and the query of a link to the images.
         """
-        try:
-            return _painted(
-                pipes, caption, count, seed, truncation, size, strength, variation_seed, checkpoint or pipes.names[0]
-            )
-        except ValueError as error:
-            raise gr.Error(str(error)) from None
-        except Exception:
-            logging.exception("generation failed")
-            raise gr.Error("Something went wrong while generating images.") from None
+        return _painted(
+            pipes, caption, count, seed, truncation, size, strength, variation_seed, checkpoint or pipes.names[0]
+        )
 
     inputs = [caption, count, seed, truncation, size, strength, variation_seed, checkpoint]
-    gr.Button(visible=False).click(paint, inputs, [files, details], api_name="paint", **GENERATION)
+    endpoint("paint", paint, inputs, [files, details], **GENERATION)
 
 
 def _painted(

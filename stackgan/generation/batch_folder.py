@@ -18,6 +18,7 @@ from stackgan.io.files import write_atomic
 from stackgan.io.json_reader import Fields, read_json
 
 __all__ = [
+    "GRID",
     "GRID_IMAGES",
     "JOB",
     "MANIFEST",

@@ -32,8 +32,8 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(tab_pipelines(Pipelines(pipe))) == ["Video", "Understand"]
-    assert list(tab_pipelines(Pipelines(able))) == ["Photo", "Video", "No text", "Understand"]
+    assert list(tab_pipelines(Pipelines(pipe))) == ["Video", "Batch", "Understand"]
+    assert list(tab_pipelines(Pipelines(able))) == ["Photo", "Video", "Batch", "No text", "Understand"]
     assert not tab_pipelines(Pipelines(tiny_pipeline(stages=1, text=False)))
 
 

@@ -1,7 +1,5 @@
 """What the latent modules make of a caption: plots of q(c | e), pictures of its codes, place among the captions."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import gradio as gr
 
 from stackgan.app import charts
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
+from stackgan.app.data_urls import jpeg_url
 from stackgan.app.image_request import DEFAULT_SEED
 from stackgan.app.understanding import (
     CodeNumbers,
@@ -182,18 +181,12 @@ def pictures_html(found: Pictures) -> str:
 
 def _row(title: str, hint: str, row: Sequence[Picture]) -> str:
     cells = "".join(
-        f'<li><img src="{_data_url(picture)}" alt="{title}: {picture.label}"><span>{picture.label}'
+        f'<li><img src="{jpeg_url(picture.image)}" alt="{title}: {picture.label}"><span>{picture.label}'
         + (f"<small>‖c − μ‖ = {picture.distance:.2f}</small>" if picture.distance is not None else "")
         + "</span></li>"
         for picture in row
     )
     return f'<section><h3>{title}</h3><p class="hint">{hint}</p><ul class="pictures">{cells}</ul></section>'
-
-
-def _data_url(picture: Picture) -> str:
-    stream = io.BytesIO()
-    picture.image.save(stream, "JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
