@@ -100,7 +100,12 @@ def run_batch(
         rejected = _first_rejected(file, count) if found.rejected else []
         out, reported = folder / "batch", start
         names, new, warnings = list[str](), list[dict[str, Any]](), list[str]()
-        settings = {"count": count, "seed": seed, "truncation": request.truncation, "size": request.size}
+        settings: dict[str, Any] = {
+            "count": count,
+            "seed": seed,
+            "truncation": request.truncation,
+            "size": request.size,
+        }
         yield BatchProgress(found.images, 0, out, [], 0.0)
         with closing(generate_batch(pipe, file, out, **settings, batch_size=BATCH_SIZE, stop=stop)) as chunks:
             for records in chunks:

@@ -7,8 +7,9 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
-__all__ = ["GENERATION", "html", "html_text", "reporting_errors"]
+__all__ = ["GENERATION", "html", "html_text", "opened_tab", "reporting_errors"]
 
 # Options of an event that generates images: one at a time, over all tabs.
 GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 1}
@@ -28,6 +29,20 @@ def html_text(text: str) -> str:
     'a &#60;b&#62; &#38; &#36;&#123;c&#125;'
     """
     return re.sub(r"[^\w\s.,]", lambda match: f"&#{ord(match[0])};", text)
+
+
+def opened_tab() -> gr.Tab:
+    """The tab whose components are being added; its event ``select`` is that it is opened.
+
+    Raises:
+        RuntimeError: none is.
+    """
+    block = Context.block
+    while block is not None and not isinstance(block, gr.Tab):
+        block = block.parent
+    if block is None:
+        raise RuntimeError("this can only be called while a tab is built")
+    return block
 
 
 def reporting_errors(work: Callable[[], Any], otherwise: Any) -> Any:

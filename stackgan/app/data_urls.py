@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-__all__ = ["jpeg_url"]
+__all__ = ["jpeg_url", "png_url"]
 
 
 def jpeg_url(image: Image.Image, side: int | None = None) -> str:
@@ -17,4 +17,13 @@ def jpeg_url(image: Image.Image, side: int | None = None) -> str:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "JPEG", quality=92)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return f"data:image/jpeg;base64,{_base64(stream.getvalue())}"
+
+
+def png_url(content: bytes) -> str:
+    """A PNG file as a data URL."""
+    return f"data:image/png;base64,{_base64(content)}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -3,7 +3,6 @@
 Its value is a dictionary for the template ``gallery.handlebars``, which the page's API returns too.
 """
 
-import base64
 import io
 import json
 import zipfile
@@ -14,6 +13,7 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from stackgan.app.components import html, html_text
+from stackgan.app.data_urls import png_url
 from stackgan.app.painting import GeneratedImage, GenerationResult, png_bytes
 from stackgan.app.static_files import read_static
 
@@ -47,7 +47,7 @@ def gallery_value(result: GenerationResult, title: str, detail: str, live: bool 
             name = f"{image.name}{suffix}.png"
             shown = 0 if result.preview_of else stage
             content = png_bytes(image, shown, result.truncation, result.checkpoint)
-            file = files.add(name, content) if files is not None else {"url": _data_url(content)}
+            file = files.add(name, content) if files is not None else {"url": png_url(content)}
             stages.append({"size": size, "name": name, "file": file})
             if files is not None:
                 files.zip(f"{number:02d}_{name}", content, image, size)
@@ -103,10 +103,6 @@ def _card(image: GeneratedImage, stages: list[dict[str, Any]]) -> dict[str, Any]
         "stages": stages,
         "tree": len(stages) > 1,
     }
-
-
-def _data_url(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 class _Files:

@@ -17,6 +17,7 @@ __all__ = [
     "ImageRequest",
     "checked_caption",
     "checked_integer",
+    "checked_number",
     "plain_text",
 ]
 
@@ -72,8 +73,8 @@ class ImageRequest:
         caption = checked_caption(self.caption, "what should the image show?" if pipe.conditional else None)
         count = checked_integer("The number of images", self.count, 1, MAX_COUNT)
         seed = checked_integer("The seed", self.seed, 0, MAX_PAGE_SEED - MAX_COUNT)
-        truncation = _checked_number("The variety", self.truncation, MAX_TRUNCATION)
-        strength = _checked_number("The variation strength", self.strength, 1)
+        truncation = checked_number("The variety", self.truncation, 0, MAX_TRUNCATION)
+        strength = checked_number("The variation strength", self.strength, 0, 1)
         toward = checked_integer("The variation seed", self.variation_seed, 0, MAX_PAGE_SEED - MAX_COUNT)
         if self.size is not None and self.size not in pipe.sizes:
             sizes = ", ".join(str(size) for size in pipe.sizes)
@@ -150,7 +151,12 @@ def checked_integer(what: str, value: float | None, low: int, high: int) -> int:
     return int(value)
 
 
-def _checked_number(what: str, value: float | None, high: float) -> float:
-    if value is None or not 0 <= value <= high:
-        raise ValueError(f"{what} is {value}: it must be from 0 to {high}.")
+def checked_number(what: str, value: float | None, low: float, high: float) -> float:
+    """``value`` as a float from ``low`` to ``high``.
+
+    Raises:
+        ValueError: it is missing or out of range; the message begins with ``what``.
+    """
+    if value is None or not low <= value <= high:
+        raise ValueError(f"{what} is {value}: it must be from {low:g} to {high:g}.")
     return float(value)

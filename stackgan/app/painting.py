@@ -40,7 +40,6 @@ __all__ = [
     "generate_examples",
     "generate_live",
     "generate_without_caption",
-    "interpolate",
     "png_bytes",
     "preview",
 ]
@@ -241,24 +240,6 @@ def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, 
     warnings = [_as_sentence(warning) for warning in out.warnings]
     images = _images(captions, [None] * len(captions), out)
     return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint)
-
-
-def interpolate(
-    pipe: StackGANPipeline,
-    captions: tuple[str, str],
-    seeds: tuple[float | None, float | None],
-    frames: int,
-) -> list[Image.Image]:
-    """Interpolate from one caption and seed to another in ``frames`` images.
-
-    Raises:
-        ValueError: a caption or a seed is missing.
-    """
-    start, end = map(plain_text, captions)
-    if not (start and end):
-        raise ValueError("Write both captions: the first and the last of the interpolation.")
-    first, last = (checked_integer("The seed", seed, 0, MAX_PAGE_SEED) for seed in seeds)
-    return pipe.interpolate((start, end), (first, last), frames=frames, truncation=pipe.truncation).images
 
 
 def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | None:

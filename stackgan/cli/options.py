@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stackgan.io.checkpoint_names import default_checkpoint
+from stackgan.io.seed_list import parse_seeds
 
 __all__ = [
     "PHOTO_CHECKPOINT",
@@ -30,7 +31,6 @@ __all__ = [
     "add_size",
     "add_truncation",
     "add_trust",
-    "parse_seeds",
     "print_images",
     "with_seeds",
 ]
@@ -127,25 +127,9 @@ def print_images(files: Sequence[Path]) -> None:
 def with_seeds(args: argparse.Namespace) -> dict[str, Any]:
     """The given arguments, with ``seeds`` as numbers."""
     given = dict(vars(args))
-    return given | {"seeds": parse_seeds(given["seeds"])} if "seeds" in given else given
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Parse ``0-7`` or ``1,5,9`` or a combination, in order.
-
-    >>> parse_seeds("0-2,7")
-    [0, 1, 2, 7]
-    >>> parse_seeds("-1")
-    Traceback (most recent call last):
-        ...
-    ValueError: --seeds '-1': seeds are integers from 0, such as 0-7 or 1,5,9
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ValueError(f"--seeds {text!r}: seeds are integers from 0, such as 0-7 or 1,5,9")
-        if int(last or first) - int(first) >= MAX_SEEDS:
-            raise ValueError(f"--seeds {text!r}: more than {MAX_SEEDS} seeds")
-        seeds.extend(range(int(first), int(last or first) + 1))
-    return seeds
+    if "seeds" in given:
+        try:
+            given["seeds"] = parse_seeds(given["seeds"], MAX_SEEDS)
+        except ValueError as error:
+            raise ValueError(f"--seeds {given['seeds']!r}: {error}") from None
+    return given

@@ -14,9 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show_defaults(parser, "stackgan.generation.interpolation:interpolate")
     parser.add_argument("captions", nargs=2, metavar="CAPTION", help="first and last caption")
     options.add_checkpoint(parser)
-    options.add_out(parser, "video to write, .gif or .mp4")
+    options.add_out(parser, "video to write, .gif, .webp or .mp4")
     options.add_seeds(parser, "from,to")
     parser.add_argument("--frames", type=int, metavar="N", help="number of images, including both ends")
+    parser.add_argument("--seconds", type=float, metavar="S", help="duration from the first image to the last")
     options.add_truncation(parser)
     options.add_device(parser)
 

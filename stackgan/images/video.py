@@ -1,18 +1,39 @@
-"""Videos (GIF or MP4) and strips of a sequence of images."""
+"""Videos (GIF, WebP or MP4) and strips of a sequence of images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from stackgan.io.files import atomic_file
 
-__all__ = ["save_video", "strip"]
+__all__ = ["VIDEO_SUFFIXES", "check_video", "save_video", "strip"]
 
 LEAST_SIDE = 256  # px: smaller images are enlarged, as most players do not scale videos
+LEAST_DURATION = 20  # ms of a GIF's image: browsers slow down shorter ones
+PALETTE_SIDE = 64  # px: side of the sample that a GIF image's 256 colours are chosen from
+WEBP_QUALITY = 90  # of 100
+VIDEO_SUFFIXES = (".gif", ".webp", ".mp4")
+
+
+def check_video(file: Path) -> None:
+    """Check that a video of the extension of ``file`` can be written here.
+
+    Raises:
+        ValueError: it is none of ``VIDEO_SUFFIXES``, or its encoder is not installed; the message says what to do.
+    """
+    suffix = file.suffix.lower()
+    if suffix not in VIDEO_SUFFIXES:
+        raise ValueError(f"{file}: a video is a .gif, .webp or .mp4")
+    if suffix == ".mp4" and not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
+        raise ValueError('.mp4 needs an encoder: pip install "stackgan[video]", or choose .webp or .gif')
+    if suffix == ".webp" and not features.check("webp"):
+        raise ValueError("this Pillow was built without WebP: choose .gif")
 
 
 def save_video(
@@ -22,11 +43,13 @@ def save_video(
 
     Args:
         images: of equal size, 2 or more.
-        file: ends in .gif, or in .mp4 (needs the extra ``video``).
+        file: ends in .gif, .webp (finer colours in a quarter of a GIF's size) or .mp4 (needs the extra ``video``).
+        seconds: from the first image to the last; with ``there_and_back``, it takes as long again to return.
 
     Raises:
-        ValueError: fewer than 2 images, another file extension, or no encoder for MP4.
+        ValueError: fewer than 2 images, and see :func:`check_video`.
     """
+    check_video(file)
     if len(images) < 2:
         raise ValueError(f"{file}: a video needs 2 images or more, not {len(images)}")
     if seconds <= 0:
@@ -35,22 +58,27 @@ def save_video(
     size = (images[0].width * scale, images[0].height * scale)
     frames = [image.convert("RGB").resize(size, Image.Resampling.LANCZOS) for image in images]
     frames += frames[-2:0:-1] if there_and_back else []
+    suffix = file.suffix.lower()
     with atomic_file(file, file.suffix) as partial:
-        if file.suffix.lower() == ".gif":
-            each = max(20, round(1000 * seconds / len(images)))
-            frames[0].save(partial, save_all=True, append_images=frames[1:], duration=each, loop=0)
-        elif file.suffix.lower() == ".mp4":
+        if suffix == ".mp4":
             _save_mp4(frames, partial, len(images) / seconds)
         else:
-            raise ValueError(f"{file}: a video is a .gif or an .mp4")
+            each = max(LEAST_DURATION, round(1000 * seconds / len(images)))
+            options: dict[str, Any] = {"quality": WEBP_QUALITY} if suffix == ".webp" else {}
+            shown = frames if suffix == ".webp" else [_with_palette(frame) for frame in frames]
+            shown[0].save(partial, save_all=True, append_images=shown[1:], duration=each, loop=0, **options)
+
+
+def _with_palette(frame: Image.Image) -> Image.Image:
+    """``frame`` in 256 colours of its own; a palette of all pixels takes eight times as long and differs little."""
+    sample = frame.resize((PALETTE_SIDE, PALETTE_SIDE), Image.Resampling.NEAREST)
+    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT)
+    return frame.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _save_mp4(frames: Sequence[Image.Image], file: Path, rate: float) -> None:
-    try:
-        import imageio.v3 as imageio
-        import imageio_ffmpeg  # noqa: F401  (the encoder that imageio calls)
-    except ImportError:
-        raise ValueError(f'{file.suffix} needs an encoder: pip install "stackgan[video]", or write a .gif') from None
+    import imageio.v3 as imageio
+
     arrays = np.stack([np.asarray(frame) for frame in frames])
     imageio.imwrite(file, arrays, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2)
 

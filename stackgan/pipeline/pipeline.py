@@ -199,26 +199,45 @@ class StackGANPipeline(LoadedCheckpoint):
 
     @torch.inference_mode()
     def interpolate(
-        self, captions: tuple[str, str], seeds: tuple[int, int], *, frames: int = 24, truncation: float = 1.0
+        self,
+        captions: tuple[str, str],
+        seeds: tuple[int, int],
+        *,
+        frames: int = 24,
+        positions: Sequence[float] | None = None,
+        truncation: float = 1.0,
+        size: int | None = None,
+        batch_size: int = 16,
     ) -> PipelineOutput:
         """Interpolate between two captions and seeds in ``frames`` images, including both ends.
 
         The parameters of q(c | e) are interpolated linearly, the noise spherically (:func:`slerp`).
 
+        Args:
+            positions: of the images, from 0 (the first caption and seed) to 1, instead of evenly spaced ``frames``.
+            truncation, size, batch_size: see :meth:`__call__`.
+
         Raises:
-            ValueError: fewer than 2 frames, an empty caption, a negative seed, or a truncation outside [0, 2].
+            ValueError: fewer than 2 frames, a position outside [0, 1], an empty caption, a negative seed, a
+                truncation outside [0, 2], or a size that no stage has.
         """
-        if frames < 2:
-            raise ValueError(f"frames is {frames}: an interpolation needs 2 or more")
-        check_sampling(list(seeds), truncation)
+        if positions is None:
+            if frames < 2:
+                raise ValueError(f"frames is {frames}: an interpolation needs 2 or more")
+            positions = torch.linspace(0, 1, frames).tolist()
+        outside = [position for position in positions if not 0 <= position <= 1]
+        if outside or not positions:
+            raise ValueError(f"positions are {list(positions)}: give one or more from 0 to 1")
+        check_sampling(list(seeds), truncation, batch_size=batch_size)
+        wanted = self.stages_of(size)
         q = self.model.condition(self.encode(list(captions)).to(self.device))
         z_noise, c_noise = (truncation * noise for noise in self.noise(seeds))
         codes, styles = [], []
-        for t in torch.linspace(0, 1, frames).tolist():
+        for t in positions:
             between = DiagonalGaussian(torch.lerp(q.mu[:1], q.mu[1:], t), torch.lerp(q.logvar[:1], q.logvar[1:], t))
             codes.append(between.sample(noise=slerp(c_noise[0], c_noise[1], t)[None]))
             styles.append(slerp(z_noise[0], z_noise[1], t)[None])
-        return self._decode(torch.cat(codes), torch.cat(styles), list(captions))
+        return self._decode(torch.cat(codes), torch.cat(styles), list(captions), (), wanted, batch_size)
 
     @torch.inference_mode()
     def caption_log_prob(self, captions: str | Sequence[str]) -> list[CaptionDensity]:
@@ -247,13 +266,19 @@ class StackGANPipeline(LoadedCheckpoint):
 
     @torch.inference_mode()
     def _decode(
-        self, c: Tensor, noise: Tensor, texts: list[str] | None, seeds: Sequence[int] = (), batch_size: int = 16
+        self,
+        c: Tensor,
+        noise: Tensor,
+        texts: list[str] | None,
+        seeds: Sequence[int] = (),
+        wanted: Sequence[int] | None = None,
+        batch_size: int = 16,
     ) -> PipelineOutput:
-        """Codes (B, C) and base noise (B, Z) -> images."""
-        stages: list[list[Tensor]] = [[] for _ in self.sizes]
+        """Codes (B, C) and base noise (B, Z) -> images of the stages ``wanted`` (None: all)."""
+        stages: list[list[Tensor]] = [[] for _ in (self.sizes if wanted is None else wanted)]
         for start in range(0, len(c), batch_size):
             part = slice(start, start + batch_size)
-            for stage, images in zip(stages, self.decode(c[part], noise[part]), strict=True):
+            for stage, images in zip(stages, self.decode(c[part], noise[part], wanted), strict=True):
                 stage.append(images)
         return PipelineOutput(
             [OUTPUT_TYPES["pil"](parts) for parts in stages], list(seeds), self.warnings(texts or [])

@@ -4,7 +4,6 @@ from copy import copy
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from stackgan.app.page import about, build, tab_pipelines
@@ -32,8 +31,8 @@ def test_page_without_text_has_no_caption_box() -> None:
 
 
 def test_tabs_are_what_the_checkpoint_can_do(pipe: StackGANPipeline, able: StackGANPipeline) -> None:
-    assert list(tab_pipelines(Pipelines(pipe))) == ["Video", "Batch", "Understand"]
-    assert list(tab_pipelines(Pipelines(able))) == ["Photo", "Video", "Batch", "No text", "Understand"]
+    assert list(tab_pipelines(Pipelines(pipe))) == ["Video", "Grid", "Batch", "Understand"]
+    assert list(tab_pipelines(Pipelines(able))) == ["Photo", "Video", "Grid", "Batch", "No text", "Understand"]
     assert not tab_pipelines(Pipelines(tiny_pipeline(stages=1, text=False)))
 
 
@@ -96,32 +95,12 @@ def test_browser_generates_without_text(chromium: Browser) -> None:
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_browser_edits_a_photo_interpolates_and_generates_without_text(
-    chromium: Browser, able: StackGANPipeline, tmp_path: Path, size: tuple[int, int]
+def test_browser_generates_without_a_caption(
+    chromium: Browser, able: StackGANPipeline, size: tuple[int, int]
 ) -> None:
-    photo = tmp_path / "photo.png"
-    Image.linear_gradient("L").convert("RGB").save(photo)
     with launched(able) as url:
         visitor = Visitor(chromium, url, size)
         page = visitor.page
-        page.get_by_role("tab", name="Photo").click()
-        page.locator("#photo input[type=file]").set_input_files(str(photo))
-        page.get_by_label("Caption of the photo").fill(CAPTIONS[0])
-        page.get_by_label("New caption").fill(CAPTIONS[1])
-        page.locator("#photo-paint").click()
-        cards = page.locator("#photo-gallery .card")
-        expect(cards).to_have_count(2)
-        expect(cards.nth(1)).to_contain_text(CAPTIONS[1])
-        expect(page.locator("#photo-gallery [data-reuse]")).to_have_count(0)
-        page.locator("#photo-examples tbody tr").first.click()
-        expect(page.get_by_label("New caption")).not_to_have_value(CAPTIONS[1])
-        shown = page.get_by_label("New caption").input_value()
-        page.locator("#photo-paint").click()
-        expect(cards.nth(1)).to_contain_text(shown)
-        page.get_by_role("tab", name="Video").click()
-        page.locator("#walk").click()
-        expect(page.locator("#walk-result img.animation")).to_be_visible()
-        page.wait_for_function("[...document.querySelectorAll('#walk-result img')].every(i => i.naturalWidth > 64)")
         page.get_by_role("tab", name="No text").click()
         page.locator("#free-paint").click()
         expect(page.locator("#free-gallery .card")).to_have_count(8)

@@ -11,7 +11,6 @@ import pytest
 
 from stackgan.checkpoint import FORMAT
 from stackgan.cli.main import main
-from stackgan.cli.options import parse_seeds
 from stackgan.data.format import Record
 from stackgan.data.writer import PreparedWriter
 from stackgan.images.crops import load_side
@@ -184,10 +183,6 @@ def test_seeds_of_generate(tmp_path: Path, checkpoint: Path, refused: Refused, s
 def test_a_seed_beyond_the_largest(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:
     line = refused("generate", "a bird", "--checkpoint", checkpoint, "--seeds", str(2**63))
     assert f"seed {2**63} is out of range" in line
-
-
-def test_seeds_are_read_in_order() -> None:
-    assert parse_seeds("3,0-2, 7") == [3, 0, 1, 2, 7]
 
 
 def test_size_and_device_of_generate(tmp_path: Path, checkpoint: Path, refused: Refused) -> None:

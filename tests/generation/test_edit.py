@@ -109,6 +109,8 @@ def test_what_cannot_be_done_is_reported(checkpoints: dict[str, Path], photo: Pa
         pipe.edit([image, image], CAPTIONS, ["a", "b", "c"])
     with pytest.raises(ValueError, match="frames is 1"):
         pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (0, 1), frames=1)
+    with pytest.raises(ValueError, match=r"positions are .*from 0 to 1"):
+        pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (0, 1), positions=[0.5, 1.5])
 
 
 @pytest.mark.parametrize("name", LATENTS)
@@ -132,6 +134,8 @@ def test_an_interpolation_begins_and_ends_where_the_pipeline_generates(
     assert len(frames) == 5
     for ours, theirs in zip((frames[0], frames[-1]), ends, strict=True):
         assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+    alone = pipe.interpolate((CAPTIONS[0], CAPTIONS[1]), (3, 8), positions=[0.25]).images[0]
+    assert np.abs(np.asarray(alone, int) - np.asarray(frames[1], int)).max() <= 1
     steps = [np.abs(np.asarray(a, int) - np.asarray(b, int)).mean() for a, b in zip(frames, frames[1:], strict=False)]
     assert max(steps) < np.abs(np.asarray(ends[0], int) - np.asarray(ends[1], int)).mean() + 1
 
@@ -191,7 +195,7 @@ def test_command_errors_are_one_line(
         (["edit", str(tmp_path / "none.png"), "a bird", "--checkpoint", flow], "none.png"),
         (["edit", str(photo), " ", "--checkpoint", flow], "is empty"),
         (["edit", str(photo), "a bird", "--checkpoint", plain], "no posterior"),
-        (["walk", "a", "b", "--checkpoint", flow, "--out", "x.avi"], ".gif or an .mp4"),
+        (["walk", "a", "b", "--checkpoint", flow, "--out", "x.avi"], "a video is a .gif, .webp or .mp4"),
         (["walk", "a", "b", "--checkpoint", flow, "--seeds", "1-3"], "between two seeds"),
         (["sample", "--checkpoint", flow, "--truncation", "3"], "truncation"),
     ]

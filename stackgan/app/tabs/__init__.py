@@ -7,7 +7,7 @@ required modules, ``build(pipe)`` adds the components and events to the page.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stackgan.app.tabs import batch, interpolation, photo, text_free, understand
+from stackgan.app.tabs import batch, grid, interpolation, photo, text_free, understand
 from stackgan.config import Config
 from stackgan.pipeline import StackGANPipeline
 
@@ -23,6 +23,7 @@ class Tab(NamedTuple):
 TABS = {
     "Photo": Tab(photo.available, photo.build),
     "Video": Tab(interpolation.available, interpolation.build),
+    "Grid": Tab(grid.available, grid.build),
     "Batch": Tab(batch.available, batch.build),
     "No text": Tab(text_free.available, text_free.build),
     "Understand": Tab(understand.available, understand.build),

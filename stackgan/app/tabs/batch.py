@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from stackgan.app.batches import MAX_BATCH, MAX_FILE, BatchProgress, BatchRequest, run_batch
@@ -20,6 +17,7 @@ from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
 from stackgan.app.image_request import DEFAULT_SEED
 from stackgan.app.latest import Latest
+from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
 from stackgan.config import Config
 from stackgan.pipeline import StackGANPipeline
@@ -83,7 +81,7 @@ def build(pipe: StackGANPipeline) -> None:
         if work is None:  # cancelled while it waited
             return
         sheet: list[dict[str, str]] = []
-        with _served_folder() as folder:
+        with _batch_folder() as folder:
             reports = run_batch(pipe, work.request, folder, stop=lambda: not work.current)
             while (report := reporting_errors(lambda: next(reports, None), None)) is not None:
                 sheet = [*sheet, *_thumbnails(report)][-SHEET:]
@@ -99,6 +97,19 @@ def build(pipe: StackGANPipeline) -> None:
     def on_request(
         captions_file: str | None, captions: str, count: float, seed: float, truncation: float, size: int
     ) -> list[str]:
+        """Generate images of every caption of a file or a text.
+
+        Args:
+            captions_file: .txt with one caption on each line, .csv or .jsonl; instead of captions.
+            captions: one on each line.
+            count: images per caption.
+            seed: from which the seeds of all images are drawn, unless the file has them.
+            truncation: variety, from 0 to 2.
+            size: side in pixels, one of the checkpoint's stages.
+
+        Returns:
+            A ZIP of the images, the manifest, and a file of the lines that are not valid, if there are any.
+        """
         request = BatchRequest(
             Path(captions_file) if captions_file else None, captions, count, seed, truncation, size
         )
@@ -118,24 +129,20 @@ def batch_files(pipe: StackGANPipeline, request: BatchRequest) -> list[str]:
     Raises:
         ValueError: see :func:`~stackgan.app.batches.run_batch`.
     """
-    with _served_folder() as folder:
+    with _batch_folder() as folder:
         *_, last = run_batch(pipe, request, folder)
         return [str(file) for file in (last.archive, last.manifest, last.rejects) if file is not None]
 
 
 @contextmanager
-def _served_folder() -> Iterator[Path]:
-    """A new folder among the files that Gradio serves and deletes; images in it are removed at the end."""
-    served = Path(get_upload_folder())
-    served.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=served))
-    try:
-        yield folder
-    finally:
-        for image in (folder / "batch").glob("*.png"):
-            image.unlink()
-        if not any(folder.glob("*.zip")):  # stopped by an error, or by a visitor who left
-            shutil.rmtree(folder)
+def _batch_folder() -> Iterator[Path]:
+    """A folder for the files of a batch; its images are removed at the end, as the ZIP has them."""
+    with served_folder("*.zip") as folder:
+        try:
+            yield folder
+        finally:
+            for image in (folder / "batch").glob("*.png"):
+                image.unlink()
 
 
 def progress_value(report: BatchProgress, sheet: Sequence[dict[str, str]]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+() => requestAnimationFrame(() => document.querySelector('#grid-file a')?.click())
