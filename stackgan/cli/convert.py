@@ -1,4 +1,4 @@
-"""``stackgan convert``: import the published StackGAN-v2 weights."""
+"""``stackgan convert``: import the published StackGAN-v2 weights, or write a checkpoint in their format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("netg", type=Path, help="netG_<count>.pth, or the ZIP that contains it")
+    meaning = "netG_<count>.pth, or the ZIP that contains it; or a checkpoint folder, to write it in that format"
+    parser.add_argument("netg", type=Path, metavar="WEIGHTS", help=meaning)
     parser.add_argument(
         "--netd",
         type=Path,
@@ -19,12 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="netD0.pth …: the discriminators, stored in the checkpoint for training",
     )
-    options.add_out(parser, "folder of the checkpoint to write", required=True)
+    options.add_out(parser, "folder to write: a checkpoint, or netG_<count>.pth, netD0.pth … of one", required=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    from stackgan.tools.convert import convert
+    from stackgan.tools.convert import convert, convert_back
 
+    if args.netg.is_dir():
+        if args.netd:
+            raise ValueError(f"{args.netg}: a checkpoint has its discriminators in it: leave --netd out")
+        convert_back(args.netg, args.out)
+        print(f"published format in {args.out}")
+        return 0
     convert(**vars(args))
     print(f"checkpoint in {args.out}")
     return 0

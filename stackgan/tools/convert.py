@@ -1,4 +1,4 @@
-"""Import of the published StackGAN-v2 weights (``netG_<count>.pth``, ``netD0.pth`` …) as a checkpoint.
+"""Import of the published StackGAN-v2 weights (``netG_<count>.pth``, ``netD0.pth`` …) as a checkpoint, and back.
 
 Every name must be known, every shape must match, and every weight of the model must be set; sizes are derived from
 the shapes. Files are read as tensors only: a pickle with other objects is rejected, and no code in it is executed.
@@ -20,12 +20,13 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from stackgan.checkpoint import save_checkpoint
+from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
 from stackgan.config import PRESETS, Config
 from stackgan.config.facts import CheckpointFacts
+from stackgan.io.files import atomic_folder
 from stackgan.model import StackGAN, build_discriminators
 
-__all__ = ["convert", "read_weights"]
+__all__ = ["convert", "convert_back", "read_weights"]
 
 TEXT = "precomputed:char-cnn-rnn"
 PREFIX = "module."  # of every published name, as the networks were saved inside DataParallel
@@ -54,10 +55,7 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
         FileExistsError: ``out`` exists and is not empty.
         ValueError: not such a checkpoint, or an unexpected name, shape or value; the message names the key.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(
-            f"{out}: exists and is not empty, so it is not replaced; name another folder with --out"
-        )
+    _check_empty(out)
     theirs = read_weights(netg, "netG")
     modules, config = _generator(netg, theirs)
     discriminators = None
@@ -69,6 +67,82 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     facts = CheckpointFacts(imported=imported)
     card = _card(config, imported)
     save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
+
+
+def convert_back(checkpoint: Path, out: Path) -> None:
+    """Write a ``legacy`` checkpoint in the published format: ``netG_<count>.pth``, ``netD0.pth`` ….
+
+    The tensors are those of the checkpoint, bit for bit, under the published names, so that :func:`convert` followed
+    by this function gives the tensors of the published files. BatchNorm's counters are written if one of a network is
+    not 0: PyTorch before 0.4.1, which wrote the published files, has none. Every version of PyTorch reads the files.
+
+    Args:
+        checkpoint: a folder. The count in the name of ``netG`` is that of the imported file, or the steps of the
+            training.
+        out: folder to create.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        FileExistsError: ``out`` exists and is not empty.
+        ValueError: the checkpoint has something that StackGAN-v2 has not; the message names it.
+    """
+    _check_empty(out)
+    loaded = load_checkpoint(checkpoint)
+    config, file = loaded.config, loaded.folder / "model.safetensors"
+    if config.generator.block != "legacy" or not config.text.conditional:
+        raise ValueError(f"{checkpoint}: its generator is not StackGAN-v2's, which has legacy blocks and takes text")
+    ours = dict(loaded.weights)
+    mean, scale = ours.pop("standardise.mean", torch.zeros(1)), ours.pop("standardise.scale", torch.ones(1))
+    if bool(mean.any()) or bool(scale != 1):
+        raise ValueError(f"{checkpoint}: text.standardise is true, but StackGAN-v2 takes embeddings as they are")
+    stages = config.tree.stages
+    netg = _as_theirs(file, ours, _generator_modules(stages, config.generator.residuals), _shapes(config))
+    networks = {_name_of_generator(loaded.facts): netg}
+    discriminators = stored_discriminators(loaded.folder)
+    for stage in range(stages if discriminators else 0):
+        own = {
+            name.removeprefix(f"{stage}."): tensor
+            for name, tensor in (discriminators or {}).items()
+            if name.startswith(f"{stage}.")
+        }
+        modules, shapes = _discriminator_modules(stage), _shapes(config, stage)
+        networks[f"netD{stage}.pth"] = _as_theirs(loaded.folder / DISCRIMINATORS, own, modules, shapes)
+    with atomic_folder(out) as partial:
+        for name, network in networks.items():
+            torch.save(network, partial / name, _use_new_zipfile_serialization=False)
+
+
+def _name_of_generator(facts: CheckpointFacts) -> str:
+    known = [name for name in facts.imported or {} if re.fullmatch(r"netG_\d+\.pth", name)]
+    steps = facts.trained.steps if facts.trained else None
+    return known[0] if known else f"netG_{steps or 0}.pth"
+
+
+def _as_theirs(
+    file: Path, ours: Mapping[str, Tensor], modules: Modules, shapes: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """Our tensors under the published names; none may be left over, missing or of another shape."""
+    names, counters = dict[str, str](), dict[str, str]()  # our name -> theirs
+    for module, (our, leaves) in modules.items():
+        names |= {f"{our}.{leaf}": f"{PREFIX}{module}.{leaf}" for leaf in leaves}
+        if leaves is NORM:
+            counters[f"{our}.{COUNTER}"] = f"{PREFIX}{module}.{COUNTER}"
+    if any(bool(ours[name].any()) for name in counters if name in ours):
+        names |= counters
+    for name in ours:
+        if name not in names and name not in counters:
+            raise ValueError(f"{file}: {name} is not part of StackGAN-v2")
+    for name in names:
+        if name not in ours or ours[name].shape != shapes[name]:
+            raise ValueError(f"{file}: {name} is missing, or has another shape than config.json describes")
+    return {theirs: ours[our] for our, theirs in names.items()}
+
+
+def _check_empty(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out}: exists and is not empty, so it is not replaced; name another folder with --out"
+        )
 
 
 # --- names: modules of the published networks, and their names here -----------------------------------------

@@ -20,12 +20,14 @@ import stackgan.tools.convert
 from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_checkpoint, stored_discriminators
 from stackgan.cli.main import main
+from stackgan.config import preset
 from stackgan.data.prepared import PreparedFolder
 from stackgan.io.run_state import load_state
 from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline
-from stackgan.tools.convert import convert, read_weights
+from stackgan.tools.convert import convert, convert_back, read_weights
 from stackgan.training.losses import colour_statistics
+from tests.tiny import save_tiny_checkpoint
 
 State = dict[str, Tensor]
 
@@ -129,6 +131,61 @@ def test_the_folder_can_be_read_by_others_and_has_a_card(converted: Path) -> Non
     card = (converted / "README.md").read_text()
     assert "netG_2000.pth" in card
     assert "48 dimensions" in card
+
+
+# --- back to the published format ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("counter", [0, 7])
+def test_back_and_forth_gives_the_same_bits(
+    golden: Path, netg: State, netds: list[State], tmp_path: Path, counter: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def counted(state: State) -> State:
+        names = [key.replace("running_mean", "num_batches_tracked") for key in state if "running_mean" in key]
+        return state | {name: torch.tensor(counter) for name in names if counter}
+
+    published = {"netG_2000.pth": counted(netg)} | {f"netD{i}.pth": counted(netd) for i, netd in enumerate(netds)}
+    for name, state in published.items():
+        torch.save(state, tmp_path / name)
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
+    convert(tmp_path / "netG_2000.pth", [tmp_path / f"netD{i}.pth" for i in range(3)], checkpoint)
+    assert main(["convert", str(checkpoint), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"published format in {out}\n"
+    assert sorted(file.name for file in out.iterdir()) == sorted(published)
+    for name, state in published.items():
+        found = torch.load(out / name, weights_only=True)
+        assert found.keys() == state.keys()
+        for key, tensor in state.items():
+            assert found[key].dtype == tensor.dtype and found[key].shape == tensor.shape
+            assert found[key].numpy().tobytes() == tensor.numpy().tobytes(), f"{name}: {key}"
+    assert main(["convert", str(checkpoint), "--out", str(out)]) == 2
+    assert "name another folder" in capsys.readouterr().err
+
+
+def test_only_what_stackgan_v2_has_is_written_in_its_format(
+    converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fused = save_tiny_checkpoint(tmp_path / "fused", stages=1)
+    learned = tmp_path / "learned"
+    overrides = ["text.encoder=precomputed:any", "text.dim=8", "generator.width=8", "tree.stages=1"]
+    model = StackGAN(preset("legacy", [*overrides, "latent.z=vae", "latent.prior=learned"]))
+    StackGANPipeline(model, None).save_pretrained(learned)
+    scaled = tmp_path / "scaled"
+    model = StackGAN(preset("legacy", overrides))
+    model.standardise.scale.fill_(2)
+    StackGANPipeline(model, None).save_pretrained(scaled)
+    for checkpoint, message in (
+        (fused, "its generator is not StackGAN-v2's"),
+        (learned, "is not part of StackGAN-v2"),
+        (scaled, "text.standardise is true"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert_back(checkpoint, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    assert main(["convert", str(converted), "--netd", "netD0.pth", "--out", str(tmp_path / "out")]) == 2
+    assert "leave --netd out" in capsys.readouterr().err
+    convert_back(converted, tmp_path / "out")
+    assert (tmp_path / "out" / "netD2.pth").is_file()
 
 
 # --- modified networks: every tensor in turn ----------------------------------------------------------------
