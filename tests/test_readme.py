@@ -90,6 +90,8 @@ def check(words: list[str]) -> None:
     """Fail where a command has an unknown option, configuration key, study or row, or its module does not exist."""
     if words[:2] == ["python", "-m"]:
         assert find_spec(words[2]) is not None, words
+    if words[0] == "torchrun":  # its options, then -m and the command
+        words = words[words.index("-m") + 1 :]
     if not is_stackgan(words):
         return
     assert words[1] in COMMANDS, words

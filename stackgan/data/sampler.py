@@ -29,7 +29,10 @@ MAPPED = 256 << 20  # bytes of images that stay mapped
 
 @dataclass(frozen=True)
 class Batch:
-    """Data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species."""
+    """Data of one step: images (B, S, S, 3) uint8, embeddings (B, T); ``wrong`` ones are of another species.
+
+    B is the batch size, or this process's share of it.
+    """
 
     real: Tensor
     embedding: Tensor | None = None
@@ -83,6 +86,7 @@ class Sampler:
         augmented: versions that replace some of the true and wrong captions. A wrong caption is not replaced if its
             version keeps only words of the image's own captions, as it might then describe the image.
         device: of the batches; copies to a GPU are asynchronous, from pinned memory. None for the CPU.
+        share: (r, W), where W processes share a batch: this one gets rows r, r + W, r + 2W, …
 
     Raises:
         ValueError: the split cannot be trained on (:func:`check_trainable`).
@@ -99,12 +103,14 @@ class Sampler:
         wrong: WrongPairs | None = None,
         augmented: AugmentedCaptions | None = None,
         device: torch.device | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.split, self.embeddings = split, embeddings
         self.size, self.batch_size, self.seed, self.wrong = size, batch_size, seed, wrong or WrongPairs()
         check_trainable(split, batch_size, with_text=embeddings is not None)
         self.species = split.species_numbers()
         self.device = device
+        self.own = slice(share[0], None, share[1])
         self._pixels = split.images.view("V3")[..., 0]  # (N, L, L), three bytes per element: a flip moves pixels
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch spans two epochs at most
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
@@ -139,14 +145,14 @@ class Sampler:
         plain = _rows(self.embeddings, captions)
         embedding = self._embedded(captions, plain, draws)
         if self.wrong.mismatch == "photo":
-            return Batch(real, embedding, wrong=self._crops(others, draws))
+            return Batch(real, embedding[self.own], wrong=self._crops(others, draws))
         wrong_captions = self._captions(others, draws)
         wrong = self._embedded(wrong_captions, _rows(self.embeddings, wrong_captions), draws, of=chosen)
         if self.wrong.swapped is not None:
             own = _rows(self.wrong.swapped, captions)
             use = torch.from_numpy(draws.random(len(chosen)) < self.wrong.hard / 2) & (own != plain).any(1)
             wrong = torch.where(use[:, None], own, wrong)
-        return Batch(real, embedding, wrong_embedding=wrong)
+        return Batch(real, embedding[self.own], wrong_embedding=wrong[self.own])
 
     def _indices(self, step: int) -> NDArray[np.int64]:
         """Indices of the batch in the infinite concatenation of permutations."""
@@ -199,9 +205,11 @@ class Sampler:
         return torch.where(torch.from_numpy(use)[:, None], _rows(self.augmented.embeddings, captions), plain)
 
     def _crops(self, chosen: NDArray[np.int64], draws: np.random.Generator) -> Tensor:
+        """Crops of this process's share of the images, drawn for all of them."""
         margin = self.split.images.shape[1] - self.size
-        corners = draws.integers(margin + 1, size=(len(chosen), 2))
-        flips = draws.random(len(chosen)) < 0.5
+        corners = draws.integers(margin + 1, size=(len(chosen), 2))[self.own]
+        flips = (draws.random(len(chosen)) < 0.5)[self.own]
+        chosen = chosen[self.own]
         out = np.empty((len(chosen), self.size, self.size), dtype=self._pixels.dtype)
         drawn = zip(out, chosen.tolist(), corners.tolist(), flips.tolist(), strict=True)
         for place, index, (y, x), flip in drawn:

@@ -9,12 +9,15 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from stackgan.runtime.distributed import own_rows, whole_count
+
 __all__ = [
     "DiagonalGaussian",
     "Distribution",
     "FullGaussian",
     "kl_discrete",
     "kl_gaussians",
+    "noise_like",
     "standard_normal",
 ]
 
@@ -68,7 +71,7 @@ class DiagonalGaussian:
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """mu + std · noise (B, D), reparameterised (arXiv:1312.6114, section 2.4); noise is N(0, I) if absent."""
         if noise is None:
-            noise = _noise_like(self.mu, generator)
+            noise = noise_like(self.mu, generator)
         return self.mu + self.std * noise
 
     def to_noise(self, x: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ class FullGaussian:
     def sample(self, generator: Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """mean + L · noise, shaped as ``noise`` (B, D), or as the mean if that is absent."""
         if noise is None:
-            noise = _noise_like(self.mean, generator)
+            noise = noise_like(self.mean, generator)
         return self.mean + (self.factor @ noise[..., None])[..., 0]
 
     def to_noise(self, x: Tensor) -> Tensor:
@@ -198,5 +201,7 @@ def _half_log_det(factor: Tensor) -> Tensor:
     return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-def _noise_like(x: Tensor, generator: Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+def noise_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """N(0, I) in the shape of x (B, …), drawn for the whole batch where several processes share one."""
+    shape = (whole_count(len(x)), *x.shape[1:])
+    return own_rows(torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype))

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stackgan.latent.distributions import DiagonalGaussian, Distribution
+from stackgan.latent.distributions import DiagonalGaussian, Distribution, noise_like
 from stackgan.networks.layers import ResidualDown, kaiming_init
+from stackgan.runtime.distributed import gather_rows, mean_over_ranks, own_rows
 
 __all__ = ["ACTIVE", "PosteriorEncoder", "Style", "infer_style", "kl_to_prior"]
 
@@ -99,8 +100,8 @@ class Style:
         does not separate into dimensions, so that the bound applies to their mean.
         """
         if isinstance(self.p, DiagonalGaussian):
-            return self.q.kl_per_dimension(self.p).mean(0).clamp_min(free_bits).mean()
-        return (self.plain_kl.mean() / self.z.shape[1]).clamp_min(free_bits)
+            return mean_over_ranks(self.q.kl_per_dimension(self.p).mean(0)).clamp_min(free_bits).mean()
+        return (mean_over_ranks(self.plain_kl.mean()) / self.z.shape[1]).clamp_min(free_bits)
 
     def prior_nll(self) -> Tensor:
         """−log p(z) per dimension: trains the prior alone, also while free bits or warm-up disable the KL."""
@@ -114,7 +115,7 @@ def infer_style(posterior: PosteriorEncoder, prior: nn.Module, x: Tensor, c: Ten
     z = q.sample()
     with torch.no_grad():
         half = len(x) // 2
-        noise = torch.randn_like(z)
-        noise[:half] = p.to_noise(z).roll(1, 0)[:half]
+        noise = noise_like(z)
+        noise[:half] = own_rows(gather_rows(p.to_noise(z)).roll(1, 0))[:half]
         drawn = p.sample(noise=noise)
     return Style(q, p, z, drawn)

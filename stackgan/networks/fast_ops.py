@@ -13,9 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from stackgan.runtime.distributed import gather_rows, shares, sum_over_ranks
+
 __all__ = [
     "FOLD_FROM",
     "SLOPE",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "BatchNormByGroup",
     "conv_few_places",
     "conv_upsampled",
@@ -138,7 +142,24 @@ def conv_few_places(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return y.view(len(x), height * width, -1).transpose(1, 2).contiguous().view(len(x), -1, height, width)
 
 
-class BatchNormByGroup(nn.BatchNorm2d):
+# --- BatchNorm ----------------------------------------------------------------------------------------------
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """``nn.BatchNorm1d`` with the statistics of the whole batch when it is shared by several processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _norm_by_whole_batch(self, x) if self.training and shares() > 1 else super().forward(x)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` with the statistics of the whole batch when it is shared by several processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _norm_by_whole_batch(self, x) if self.training and shares() > 1 else super().forward(x)
+
+
+class BatchNormByGroup(BatchNorm2d):
     """BatchNorm over several batches in one call with separate statistics for each.
 
     forward(x (B · groups, C, H, W), groups), sample b of group g at b · groups + g, equals ``groups`` calls on (B, C,
@@ -150,6 +171,8 @@ class BatchNormByGroup(nn.BatchNorm2d):
             return super().forward(x)
         channels, momentum = x.shape[1], self.momentum
         assert self.running_mean is not None and self.running_var is not None and momentum is not None
+        if shares() > 1:
+            return _norm_by_whole_batch(self, x, groups)
         mean, variance = self.running_mean.repeat(groups), self.running_var.repeat(groups)
         y = F.batch_norm(
             x.view(-1, groups * channels, *x.shape[2:]),
@@ -171,6 +194,55 @@ class BatchNormByGroup(nn.BatchNorm2d):
         return torch.ops.aten._unsafe_view(y, x.shape) if native_operators_work() else y.view(x.shape).clone()
 
 
+def _norm_by_whole_batch(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, groups: int = 1) -> Tensor:
+    """``norm(x)`` in training mode with the statistics of the rows of all processes; differentiable to any order.
+
+    Args:
+        x: this process's rows, (B · groups, C, …).
+        groups: as in :class:`BatchNormByGroup`.
+    """
+    wide = x.float().reshape(-1, groups * x.shape[1], *x.shape[2:])
+    mean, variance = _whole_statistics(wide)
+    _update_running(norm, mean, variance, wide.numel() // wide.shape[1], groups)
+    scale = (variance + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight.repeat(groups)
+    shift = -mean * scale
+    if norm.affine:
+        shift = shift + norm.bias.repeat(groups)
+    shape = (1, -1, *(1 for _ in wide.shape[2:]))
+    return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype).view(x.shape)
+
+
+def _whole_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel over the rows (B, C, …) of all processes, (C,), differentiable.
+
+    With equal numbers of rows, the variance is the mean of the processes' variances and the variance of their means:
+    one exchange of two numbers a channel, without the cancellation of E[x²] − E[x]².
+    """
+    places = [0, *range(2, x.ndim)]
+    mean = x.mean(places, keepdim=True)
+    variance = (x - mean).square().mean(places)  # var() is several times slower on a CPU
+    means, variances = gather_rows(torch.stack((mean.flatten(), variance))[None]).unbind(1)  # (W, C) each
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
+@torch.no_grad()
+def _update_running(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int, groups: int = 1
+) -> None:
+    """Update running statistics from those of the whole batch, ``count`` values a channel in each process."""
+    if norm.num_batches_tracked is None or norm.running_mean is None or norm.running_var is None:
+        return
+    whole = count * shares()
+    for of_mean, of_variance in zip(mean.chunk(groups), variance.chunk(groups), strict=True):
+        norm.num_batches_tracked.add_(1)
+        weight = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum  # None: cumulative mean
+        norm.running_mean.lerp_(of_mean.to(norm.running_mean.dtype), weight)
+        norm.running_var.lerp_((of_variance * (whole / (whole - 1))).to(norm.running_var.dtype), weight)
+
+
 # --- text-fused normalisation -------------------------------------------------------------------------------
 
 
@@ -182,7 +254,7 @@ def norm_gain_leaky(x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Te
         a, b: (B, C, 1, 1), gain and shift of each image.
         norm: without affine parameters, with a momentum; its running statistics are updated.
     """
-    if norm.num_batches_tracked is not None:
+    if norm.num_batches_tracked is not None and shares() == 1:
         norm.num_batches_tracked.add_(1)
     return cast(Tensor, _NormGainLeaky.apply(x, a, b, norm))
 
@@ -195,13 +267,20 @@ class _NormGainLeaky(torch.autograd.Function):
 
         ∂b = Σ g        ∂a = Σ g x̂        ∂x = (a g − mean(a g) − x̂ mean(a g x̂)) / σ
 
-    and both means are sums over the batch of a ∂b and a ∂a, so that they need no further pass over the maps.
+    and both means are sums over the batch of a ∂b and a ∂a, so that they need no further pass over the maps. If
+    several processes share the batch, statistics and means are those of the whole batch.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-        mean, var, momentum = norm.running_mean, norm.running_var, cast(float, norm.momentum)
-        x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, momentum, norm.eps)
+        if shares() == 1:
+            mean, var, momentum = norm.running_mean, norm.running_var, cast(float, norm.momentum)
+            x_hat, _, inverse = torch.native_batch_norm(x, None, None, mean, var, True, momentum, norm.eps)
+        else:
+            of_batch, variance = _whole_statistics(x.float())
+            _update_running(norm, of_batch, variance, x.numel() // x.shape[1])
+            x_hat = F.batch_norm(x, of_batch, variance, eps=norm.eps)
+            inverse = (variance + norm.eps).rsqrt()
         y = F.leaky_relu(torch.addcmul(b, x_hat, a), SLOPE, inplace=True)
         ctx.save_for_backward(x_hat, a, inverse, y)
         return y
@@ -212,8 +291,9 @@ class _NormGainLeaky(torch.autograd.Function):
         x_hat, a, inverse, y = ctx.saved_tensors
         g = torch.ops.aten.leaky_relu_backward(grad, y, SLOPE, True)  # the sign of y is that of its argument
         of_b, of_a = g.sum((2, 3), keepdim=True), (g * x_hat).sum((2, 3), keepdim=True)
-        count = grad.shape[0] * grad.shape[2] * grad.shape[3]
+        count = grad.shape[0] * grad.shape[2] * grad.shape[3] * shares()
         inverse = inverse[:, None, None]
-        shift, slope = (-inverse / count * (a * of).sum(0) for of in (of_b, of_a))  # (C, 1, 1)
+        sums = sum_over_ranks(torch.stack([(a * of).sum(0) for of in (of_b, of_a)]))  # (2, C, 1, 1)
+        shift, slope = -inverse / count * sums
         of_x = torch.addcmul(shift.to(g.dtype), x_hat, slope.to(g.dtype))
         return of_x.addcmul_(g, (a * inverse).to(g.dtype)), of_a, of_b, None

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stackgan.config import GeneratorConfig
+from stackgan.networks.fast_ops import BatchNorm1d
 from stackgan.networks.layers import (
     FusedBlock,
     FusedNorm,
@@ -40,7 +41,7 @@ class LegacyFirst(Blocks):
         super().__init__()
         self.top = width << DOUBLINGS
         self.linear = nn.Linear(inputs, self.top * START * START * 2, bias=False)
-        self.norm = nn.BatchNorm1d(self.top * START * START * 2)
+        self.norm = BatchNorm1d(self.top * START * START * 2)
         steps = range(DOUBLINGS)
         self.blocks = nn.ModuleList(GatedBlock(self.top >> s, self.top >> (s + 1), upsample=True) for s in steps)
 

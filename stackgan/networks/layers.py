@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stackgan.networks.fast_ops import (
     SLOPE,
+    BatchNorm2d,
     BatchNormByGroup,
     conv_few_places,
     conv_upsampled,
@@ -18,6 +19,7 @@ from stackgan.networks.fast_ops import (
     native_operators_work,
     norm_gain_leaky,
 )
+from stackgan.runtime.distributed import gather_rows, own_rows, whole_count
 
 __all__ = [
     "FusedBlock",
@@ -63,7 +65,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.upsample = upsample
         self.conv = conv3x3(inputs, outputs * 2)
-        self.norm = nn.BatchNorm2d(outputs * 2)
+        self.norm = BatchNorm2d(outputs * 2)
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
         """With a ``code`` (B, C), the first C input channels are its constant planes and x has the others."""
@@ -81,7 +83,7 @@ class GatedResidual(nn.Module):
         super().__init__()
         self.gated = GatedBlock(width, width)
         self.conv = conv3x3(width, width)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.norm(self.conv(self.gated(x)))
@@ -100,7 +102,7 @@ class FusedNorm(nn.Module):
 
     def __init__(self, channels: int, style: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm2d(channels, affine=False)
         self.affine = nn.Linear(style, channels * 2)
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
@@ -179,12 +181,13 @@ class MinibatchStd(nn.Module):
 
     def forward(self, x: Tensor, batches: int = 1) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W); B may hold ``batches`` concatenated batches, treated separately."""
-        size = len(x) // batches
+        size = whole_count(len(x)) // batches
         group = self.GROUP if size % self.GROUP == 0 else size
-        groups = x.float().unflatten(0, (-1, group))
+        groups = gather_rows(x.float()).unflatten(0, (-1, group))
         away = groups - groups.mean(1, keepdim=True)
         spread = (away.square().mean(1) + 1e-8).sqrt().mean((1, 2, 3))  # var() is ten times slower here
-        return x + (spread[:, None].expand(-1, group).reshape(-1, 1) * self.weight).to(x.dtype)[:, :, None, None]
+        of_rows = own_rows(spread[:, None].expand(-1, group).reshape(-1, 1))
+        return x + (of_rows * self.weight).to(x.dtype)[:, :, None, None]
 
 
 # --- initialisation -----------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stackgan.runtime.distributed import own_rows, whole_count
+
 __all__ = ["PatchPlaces", "crop", "patch_margin"]
 
 
@@ -72,7 +74,7 @@ class PatchPlaces:
             margin: of the windows, in pixels of the stage before.
         """
         half, low = side // 2, full // 2
-        top, left = torch.randint(0, low - half + 1, (2, count), device=device)
+        top, left = own_rows(torch.randint(0, low - half + 1, (2, whole_count(count)), device=device), 1)
         window = min(half + 2 * margin, low)
         window_top, window_left = ((place - margin).clamp(0, low - window) for place in (top, left))
         return cls(side, top, left, window, window_top, window_left)

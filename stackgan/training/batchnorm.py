@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stackgan.model import StackGAN
+from stackgan.runtime.distributed import own_rows, shares
 
 __all__ = ["recalibrate_batchnorm"]
 
@@ -23,7 +24,8 @@ def recalibrate_batchnorm(
     in BigGAN's standing statistics (arXiv:1809.11096) and the last pass of SWA (arXiv:1803.05407), they are replaced
     here by averages over batches, each normalised by its own statistics as in training. The random draws are the same
     in every call, and torch's global generator is left unchanged. Stages that were frozen in training
-    (optim.lower_rate=0) keep their statistics.
+    (optim.lower_rate=0) keep their statistics. Within :func:`stackgan.runtime.distributed.sharded`, processes share
+    the work.
 
     Args:
         embeddings: of captions, not normalised, (N, T), sampled uniformly; None for an unconditional model.
@@ -38,13 +40,14 @@ def recalibrate_batchnorm(
     ):
         for _ in range(-(-count // batch_size)):
             if embeddings is None:
-                c = model.no_code(batch_size)
+                c = model.no_code(batch_size // shares())
             else:
-                rows = torch.randint(len(embeddings), (batch_size,), generator=draws).numpy()
+                rows = own_rows(torch.randint(len(embeddings), (batch_size,), generator=draws)).numpy()
                 q = model.condition(torch.from_numpy(embeddings[rows]).to(where))
-                c = q.sample(noise=torch.randn(q.mu.shape, generator=draws).to(where))
+                noise = torch.randn(batch_size, q.mu.shape[1], generator=draws)
+                c = q.sample(noise=own_rows(noise).to(where))
             noise = torch.randn(batch_size, model.config.latent.dim, generator=draws)
-            model.generator(model.prior(c).sample(noise=noise.to(where)), c)
+            model.generator(model.prior(c).sample(noise=own_rows(noise).to(where)), c)
 
 
 @contextmanager

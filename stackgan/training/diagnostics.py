@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from stackgan.images.diversity import averaged_down, mean_difference
+from stackgan.runtime.distributed import gather_rows
 
 __all__ = ["Diverged", "TrainingDiagnostics", "variety"]
 
@@ -38,7 +39,8 @@ def variety(fakes: Tensor, real: Tensor) -> Tensor:
         fakes, real: (B, 3, s, s), B at least 2.
     """
     own, reference = (
-        mean_difference(averaged_down(images.detach()), (max(len(images) // 2, 1),)) for images in (fakes, real)
+        mean_difference(images, (max(len(images) // 2, 1),))
+        for images in (gather_rows(averaged_down(images.detach())) for images in (fakes, real))
     )
     return own / reference.clamp(min=1e-6)
 

@@ -6,7 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stackgan.runtime.distributed import own_rows, whole_count
+
 __all__ = ["diff_augment"]
+
+
+def _uniform(images: Tensor) -> Tensor:
+    """A number in [0, 1) for each image, (B, 1, 1, 1)."""
+    return own_rows(torch.rand(whole_count(len(images)), 1, 1, 1, device=images.device))
 
 
 def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor:
@@ -17,9 +24,8 @@ def _colours(images: Tensor, names: Sequence[str], probability: float) -> Tensor
     """
 
     def drawn(name: str, low: float, high: float, neutral: float) -> Tensor:
-        shape = (len(images), 1, 1, 1)
-        value = torch.rand(shape, device=images.device) * (high - low) + low
-        chosen = torch.rand(shape, device=images.device) < (probability if name in names else 0.0)
+        value = _uniform(images) * (high - low) + low
+        chosen = _uniform(images) < (probability if name in names else 0.0)
         return torch.where(chosen, value, neutral)
 
     b, s = drawn("brightness", -0.25, 0.25, 0.0), drawn("saturation", 0.5, 1.5, 1.0)
@@ -34,7 +40,7 @@ def _translation(images: Tensor) -> Tensor:
     count, _, height, width = images.shape
     reach = height // 8
     padded = F.pad(images, (reach,) * 4)
-    moves = torch.randint(0, 2 * reach + 1, (2, count), device=images.device)
+    moves = own_rows(torch.randint(0, 2 * reach + 1, (2, whole_count(count)), device=images.device), 1)
     rows = (torch.arange(height, device=images.device) + moves[0][:, None])[:, :, None]
     columns = (torch.arange(width, device=images.device) + moves[1][:, None])[:, None, :]
     which = torch.arange(count, device=images.device)[:, None, None]
@@ -45,7 +51,7 @@ def _cutout(images: Tensor) -> Tensor:
     """Set a square of half the side, at a random position, to zero (mid-grey)."""
     count, _, height, width = images.shape
     side = height // 2
-    centre = torch.rand(2, count, 1, device=images.device)
+    centre = own_rows(torch.rand(2, whole_count(count), 1, device=images.device), 1)
     rows = torch.arange(height, device=images.device) - (centre[0] * height).floor()
     columns = torch.arange(width, device=images.device) - (centre[1] * width).floor()
     inside = (rows.abs() < side / 2)[:, :, None] & (columns.abs() < side / 2)[:, None, :]
@@ -69,6 +75,6 @@ def diff_augment(images: Tensor, names: Sequence[str], probability: float = 1.0)
         images = _colours(images, names, probability)
     for name, distort in _PLACES.items():
         if name in names:
-            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+            chosen = _uniform(images) < probability
             images = torch.where(chosen, distort(images), images)
     return images

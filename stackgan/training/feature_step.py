@@ -42,7 +42,7 @@ def step_on_features(run: Run, view: View, scalars: dict[str, Tensor]) -> None:
     for name, logits in (("real", of_real), ("wrong", of_wrong), ("fake", of_fake)):
         note(scalars, f"features/{name}", torch.stack([logit.mean() for logit in logits]).mean(), 1)
     loss.backward()
-    run.optimizers["features"].step()
+    run.step("features")
 
 
 def adversarial_on_features(run: Run, view: View, cuts: Cuts, scalars: dict[str, Tensor]) -> None:

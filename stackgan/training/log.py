@@ -54,10 +54,7 @@ class Log:
         self.board = _event_file(folder / "tensorboard", progress.step + 1)
         self.since = (time.perf_counter(), -1)
 
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.file.close()
         if self.board is not None:
             self.board.file.close()

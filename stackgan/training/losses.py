@@ -1,4 +1,8 @@
-"""Training losses: pure functions of logits, codes and images, each returning a scalar tensor."""
+"""Training losses: pure functions of logits, codes and images, each returning a scalar tensor.
+
+Where several processes share a batch (:mod:`stackgan.runtime.distributed`), the arguments are one process's rows, and
+the mean of its losses over processes is that of the whole batch.
+"""
 
 from collections.abc import Callable
 
@@ -7,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stackgan.images.diversity import averaged_down, mean_difference
+from stackgan.runtime.distributed import gather_rows, mean_over_ranks, own_rows
 
 __all__ = [
     "ADVERSARIAL",
@@ -172,8 +177,10 @@ def mode_seeking(one: Tensor, two: Tensor, real: Tensor, share: float) -> Tensor
     0.0
     """
     one, two, real = (averaged_down(images) for images in (one, two, real))
+    real = gather_rows(real)
     wanted = share * mean_difference(real, (len(real) // 2,))
-    return F.relu(torch.log((wanted + 1e-6) / ((one - two).abs().mean() + 1e-6)))
+    between = mean_over_ranks((one - two).abs().mean())
+    return F.relu(torch.log((wanted + 1e-6) / (between + 1e-6)))
 
 
 def text_contrast(images: Tensor, texts: Tensor, wrong: Tensor | None = None, scale: float = 10.0) -> Tensor:
@@ -191,8 +198,9 @@ def text_contrast(images: Tensor, texts: Tensor, wrong: Tensor | None = None, sc
     0.3133
     """
     images, texts = F.normalize(images.float(), dim=1), F.normalize(texts.float(), dim=1)
+    texts = gather_rows(texts)
     logits = scale * images @ texts.T
     if wrong is not None:
         own = scale * (images * F.normalize(wrong.float(), dim=1)).sum(1, keepdim=True)
         logits = torch.cat((logits, own), 1)
-    return F.cross_entropy(logits, torch.arange(len(images), device=images.device))
+    return F.cross_entropy(logits, own_rows(torch.arange(len(texts), device=images.device)))

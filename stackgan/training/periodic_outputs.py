@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stackgan.evaluation.features import FeatureNetwork
 from stackgan.io.files import full_disk
 from stackgan.io.run_state import STATE, newest_state, save_state
+from stackgan.runtime.distributed import first_before_others, is_first, mean_over_ranks, on_first, sharded, world
 from stackgan.training.batchnorm import recalibrate_batchnorm
 from stackgan.training.diagnostics import Diverged, TrainingDiagnostics
 from stackgan.training.log import Log
@@ -38,7 +39,8 @@ class PeriodicOutputs:
     """Periodic outputs of a run.
 
     Each is complete or absent, and what was written is not changed by a later failure. A full disk is reported, and
-    handled as train.on_full_disk says.
+    handled as train.on_full_disk says. If several processes train, each has an object, all come to the same
+    decisions, and the first one alone writes; an error there is raised in all of them.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class PeriodicOutputs:
         run, prepared, encoder = setup.run, setup.prepared, setup.encoder
         config = self.config = run.config
         self.run, self.folder, self.embeddings = run, run_folder, setup.embeddings
-        self.viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
+        if is_first():
+            self.viewer = SampleSheet(run_folder / "samples", prepared, encoder, config)
         heads = config.text.conditional + config.discriminator.unconditional
         self.diagnostics = TrainingDiagnostics(config.loss.adversarial, heads, explosions=config.train.rollback > 0)
         self.checkpoint = CheckpointWriter(run_folder / "checkpoint", prepared, encoder, start)
@@ -59,9 +62,17 @@ class PeriodicOutputs:
         self.disk_is_full = False  # as reported
         self._resume(setup.outputs)
         kept = setup.outputs.get("measured", run.progress.step)  # a state of earlier versions does not say
-        self.log = Log(run_folder, self.diagnostics, run.progress, kept)
+        if is_first():
+            self.log = Log(run_folder, self.diagnostics, run.progress, kept)
         if config.train.rollback and not setup.outputs:
             self._save_state(RandomState.now(run.device))  # the first one to go back to
+
+    def __enter__(self) -> PeriodicOutputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if is_first():
+            self.log.close()
 
     def _resume(self, saved: Any) -> None:
         """Continue from the state of the run, and from ``saved``, what the state holds of the outputs."""
@@ -76,8 +87,13 @@ class PeriodicOutputs:
 
     def log_step(self, scalars: dict[str, Tensor], bar: tqdm[Any]) -> None:
         """Log a step; raises :class:`Diverged` and :class:`FullDisk`."""
-        with self._full_disk_reported("the log"):
-            self.log(self.run.progress, scalars, bar)
+        values = _means(scalars)
+
+        def write() -> None:
+            with self._full_disk_reported("the log"):
+                self.log(self.run.progress, values, bar)
+
+        on_first(write)
 
     def write_what_is_due(self) -> None:
         """Write the sample sheet, an evaluation and the state if their interval in minutes of training has passed.
@@ -120,12 +136,12 @@ class PeriodicOutputs:
         """
         run, allowed = self.run, self.config.train.rollback
         count, reached = run.progress.rollbacks, run.progress.step
-        saved = newest_state(self.folder) if count < allowed else None
+        saved = first_before_others(lambda: newest_state(self.folder)) if count < allowed else None
         if saved is None:
             after = f" after {count} rollback{'s' if count > 1 else ''}" if count else ""
             raise ValueError(f"{failure}{after}: the last saved state is kept; {SETTINGS_TO_TRY}") from None
         run.restore(saved.state, saved.file)
-        saved.set_damaged_aside()
+        on_first(saved.set_damaged_aside)
         run.progress.rollbacks = count + 1
         self._resume(saved.state.get("outputs", {}))
         rate = ROLLBACK_RATE ** (count + 1)
@@ -134,8 +150,12 @@ class PeriodicOutputs:
             f"(rollback {count + 1} of {allowed})",
             file=sys.stderr,
         )
-        with self._full_disk_reported("the log"):
-            self.log.rolled_back(run.progress, self.measured, f"{failure} (at step {reached})")
+
+        def write() -> None:
+            with self._full_disk_reported("the log"):
+                self.log.rolled_back(run.progress, self.measured, f"{failure} (at step {reached})")
+
+        on_first(write)
         self._save_state(RandomState.now(run.device))
 
     @contextmanager
@@ -175,12 +195,17 @@ class PeriodicOutputs:
         run, optim = self.run, self.config.optim
         if optim.standing and self.recalibrated != run.progress.step:
             self.recalibrated = run.progress.step
-            recalibrate_batchnorm(run.ema, self.embeddings, optim.standing, optim.batch_size)
+            with sharded():
+                recalibrate_batchnorm(run.ema, self.embeddings, optim.standing, optim.batch_size)
 
     def _show(self) -> None:
         self._recalibrate()
-        with self._full_disk_reported("the sample sheet"):
-            self.log.image(self.run.progress.step, self.viewer(self.run))
+
+        def write() -> None:
+            with self._full_disk_reported("the sample sheet"):
+                self.log.image(self.run.progress.step, self.viewer(self.run))
+
+        on_first(write)
 
     def _save(self, random_state: RandomState, *, last: bool = False) -> None:
         run = self.run
@@ -190,8 +215,12 @@ class PeriodicOutputs:
             count = len(self.embeddings)
             some = np.linspace(0, count - 1, min(count, CODES_MEASURED)).astype(int)
             run.ema.measure_codes(torch.from_numpy(np.array(self.embeddings[some])).to(run.device))
-        with self._full_disk_reported("the checkpoint", last=last):
-            self.checkpoint(run)
+
+        def write() -> None:
+            with self._full_disk_reported("the checkpoint", last=last):
+                self.checkpoint(run)
+
+        on_first(write)
 
     def _save_state(self, random_state: RandomState, *, last: bool = False) -> None:
         """Save the state once the log is on the disk up to here.
@@ -200,16 +229,20 @@ class PeriodicOutputs:
             Diverged: a weight is not finite, so that the last saved state is the better one.
         """
         step = self.run.progress.step
-        if name := self.run.non_finite():
-            raise Diverged(f"step {step}: {name} has values that are not finite")
-        outputs = {"measured": self.measured, "diagnostics": self.diagnostics.state()}
-        with self._full_disk_reported("the state", last=last):
-            self.log.sync()
-            save_state(self.folder / STATE, self.run.state(random_state) | {"outputs": outputs})
-            self.kept_step = step
-            if self.disk_is_full:
-                self.disk_is_full = False
-                tqdm.write(f"step {step}: the state was saved again", file=sys.stderr)
+
+        def write() -> None:
+            if name := self.run.non_finite():
+                raise Diverged(f"step {step}: {name} has values that are not finite")
+            outputs = {"measured": self.measured, "diagnostics": self.diagnostics.state()}
+            with self._full_disk_reported("the state", last=last):
+                self.log.sync()
+                save_state(self.folder / STATE, self.run.state(random_state) | {"outputs": outputs})
+                self.kept_step = step
+                if self.disk_is_full:
+                    self.disk_is_full = False
+                    tqdm.write(f"step {step}: the state was saved again", file=sys.stderr)
+
+        on_first(write)
 
     def _evaluate(self) -> None:
         """Evaluate the EMA generator, once per step at most; the best one is kept as RUN/best, with eval.every."""
@@ -218,14 +251,27 @@ class PeriodicOutputs:
             return
         before, self.measured = progress.best, progress.step
         self._recalibrate()
-        figures, best = self.evaluator(self.run)
-        with self._full_disk_reported("the log"):
-            self.log.figures(progress, figures)
-        if best and self.config.eval.every:
-            progress.best, lowest = before, progress.best
-            with self._full_disk_reported("the best checkpoint"):
-                self.checkpoint(self.run, self.folder / "best")
-                progress.best = lowest
+
+        def write() -> None:
+            figures, best = self.evaluator(self.run)
+            with self._full_disk_reported("the log"):
+                self.log.figures(progress, figures)
+            if best and self.config.eval.every:
+                progress.best, lowest = before, progress.best
+                with self._full_disk_reported("the best checkpoint"):
+                    self.checkpoint(self.run, self.folder / "best")
+                    progress.best = lowest
+
+        on_first(write)
+
+
+def _means(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The means of a step's scalars over processes."""
+    if world() == 1 or not scalars:
+        return scalars
+    with sharded():
+        means = mean_over_ranks(torch.stack([value.detach().float() for value in scalars.values()]))
+    return dict(zip(scalars, means.unbind(), strict=True))
 
 
 def _last_multiple(seconds: float, every: float) -> float:

@@ -22,14 +22,15 @@ from stackgan.io.files import write_atomic
 from stackgan.io.json_reader import OBJECT, Fields, read_json
 from stackgan.io.run_state import newest_state
 from stackgan.io.spool import StringSpool
-from stackgan.model import check_choices
+from stackgan.model import check_choices, has_posterior
+from stackgan.runtime.distributed import greatest, rank, world
 from stackgan.text.base import TextEncoder
 from stackgan.text.compact import CompactEncoder
 from stackgan.text.load import ENCODERS, caption_embeddings, encoder_kind, load_text_encoder, new_text_encoder
 from stackgan.training.state import Run
 from stackgan.training.warm_start import InitialisationSource, copy_text_encoder
 
-__all__ = ["TrainingSetup", "check_data", "prepare_text", "set_up"]
+__all__ = ["TrainingSetup", "check_agreement", "check_data", "check_share", "prepare_text", "set_up"]
 
 # Keys that may differ when a run is resumed: duration, intervals and memory use, but not the model or its losses.
 FREE_ON_RESUME = (
@@ -96,6 +97,7 @@ def set_up(
         ),
         augmented=_augmented(split, encoder, config),
         device=device,
+        share=(rank(), world()),
     )
     run = Run.start(config, device)
     if config.loss.contrast:
@@ -145,6 +147,39 @@ def check_data(prepared: PreparedFolder, config: Config) -> None:
             f"prepare with --size {config.tree.sizes[-1]} or train with tree.stages={stages}"
         )
     check_trainable(prepared.train, config.optim.batch_size, with_text=config.text.encoder != "none")
+
+
+def check_share(config: Config) -> None:
+    """Raise ``ValueError`` if the processes of this job cannot share the batches of ``config``."""
+    count, optim = world(), config.optim
+    if count == 1:
+        return
+    for key, on in (("optim.compile", optim.compile), ("optim.cuda_graphs", optim.cuda_graphs)):
+        if on:
+            raise ValueError(f"{key} is true with {count} processes: train with {key}=false, or in one process")
+    parts = {f"{count} processes": count, f"optim.accumulate={optim.accumulate}": optim.accumulate}
+    if config.loss.diversity or config.loss.coarse:
+        parts["the quarter of a batch for loss.diversity and loss.coarse"] = 4
+    elif has_posterior(config):
+        parts[f"the halves of a batch for latent.z={config.latent.z}"] = 2
+    unit = math.prod(parts.values())
+    if optim.batch_size % unit:
+        why = ", ".join(name for name, number in parts.items() if number > 1)
+        raise ValueError(
+            f"optim.batch_size is {optim.batch_size}, of all processes together: it must be a multiple of {unit} "
+            f"({why}), so that all have equal shares"
+        )
+
+
+def check_agreement(run: Run) -> None:
+    """Raise ``ValueError`` if the processes have not restored or initialised the same run."""
+    ends = [end for parameter in run.model.parameters() for end in parameter.detach().aminmax()]
+    own = [float(run.progress.step), math.fsum(map(float, ends))]
+    if greatest(*own, *(-value for value in own)) != [*own, *(-value for value in own)]:
+        raise ValueError(
+            f"process {rank()} of {world()} begins at step {run.progress.step} with other weights than the others: "
+            "the run folder and the data must be the same for all, on a disk that all machines share"
+        )
 
 
 def prepare_text(

@@ -20,6 +20,7 @@ from stackgan.networks.discriminator import Discriminator
 from stackgan.networks.frozen_features import FeatureHeads, FrozenFeatures
 from stackgan.networks.recompute import set_checkpointing
 from stackgan.runtime.compiler import need_compiler
+from stackgan.runtime.distributed import average_gradients
 from stackgan.text.compact import CompactEncoder
 from stackgan.training.cuda_graphs import CapturedSteps
 from stackgan.training.warm_start import InitialisationSource, copy_weights
@@ -194,6 +195,12 @@ class Run:
         if self.graphs is None:
             return networks(self, batch, phase)
         return self.graphs(lambda held: networks(self, held, phase), batch, phase, self.optimizers, self.device)
+
+    def step(self, name: str) -> None:
+        """A step of one optimiser, with the gradients of the whole batch if several processes share it."""
+        optimizer = self.optimizers[name]
+        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+        optimizer.step()
 
     def set_learning_rates(self) -> None:
         """Constant, then ∝ 1 / √images from optim.decay_images on; decays to 5 % of that from optim.decay_from on.

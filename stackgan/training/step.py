@@ -8,6 +8,7 @@ from torch import Tensor
 from stackgan.data.sampler import Batch
 from stackgan.latent.posterior import ACTIVE
 from stackgan.networks.discriminator import Discriminator
+from stackgan.runtime.distributed import gather_rows, mean_over_ranks, sharded
 from stackgan.training.diagnostics import variety
 from stackgan.training.ema import ema_decay, update_ema
 from stackgan.training.feature_step import adversarial_on_features, step_on_features
@@ -51,7 +52,8 @@ def train_step(run: Run, batch: Batch) -> dict[str, Tensor]:
         generator_learns=run.progress.images >= config.optim.discriminator_first,
         logged=(step + 1) % config.train.log_steps == 0,
     )
-    scalars = run.update(update_networks, batch, phase)
+    with sharded():
+        scalars = run.update(update_networks, batch, phase)
     if phase.generator_learns:
         decay = ema_decay(config.optim.average, step, config.optim.average_ramp)
         update_ema(run.ema, run.model, decay)
@@ -84,7 +86,7 @@ def update_networks(run: Run, batch: Batch, phase: Phase) -> dict[str, Tensor]:
     adversarial_on_features(run, finest, cuts, scalars)
     terms = _variational(run, data, generated, cuts, scalars) + _regularisers(run, data, generated, scalars)
     cuts.backward(terms)
-    run.optimizers["generator"].step()
+    run.step("generator")
     run.discriminators.requires_grad_(True)
     if phase.logged:
         scalars["g/variety"] = variety(generated.fakes[0], data.real[0])
@@ -114,7 +116,7 @@ def _discriminator_step(run: Run, view: View, phase: Phase, scalars: dict[str, T
                 penalty = penalty + _penalty(net, fake, condition, config.loss.penalty_power)
             loss = loss + config.loss.penalty * config.loss.penalty_every * penalty
         (loss / len(parts)).backward()
-    run.optimizers[f"discriminator{run.sizes[view.stage]}"].step()
+    run.step(f"discriminator{run.sizes[view.stage]}")
     return real_logits
 
 
@@ -265,11 +267,11 @@ def _variational(
     kl = style.kl(latent.free_bits)
     warm = min(1.0, run.progress.fraction(run.config) / latent.warm_up) if latent.warm_up else 1.0
     with torch.no_grad():
-        per_dimension = style.q.kl_per_dimension().mean(0)
+        per_dimension = mean_over_ranks(style.q.kl_per_dimension().mean(0))
         scalars["vae/pixels"] = pixels.detach()
         scalars["vae/kl"] = style.plain_kl.mean().detach()
         scalars["vae/kl_most"], scalars["vae/kl_least"] = per_dimension.max(), per_dimension.min()
-        scalars["vae/active_units"] = (style.q.mu.var(0) > ACTIVE).float().sum()
+        scalars["vae/active_units"] = (gather_rows(style.q.mu).var(0) > ACTIVE).float().sum()
     return [latent.reconstruction * pixels + warm * latent.beta * kl + style.prior_nll()]
 
 

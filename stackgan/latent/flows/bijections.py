@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
+from stackgan.runtime.distributed import gather_rows
+
 __all__ = [
     "ActNorm",
     "Bijection",
@@ -96,7 +98,7 @@ class ActNorm(Bijection):
 
     @torch.no_grad()
     def _measure(self, x: Tensor) -> None:
-        values = x.transpose(0, 1).flatten(1)
+        values = gather_rows(x).transpose(0, 1).flatten(1)
         if values.shape[1] > 1:
             self.shift.copy_(-values.mean(1))
             self.log_scale.copy_(-values.std(1).clamp_min(1e-4).log())
