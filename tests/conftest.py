@@ -11,6 +11,14 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cor
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
+LONG = ("test_readme.py", "test_wheel.py", "test_bundled.py")  # few tests of a minute or more
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: with several workers none has one of them left at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The material beside the repository (real photos, golden outputs); a user's machine does not have it."""

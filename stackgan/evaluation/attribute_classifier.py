@@ -165,15 +165,15 @@ def _distort(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_attribute_classifier(
-    count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size: int = 64
+    count: int = 10_000, epochs: int = 8, seed: int = 0, batch_size: int = 64, width: int = 32
 ) -> AttributeClassifier:
-    """Draw ``count`` birds and train the classifier on random 64 px crops of them."""
+    """Draw ``count`` birds and train a classifier of ``width`` on random 64 px crops of them."""
     images, labels, measures = _draw_labelled(count, seed)
     draws = np.random.default_rng((seed, 78))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AttributeClassifier().to(memory_format=torch.channels_last)
+        network = AttributeClassifier(width).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
         steps = epochs * (count // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -197,11 +197,11 @@ def train_attribute_classifier(
     return network.eval()
 
 
-def load_or_train_attribute_classifier(file: Path, **training: int) -> AttributeClassifier:
+def load_or_train_attribute_classifier(file: Path, count: int = 10_000, epochs: int = 8) -> AttributeClassifier:
     """Load the classifier from ``file`` (safetensors), or train one and store it there.
 
     Args:
-        training: arguments of :func:`train_attribute_classifier`.
+        count, epochs: of the training, as in :func:`train_attribute_classifier`.
     """
     if file.is_file():
         with safe_open(file, framework="pt") as stored:
@@ -209,7 +209,7 @@ def load_or_train_attribute_classifier(file: Path, **training: int) -> Attribute
                 network = AttributeClassifier()
                 network.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
                 return network.eval()
-    network = train_attribute_classifier(**training)
+    network = train_attribute_classifier(count, epochs)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     keep(file, save(weights, metadata={"version": VERSION}))
     return network

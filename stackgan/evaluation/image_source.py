@@ -1,4 +1,4 @@
-"""Source of evaluated images: a pipeline with a fixed truncation."""
+"""Source of evaluated images: a pipeline with a fixed truncation and stage."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ __all__ = ["ImageSource", "embeddings_of"]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A pipeline with a fixed truncation.
+    """A pipeline with a fixed truncation and stage.
 
     Attributes:
         truncation: factor of the noise of z and c, 0 to 2.
+        stage: of the tree, from 0; -1 is the finest.
     """
 
     pipe: StackGANPipeline
     truncation: float = 1.0
+    stage: int = -1
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Captions -> embeddings (B, T)."""
         return self.pipe.encode(captions)
 
     def images(self, embeddings: Tensor | None, seeds: Sequence[int]) -> Tensor:
-        """One batch of the finest stage: embeddings (B, T), None without text, B seeds -> (B, 3, s, s) in [−1, 1]."""
-        return self.pipe.generate(embeddings, seeds, self.truncation, self._finest)[-1]
+        """One batch of images: embeddings (B, T), None without text, B seeds -> (B, 3, s, s) in [−1, 1]."""
+        return self.pipe.generate(embeddings, seeds, self.truncation, self._stages)[-1]
 
     @torch.inference_mode()
     def without_text(self, seeds: Sequence[int], *, standard_normal: bool = False) -> Tensor:
         """The same without text, c ~ p(c), or with ``standard_normal`` c ~ N(0, I)."""
         z_noise, c_noise = (self.truncation * noise for noise in self.pipe.noise(seeds))
         c = c_noise if standard_normal else self.pipe.model.codes(len(c_noise)).sample(noise=c_noise)
-        return self.pipe.decode(c, z_noise, self._finest)[-1]
+        return self.pipe.decode(c, z_noise, self._stages)[-1]
 
     @property
-    def _finest(self) -> list[int]:
-        return [len(self.pipe.sizes) - 1]
+    def _stages(self) -> list[int]:
+        return [range(len(self.pipe.sizes))[self.stage]]
 
 
 def embeddings_of(pipe: StackGANPipeline, split: PreparedSplit, rows: Sequence[int]) -> Tensor | None:

@@ -121,6 +121,20 @@ def test_published_crop(size: int, tmp_path: Path) -> None:
         assert np.array_equal(image, expected)
 
 
+def _every_twelfth(src: Path, folder: Path) -> Path:
+    """A tree of links to ``src`` with every twelfth of its photos."""
+    pictures = Path("CUB_200_2011", "images")
+    (folder / pictures).mkdir(parents=True)
+    for path in [*src.iterdir(), *(src / "CUB_200_2011").iterdir()]:
+        if path.name not in pictures.parts:
+            (folder / path.relative_to(src)).symlink_to(path)
+    for photo in sorted((src / pictures).glob("*/*.jpg"))[::12]:
+        link = folder / photo.relative_to(src)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(photo)
+    return folder
+
+
 def test_the_real_partial_copy(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = shared / "cub" / "birds"
     assert prepare(src, tmp_path / "out") == 2
@@ -128,11 +142,12 @@ def test_the_real_partial_copy(shared: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(refusal) == 1
     assert "2,226 of 11,788 photos are missing (9,562 found" in refusal[0] and "--allow-missing" in refusal[0]
     assert list(tmp_path.iterdir()) == []
-    assert prepare(src, tmp_path / "out", "--allow-missing") == 0
+    few = _every_twelfth(src, tmp_path / "few")
+    assert prepare(few, tmp_path / "out", "--allow-missing") == 0
     printed = capsys.readouterr().out
-    assert "photos found: 9,562 of 11,788" in printed
-    assert "train: 8,855 photos, 88,550 captions, 150 species" in printed
-    assert "test: 707 photos, 7,070 captions, 12 species" in printed
+    assert "photos found: 797 of 11,788" in printed
+    assert "train: 738 photos, 7,380 captions, 150 species" in printed
+    assert "test: 59 photos, 590 captions, 12 species" in printed
     assert "problems: 0" in printed
     folder = PreparedFolder.open(tmp_path / "out")
     train, test = ({record.species for record in folder.splits[name].records} for name in ("train", "test"))

@@ -85,14 +85,14 @@ def test_training_saves_the_average_with_statistics_of_its_own_and_continues_as_
     keys = [*TINY, "text.encoder=none", "train.images=12", "optim.batch_size=4", "optim.precision=fp32"]
     plain, stood = (tmp_path / name for name in ("plain", "stood"))
     train(data, plain, preset("modern", [*keys, "optim.standing=0"]), device="cpu")
-    train(data, stood, preset("modern", [*keys, "train.save_minutes=0.0000001"]), device="cpu")
-    assert measured == [2048] * 3  # once per save; the last one is also the end of the run
+    train(data, stood, preset("modern", [*keys, "optim.standing=64", "train.save_minutes=0.0000001"]), device="cpu")
+    assert measured == [64] * 3  # once per save; the last one is also the end of the run
     one, two = load_state(plain / "state.pt"), load_state(stood / "state.pt")
     assert all(torch.equal(value, two["model"][name]) for name, value in one["model"].items())
     differ = {name for name, value in one["average"].items() if not torch.equal(value, two["average"][name])}
     assert differ and all("running" in name or "num_batches" in name for name in differ)
     model = StackGAN(preset("modern", keys))
     model.load_state_dict(one["average"])
-    recalibrate_batchnorm(model.eval(), None, 2048, 4)
+    recalibrate_batchnorm(model.eval(), None, 64, 4)
     for name, value in model.state_dict().items():  # training uses another memory format
         torch.testing.assert_close(value, two["average"][name], atol=1e-5, rtol=1e-4)
