@@ -49,7 +49,7 @@ def paint(caption: str, seed: int, truncation: float | None = None) -> Image.Ima
     latents = latent.run(None, {entry.name: inputs[entry.name] for entry in latent.get_inputs()})
     names = [entry.name for entry in generator.get_inputs()]
     image = generator.run(None, dict(zip(names, latents, strict=True)))[-1][0]
-    return Image.fromarray(np.clip(np.round((image + 1) * 127.5), 0, 255).astype(np.uint8).transpose(1, 2, 0))
+    return Image.fromarray(np.clip(np.round((image + 1) / 2 * 255), 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 if __name__ == "__main__":

@@ -61,11 +61,14 @@ folder, port = sys.argv[1:]
 page = build(pipe := StackGANPipeline.from_pretrained(folder))
 page.launch(server_name="127.0.0.1", server_port=int(port), quiet=True, prevent_thread_lock=True, ssr_mode=False)
 painted, real = [], painting.generate
-painting.generate = lambda *given: painted.append(given[1:]) or real(*given)
+def recorded(pipe, request):
+    painted.append([request.caption, request.count, request.seed, request.truncation])
+    return real(pipe, request)
+painting.generate = recorded
 warm_up(page, pipe)
 warm = set(sys.modules)
 with httpx.Client(base_url=page.local_url, trust_env=False, timeout=60) as client:
-    data = {"data": [*(["a red bird"] if pipe.conditional else []), 2, 5, 1.0, True]}
+    data = {"data": ["a red bird" if pipe.conditional else "", 2, 5, 1.0, None, 0, 0, ""]}
     asked = client.post("/gradio_api/call/paint", json=data).json()
     answer = client.get("/gradio_api/call/paint/" + asked["event_id"]).text
 print(json.dumps([painted, sorted(set(sys.modules) - warm), "event: complete" in answer]))
@@ -83,6 +86,6 @@ def test_the_first_visitors_image_imports_nothing_more(tmp_path: Path, text: boo
         [sys.executable, "-c", APP, str(checkpoint), str(port)], capture_output=True, text=True, cwd=ROOT, check=True
     )
     painted, fresh, complete = json.loads(done.stdout.splitlines()[-1])
-    assert painted == [[CAPTIONS[0] if text else "", 4, 1, 1.0], ["a red bird" if text else "", 2, 5, 1.0]]
+    assert painted == [[CAPTIONS[0] if text else "", 1, 0, 1.0], ["a red bird" if text else "", 2, 5, 1.0]]
     assert [name for name in fresh if not name.startswith(("encodings", "_"))] == []
     assert complete

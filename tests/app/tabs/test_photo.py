@@ -32,7 +32,7 @@ def test_browser_edits_a_photo(chromium: Browser, able: StackGANPipeline, photo:
         page.get_by_role("textbox", name="Other words").fill(CAPTIONS[1])
         expect(page.get_by_role("img", name=f"With other words: {CAPTIONS[1]}")).to_be_visible()
         expect(frame).to_have_attribute("style", "--at: 51%;")  # stays where it was
-        expect(page.get_by_role("img", name="Photo")).to_have_count(2)
+        expect(page.locator(".compare").get_by_role("img", name="Photo", exact=True)).to_have_count(2)
         with page.expect_download() as download:
             page.get_by_role("link", name="save: With other words").click()
         with Image.open(download.value.path()) as saved:
