@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="netD0.pth …: the discriminators, stored in the checkpoint for training",
     )
+    meaning = "prepared folder with char-CNN-RNN embeddings: train a caption encoder that predicts them"
+    parser.add_argument("--text-from", type=Path, metavar="DATA", help=meaning)
     options.add_out(parser, "folder to write: a checkpoint, or netG_<count>.pth, netD0.pth … of one", required=True)
 
 
@@ -27,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.tools.convert import convert, convert_back
 
     if args.netg.is_dir():
-        if args.netd:
-            raise ValueError(f"{args.netg}: a checkpoint has its discriminators in it: leave --netd out")
+        if args.netd or "text_from" in args:
+            raise ValueError(f"{args.netg}: a checkpoint has all parts in it: leave --netd and --text-from out")
         convert_back(args.netg, args.out)
         print(f"published format in {args.out}")
         return 0

@@ -102,7 +102,8 @@ class CompactConfig:
         steps, batch_size, learning_rate: of the contrastive training.
         image_size: side in pixels of the images in it.
         teacher: a transformers sentence encoder (hub name or folder) to distil general English from; use 12,000 to
-            20,000 of its pieces for ``vocabulary``. None if empty.
+            20,000 of its pieces for ``vocabulary``. Or ``precomputed:NAME``, embeddings stored in the prepared folder
+            (char-CNN-RNN), which the encoder then predicts; their dimension replaces ``dim``. None if empty.
         distil: weight of the distillation loss, relative to the contrastive loss.
         paraphrase: weight of the contrastive loss between captions and the same captions with synonyms.
     """

@@ -15,12 +15,14 @@ words swapped as a further negative (NegCLIP, arXiv:2210.01936): the two differ 
 
 With a teacher (``compact.teacher``, :mod:`stackgan.text.distillation`) the encoder also learns general English: by
 the same loss between captions with synonyms (:mod:`stackgan.captions.synonyms`) and their plain wording, and by
-regression of the teacher's sentence embeddings.
+regression of the teacher's sentence embeddings. With stored embeddings as the teacher, the caption tower learns them
+alone, and the image tower is trained against it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,8 @@ from stackgan.networks.schedules import warm_cosine
 from stackgan.runtime.precision import bf16_autocast
 from stackgan.text.base import mean_state
 from stackgan.text.compact import CaptionTransformer, CompactEncoder, ImageTower, compact_config
-from stackgan.text.distillation import EnglishTable, TeacherTargets, distillation_loss
+from stackgan.text.distillation import EnglishTable, StoredTargets, TeacherTargets, distillation_loss
+from stackgan.text.precomputed import stored_name
 from stackgan.text.tokenizer import PAD_ID, SPECIAL, UNKNOWN_ID, split_words, token_table, train_tokenizer
 
 if TYPE_CHECKING:
@@ -72,21 +75,26 @@ def train_compact_encoder(
 
     Args:
         split: training photos and captions; photos without captions are left out.
-        settings: sizes and length of training.
+        settings: sizes and length of training; ``dim`` is that of the stored embeddings if they are the teacher.
         seed: of initialisation, batches and crops: the same seed gives the same encoder up to rounding.
         progress: show a bar with the loss and the retrieval accuracy within the batch.
         device: to train on.
 
     Raises:
         ValueError: fewer than two photos have captions.
+        FileNotFoundError: the teacher is ``precomputed:NAME``, and the split has no embeddings of that name.
     """
     counts = np.diff(split.offsets)
     with_captions = np.flatnonzero(counts)
     if len(with_captions) < 2:
         raise ValueError(f"{split.path}: {len(with_captions)} photos have captions, training needs 2 or more")
     tokenizer = train_tokenizer(split.captions, settings.vocabulary)
-    targets = None
-    if settings.teacher:
+    targets: TeacherTargets | None = None
+    stored: StoredTargets | None = None
+    if stored_name(settings.teacher):
+        stored = StoredTargets(split, stored_name(settings.teacher))
+        settings = replace(settings, dim=len(stored.mean))
+    elif settings.teacher:
         targets = TeacherTargets(split.captions, tokenizer, settings, seed=seed, progress=progress, device=device)
         tokenizer = targets.tokenizer
     teacher = targets.teacher if targets is not None else ""
@@ -98,11 +106,14 @@ def train_compact_encoder(
             towers.add_teacher(targets)
         towers.to(device)
         batches = _Batches(split, with_captions, tokenizer, settings, seed)
-        _train(towers, batches, settings, torch.device(device), progress, targets)
+        _train(towers, batches, settings, torch.device(device), progress, targets or stored)
         towers.to("cpu").eval()
         if targets is not None:
             towers.fold_table()
-        _standardise(towers, batches.ids[: batches.captions])
+        if stored is not None:
+            stored.fold(towers.projection)
+        else:
+            _standardise(towers, batches.ids[: batches.captions])
     words = {word for caption in split.captions for word in split_words(tokenizer, caption)}
     if targets is not None:
         words |= {token for token in tokenizer.get_vocab() if token.isalpha()}
@@ -217,7 +228,7 @@ class _Batches:
         photos = self._photos()
         first, after = self.split.offsets[photos], self.split.offsets[photos + 1]
         one, two = (self.caption_row[self.rng.integers(first, after)] for _ in range(2))
-        self.drawn = one  # rows of the first captions among the distinct ones, to replace words of some by synonyms
+        self.drawn = np.stack((one, two))  # rows of the captions among the distinct ones, for targets of a teacher
         ids = self.ids[np.concatenate([one, two, one + self.captions])].astype(np.int64)
         ids = ids[:, : int((ids != PAD_ID).sum(1).max())]
         mask = ids != PAD_ID
@@ -248,7 +259,7 @@ def _train(
     settings: CompactConfig,
     device: torch.device,
     progress: bool,
-    targets: TeacherTargets | None = None,
+    targets: TeacherTargets | StoredTargets | None = None,
 ) -> None:
     from tqdm import tqdm
 
@@ -270,12 +281,17 @@ def _train(
             images = from_levels(images).contiguous(memory_format=torch.channels_last)
             with bf16_autocast(device):
                 vectors = towers.image(images)
-            one, two, swapped = towers.norm(towers.read(ids, mask, 1 if targets is None else LENGTH_PARTS)).chunk(3)
-            scale = towers.log_scale.exp()
+            told, scale = towers.read(ids, mask, 1 if targets is None else LENGTH_PARTS), towers.log_scale.exp()
+            if isinstance(targets, StoredTargets):
+                learned = settings.distil * _regression(told, targets, batches.drawn)
+                one, _, swapped = targets.restored(told.detach()).chunk(3)
+            else:
+                one, two, swapped = towers.norm(told).chunk(3)
+                learned = contrastive_loss(one, two, scale, same, swapped, has)[0]
             loss, found = contrastive_loss(one, vectors, scale, same, swapped, has)
-            loss = loss + contrastive_loss(one, two, scale, same, swapped, has)[0]
-            if targets is not None:
-                loss = loss + _distillation_terms(towers, targets, settings, same, batches.drawn)
+            loss = loss + learned
+            if isinstance(targets, TeacherTargets):
+                loss = loss + _distillation_terms(towers, targets, settings, same, batches.drawn[0])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
@@ -288,6 +304,12 @@ def _train(
             bar.update()
             if step % 10 == 9:
                 bar.set_postfix(loss=f"{shown[0]:.2f}", found=f"{shown[1]:.0%}", refresh=False)
+
+
+def _regression(told: Tensor, targets: StoredTargets, drawn: NDArray[np.int64]) -> Tensor:
+    """Mean squared error of the first and second captions' vectors, the first 2B of (3B, T), from the stored ones."""
+    wanted = targets.wanted(drawn.ravel()).to(told.device)
+    return F.mse_loss(told[: len(wanted)].float(), wanted)
 
 
 def _distillation_terms(

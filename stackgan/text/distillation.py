@@ -16,6 +16,9 @@ Three things are taken from the teacher (a transformers sentence encoder, frozen
 
   The axes are those along which captions differ, so that meanings without occurrence in captions (a garden, this
   morning) are left out.
+
+With stored embeddings of the training captions as the teacher (``compact.teacher=precomputed:NAME``,
+:class:`StoredTargets`) the student's embeddings are the teacher's: a model that was trained on those takes captions.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stackgan.captions.distinct import distinct_rows
 from stackgan.captions.lexicon import HELD_OUT, MEANINGS
 from stackgan.captions.synonyms import SynonymReplacer, in_a_sentence
 from stackgan.io.json_reader import read_json
@@ -43,8 +47,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from stackgan.config import CompactConfig
+    from stackgan.data.prepared import PreparedSplit
 
-__all__ = ["EnglishTable", "Teacher", "TeacherTargets", "distillation_loss", "practice_sentences"]
+__all__ = ["EnglishTable", "StoredTargets", "Teacher", "TeacherTargets", "distillation_loss", "practice_sentences"]
 
 AXES = 64  # principal axes of the teacher's embeddings of captions that are distilled
 FEATURES = 256  # per token
@@ -332,3 +337,43 @@ class TeacherTargets:
         ids = token_ids(self.tokenizer, texts, self.longest)
         has = torch.tensor([text is not None for text in other])
         return ids, has, self.wanted[torch.from_numpy(chosen)]
+
+
+class StoredTargets:
+    """Regression targets of the compact encoder: a split's stored embeddings e, standardised in each dimension.
+
+        u = (e - m) / s        L = mean (student(caption) - u)²
+
+    :meth:`fold` makes the student's embeddings s u + m, on the scale of the stored ones.
+
+    Attributes:
+        mean, scale: m and s, (T,).
+
+    Raises:
+        FileNotFoundError: the split has no embeddings of that name.
+    """
+
+    def __init__(self, split: PreparedSplit, name: str) -> None:
+        self._stored = split.embeddings(name)
+        self._first, _ = distinct_rows(split.captions)
+        count, total, squares = len(self._stored), 0.0, 0.0
+        for start in range(0, count, CHUNK):
+            rows = self._stored[start : start + CHUNK].astype(np.float64)
+            total, squares = total + rows.sum(0), squares + (rows**2).sum(0)
+        mean = torch.as_tensor(total / count)
+        spread = (torch.as_tensor(squares / count) - mean**2).clamp_min(0).sqrt()
+        self.mean, self.scale = mean.float(), torch.where(spread > 1e-6, spread, 1.0).float()
+
+    def wanted(self, rows: NDArray[np.int64]) -> Tensor:
+        """u of the distinct captions with these rows, (N, T)."""
+        return (torch.from_numpy(self._stored[self._first[rows]]) - self.mean) / self.scale
+
+    def restored(self, u: Tensor) -> Tensor:
+        """s u + m."""
+        return u * self.scale.to(u.device) + self.mean.to(u.device)
+
+    @torch.no_grad()
+    def fold(self, projection: nn.Linear) -> None:
+        """Multiply s into the projection and add m."""
+        projection.weight.mul_(self.scale[:, None])
+        projection.bias.mul_(self.scale).add_(self.mean)

@@ -9,7 +9,18 @@ from torch import Tensor
 
 from stackgan.text.base import CaptionWarning, TextEncoder
 
-__all__ = ["PrecomputedEmbeddings"]
+__all__ = ["PrecomputedEmbeddings", "stored_name"]
+
+_PREFIX = "precomputed:"
+
+
+def stored_name(setting: str) -> str:
+    """NAME of a setting ``precomputed:NAME``; empty for other settings.
+
+    >>> stored_name("precomputed:char-cnn-rnn"), stored_name("owner/model")
+    ('char-cnn-rnn', '')
+    """
+    return setting.removeprefix(_PREFIX) if setting.startswith(_PREFIX) else ""
 
 
 class PrecomputedEmbeddings(TextEncoder):

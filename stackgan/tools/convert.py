@@ -21,10 +21,14 @@ import torch
 from torch import Tensor
 
 from stackgan.checkpoint import DISCRIMINATORS, load_checkpoint, save_checkpoint, stored_discriminators
-from stackgan.config import PRESETS, Config
+from stackgan.config import PRESETS, CompactConfig, Config
 from stackgan.config.facts import CheckpointFacts
+from stackgan.data.prepared import PreparedFolder
 from stackgan.io.files import atomic_folder
 from stackgan.model import StackGAN, build_discriminators
+from stackgan.text.compact import CompactEncoder
+from stackgan.text.contrastive import train_compact_encoder
+from stackgan.text.precomputed import stored_name
 
 __all__ = ["convert", "convert_back", "read_weights"]
 
@@ -40,18 +44,21 @@ COUNTER = "num_batches_tracked"  # of BatchNorm, optional: it was introduced aft
 Modules = Mapping[str, tuple[str, tuple[str, ...]]]  # published module -> ours, and the tensors in it
 
 
-def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
+def convert(netg: Path, netd: Sequence[Path], out: Path, text_from: Path | None = None) -> None:
     """Write the published generator, and discriminators if given, as a checkpoint with the preset ``legacy``.
 
-    The checkpoint has no text encoder: it takes embeddings of the kind it was trained on (char-CNN-RNN).
+    The checkpoint has no text encoder: it takes embeddings of the kind it was trained on (char-CNN-RNN). With
+    ``text_from`` it gets a compact encoder that predicts them from captions.
 
     Args:
         netg: ``netG_<count>.pth``, or a ZIP that contains it.
         netd: none, or one file per stage in any order, stored beside the model as ``discriminators.safetensors``.
         out: folder to create.
+        text_from: prepared folder with captions and stored embeddings ``char-cnn-rnn``, on whose training split the
+            compact encoder is trained.
 
     Raises:
-        FileNotFoundError: a file is missing.
+        FileNotFoundError: a file is missing, or ``text_from`` has no such embeddings.
         FileExistsError: ``out`` exists and is not empty.
         ValueError: not such a checkpoint, or an unexpected name, shape or value; the message names the key.
     """
@@ -65,8 +72,17 @@ def convert(netg: Path, netd: Sequence[Path], out: Path) -> None:
     weights["standardise.mean"], weights["standardise.scale"] = torch.zeros(config.text.dim), torch.ones(())
     imported = {file.name: _sha256(file) for file in (netg, *netd)}
     facts = CheckpointFacts(imported=imported)
-    card = _card(config, imported)
-    save_checkpoint(out, config, weights, None, facts=facts, card=card, discriminators=discriminators)
+    encoder = None if text_from is None else _taught_encoder(text_from, config.text.dim)
+    card = _card(config, imported, encoder)
+    save_checkpoint(out, config, weights, encoder, facts=facts, card=card, discriminators=discriminators)
+
+
+def _taught_encoder(data: Path, dim: int) -> CompactEncoder:
+    split = PreparedFolder.open(data).train
+    found = split.embeddings(stored_name(TEXT)).shape[1]
+    if found != dim:
+        raise ValueError(f"{data}: its embeddings have {found} dimensions, the generator takes {dim}")
+    return train_compact_encoder(split, CompactConfig(teacher=TEXT), seed=0, progress=True)
 
 
 def convert_back(checkpoint: Path, out: Path) -> None:
@@ -427,9 +443,29 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _card(config: Config, imported: Mapping[str, str]) -> str:
+_EMBEDDINGS = (
+    "no text encoder",
+    """It has no text encoder. Pass embeddings of the kind it was trained on:
+
+```python
+from stackgan import StackGANPipeline
+
+pipe = StackGANPipeline.from_pretrained("this folder")
+out = pipe(embeddings=e, seeds=[0, 1])  # e: (2, {dim})
+```""",
+)
+_CAPTIONS = (
+    "predicted from captions by a compact encoder",
+    "The folder `text` has a compact encoder that was trained to predict these embeddings from captions. It is not\n"
+    "the encoder that the generator was trained with; embeddings can be given as well (`pipe(embeddings=e)`).",
+)
+
+
+def _card(config: Config, imported: Mapping[str, str], encoder: CompactEncoder | None) -> str:
     sizes = ", ".join(map(str, config.tree.sizes))
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in imported.items())
+    text, use = _EMBEDDINGS if encoder is None else _CAPTIONS
+    use = use.format(dim=config.text.dim)
     return f"""# StackGAN-v2, imported
 
 Weights in the published format of StackGAN-v2 (arXiv:1710.10916), written by `stackgan convert`.
@@ -437,18 +473,11 @@ Weights in the published format of StackGAN-v2 (arXiv:1710.10916), written by `s
 | | |
 |---|---|
 | images | {sizes} px |
-| text | embeddings (char-CNN-RNN when published), {config.text.dim} dimensions; no text encoder |
+| text | embeddings (char-CNN-RNN when published), {config.text.dim} dimensions; {text} |
 | code, latent | {config.text.code_dim}, {config.latent.dim} |
 | generator | width {config.generator.width}, {config.generator.residuals} residual blocks per stage |
 
-It has no text encoder. Pass embeddings of the kind it was trained on:
-
-```python
-from stackgan import StackGANPipeline
-
-pipe = StackGANPipeline.from_pretrained("this folder")
-out = pipe(embeddings=e, seeds=[0, 1])  # e: (2, {config.text.dim})
-```
+{use}
 
 | from | sha256 |
 |---|---|

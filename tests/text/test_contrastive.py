@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -42,11 +43,15 @@ def captions_of(top: str, bottom: str) -> tuple[str, ...]:
     )
 
 
-def make_split(folder: Path, count: int, species: bool = False) -> PreparedSplit:
+def make_split(
+    folder: Path,
+    count: int,
+    species: bool = False,
+    pairs: Sequence[tuple[str, str]] = tuple(product(COLOURS, COLOURS)),
+) -> PreparedSplit:
     """Noisy images with a coloured upper and lower half; the captions of every second one name the colours."""
     rng = np.random.default_rng(0)
     side = load_side(16)
-    pairs = list(product(COLOURS, COLOURS))
     with PreparedWriter(folder, kind="painted", size=16, crop="none", source={}) as writer:
         for number in range(count):
             top, bottom = pairs[number % len(pairs)]

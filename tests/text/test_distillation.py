@@ -1,5 +1,6 @@
 """Distillation: vocabulary of the teacher, meanings of its words, and the trained encoder."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from stackgan.text.distillation import (
 )
 from stackgan.text.load import load_text_encoder
 from tests.synonyms import synonym_accuracy
-from tests.text.test_contrastive import SETTINGS, make_split
+from tests.text.test_contrastive import SETTINGS, captions_of, make_split
 
 COLOURS = ("red", "green", "blue", "yellow")
 # Words of the teacher that no caption contains; the first two are close to a colour in its embedding, not in a table.
@@ -194,3 +195,44 @@ def test_practice_sentences() -> None:
 def test_distillation_loss_explicitly() -> None:
     given, wanted = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[2.0, 0.0], [-1.0, 1.0]])
     assert distillation_loss(given, wanted).item() == pytest.approx((0 + 1) / 2)
+
+
+# --- stored embeddings as the teacher --------------------------------------------------------------------------
+
+
+def stored_embedding(caption: str, dim: int = 48) -> np.ndarray:
+    """Embedding of an unknown encoder, with a large mean: a sum over words and pairs of neighbours."""
+    words = caption.lower().replace(".", "").replace(",", "").split()
+    parts = [*words, *(" ".join(pair) for pair in itertools.pairwise(words))]
+    vectors = [np.random.default_rng(list(part.encode())).standard_normal(dim) for part in parts]
+    scale, mean = np.random.default_rng([1, 2]).uniform((0.1, -2), (0.5, 2), (dim, 2)).T
+    return (np.sum(vectors, 0) * scale + mean).astype(np.float32)
+
+
+def test_stored_embeddings_are_predicted_from_captions(tmp_path: Path) -> None:
+    every = list(itertools.product(COLOURS, COLOURS))
+    held_out = [("red", "green"), ("green", "blue"), ("blue", "yellow"), ("yellow", "red")]
+    split = make_split(tmp_path / "data", 48, pairs=[pair for pair in every if pair not in held_out])
+    settings = replace(SETTINGS, teacher="precomputed:mine", dim=7, steps=200)
+    with pytest.raises(FileNotFoundError, match="no embeddings 'mine'"):
+        train_compact_encoder(split, settings, seed=0, progress=False)
+    split.store_embeddings("mine", np.stack([stored_embedding(caption) for caption in split.captions]))
+    encoder = train_compact_encoder(split, settings, seed=0, progress=False)
+    assert encoder.dim == 48 and not encoder.has_teacher
+
+    captions = [caption for pair in every for caption in captions_of(*pair)]
+    teacher = torch.from_numpy(np.stack([stored_embedding(caption) for caption in captions]))
+    student, mean = encoder.encode(captions), teacher.mean(0)
+    unseen = torch.tensor([pair in held_out for pair in every for _ in range(4)])
+    error = (student - teacher).square().mean(1) / (teacher - mean).square().mean()
+    assert error[~unseen].mean() < 0.1 and error[unseen].mean() < 0.5
+    near = F.normalize(student - mean, dim=1) @ F.normalize(teacher - mean, dim=1).T
+    right = near.argmax(1) == torch.arange(len(captions))  # R-precision with one relevant embedding among 64
+    assert right[~unseen].float().mean() > 0.95 and right[unseen].float().mean() > 0.7
+
+    encoder.save(tmp_path / "text")
+    assert torch.equal(load_text_encoder(str(tmp_path / "text")).encode(captions), student)
+    images = torch.from_numpy(np.asarray(split.images[:12])[:, 1:17, 1:17])
+    own = student[[captions.index(split.records[row].captions[0]) for row in range(12)]]
+    seen = encoder.encode_images(images.numpy())
+    assert ((F.normalize(own, dim=1) @ seen.T).argmax(1) == torch.arange(12)).float().mean() > 0.7

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from stackgan.model import StackGAN, build_discriminators
 from stackgan.pipeline import StackGANPipeline
 from stackgan.tools.convert import convert, convert_back, read_weights
 from stackgan.training.losses import colour_statistics
+from tests.text.test_contrastive import SETTINGS, make_split
 from tests.tiny import save_tiny_checkpoint
 
 State = dict[str, Tensor]
@@ -133,6 +135,31 @@ def test_the_folder_can_be_read_by_others_and_has_a_card(converted: Path) -> Non
     assert "48 dimensions" in card
 
 
+# --- captions for published weights -------------------------------------------------------------------------
+
+
+def test_published_weights_take_captions_by_an_encoder_taught_on_stored_embeddings(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    split = make_split(data, 16)
+    command = ["convert", str(golden / "netG_2000.pth"), "--out", str(out), "--text-from", str(data)]
+    assert main(command) == 2
+    assert "no embeddings 'char-cnn-rnn'" in capsys.readouterr().err
+    rows = np.random.default_rng(0).standard_normal((len(split.captions), 48)).astype(np.float32)
+    split.store_embeddings("char-cnn-rnn", rows[:, :40])
+    assert main(command) == 2
+    assert "its embeddings have 40 dimensions, the generator takes 48" in capsys.readouterr().err and not out.exists()
+    split.store_embeddings("char-cnn-rnn", rows)
+    quick = replace(SETTINGS, steps=2)
+    monkeypatch.setattr(stackgan.tools.convert, "CompactConfig", lambda **given: replace(quick, **given))
+    assert main(command) == 0
+    pipe = StackGANPipeline.from_pretrained(out, device="cpu")
+    assert pipe(split.captions[0], seeds=0).images[0].size == (256, 256)
+    assert pipe.encode([split.captions[0]]).shape == (1, 48)
+    assert "predicted from captions by a compact encoder" in (out / "README.md").read_text()
+
+
 # --- back to the published format ---------------------------------------------------------------------------
 
 
@@ -183,7 +210,7 @@ def test_only_what_stackgan_v2_has_is_written_in_its_format(
             convert_back(checkpoint, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     assert main(["convert", str(converted), "--netd", "netD0.pth", "--out", str(tmp_path / "out")]) == 2
-    assert "leave --netd out" in capsys.readouterr().err
+    assert "leave --netd and --text-from out" in capsys.readouterr().err
     convert_back(converted, tmp_path / "out")
     assert (tmp_path / "out" / "netD2.pth").is_file()
 
