@@ -6,14 +6,13 @@ import secrets
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from stackgan.app import painting
 from stackgan.app.components import GENERATION
 from stackgan.app.endpoints import endpoint
 from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest
 from stackgan.app.pipelines import Pipelines
+from stackgan.app.served_files import served_file
 
 __all__ = ["add_paint"]
 
@@ -90,10 +89,10 @@ def _painted(
         variation_seed,
     )
     result = painting.generate(pipe, request)
-    folder, files = get_upload_folder(), []
+    files = []
     for image in result.images:
         content = painting.png_bytes(image, 0, result.truncation, result.checkpoint)
-        files.append(save_bytes_to_cache(content, f"{image.name}.png", folder))
+        files.append(served_file(f"{image.name}.png", content))
     return files, {
         "caption": result.images[0].caption,
         "seeds": [image.seed for image in result.images],

@@ -9,12 +9,11 @@ import zipfile
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from stackgan.app.components import html, html_text
 from stackgan.app.data_urls import png_url
 from stackgan.app.painting import GeneratedImage, GenerationResult, png_bytes
+from stackgan.app.served_files import served_file
 from stackgan.app.static_files import read_static
 
 __all__ = ["EMPTY", "gallery", "gallery_value", "opening_value", "result_value"]
@@ -109,13 +108,12 @@ class _Files:
     """Files in the folder that Gradio serves, and a ZIP of them with a manifest."""
 
     def __init__(self) -> None:
-        self.folder = get_upload_folder()
         self.content = io.BytesIO()
         self.archive = zipfile.ZipFile(self.content, "w", zipfile.ZIP_STORED)  # PNGs are compressed already
         self.manifest = ""
 
     def add(self, name: str, content: bytes) -> dict[str, Any]:
-        return gr.FileData(path=save_bytes_to_cache(content, name, self.folder)).model_dump()
+        return gr.FileData(path=served_file(name, content)).model_dump()
 
     def zip(self, name: str, content: bytes, image: GeneratedImage, size: int) -> None:
         self.archive.writestr(

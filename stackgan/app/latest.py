@@ -4,7 +4,7 @@ An event handler outside the queue calls :meth:`Latest.ask` with the inputs of t
 follows it calls :meth:`Latest.take`::
 
     latest = gr.State(Latest())                    # Gradio copies it for every visitor
-    asked = gr.on([...], lambda latest, *inputs: latest.ask(inputs), [latest, *controls], queue=False)
+    asked = gr.on([...], **asking(latest, Request, controls))
     asked.then(paint, latest, output, trigger_mode="always_last")
 
     def paint(latest):
@@ -17,10 +17,13 @@ follows it calls :meth:`Latest.take`::
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Latest", "Work"]
+import gradio as gr
+
+__all__ = ["Latest", "Work", "asking"]
 
 _T = TypeVar("_T")
 
@@ -54,9 +57,19 @@ class Latest(Generic[_T]):
     def __init__(self) -> None:
         self.number = 0
         self._waiting: Work[_T] | None = None
+        self._sent = 0.0
 
-    def ask(self, request: _T) -> None:
-        """Replace the request; work for the one before is out of date at once."""
+    def ask(self, request: _T, sent: float | None = None) -> None:
+        """Replace the request; work for the one before is out of date at once.
+
+        Args:
+            sent: time at which the browser sent it. Requests overtake each other on the way; one that was sent before
+                another that has come already is dropped.
+        """
+        if sent is not None:
+            if sent < self._sent:
+                return
+            self._sent = sent
         self.number += 1
         self._waiting = Work(request, self.number, self)
 
@@ -69,3 +82,26 @@ class Latest(Generic[_T]):
         """Make the work in progress and the waiting request, if any, out of date."""
         self.number += 1
         self._waiting = None
+
+
+def asking(latest: Any, request: Callable[..., object], inputs: Sequence[Any]) -> dict[str, Any]:
+    """Arguments of an event at which ``request(*values of inputs)`` is asked for, with the time in the browser.
+
+    Args:
+        latest: component with the visitor's :class:`Latest`.
+    """
+
+    def on_ask(latest: Latest[Any], *values: Any) -> None:
+        *given, sent = values
+        latest.ask(request(*given), sent)
+
+    return {
+        "fn": on_ask,
+        "inputs": [latest, *inputs, gr.Number(visible=False)],
+        "outputs": None,
+        "js": "(...inputs) => [...inputs.slice(0, -1), performance.timeOrigin + performance.now()]",
+        "trigger_mode": "multiple",  # none is dropped or delayed while another is on its way
+        "queue": False,
+        "api_visibility": "private",
+        "show_progress": "hidden",
+    }

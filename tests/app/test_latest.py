@@ -34,3 +34,15 @@ def test_copies_of_the_initial_value_are_independent() -> None:
     work = mine.take()
     other.ask(2)
     assert work is not None and work.current
+
+
+def test_a_request_that_was_overtaken_is_dropped() -> None:
+    latest: Latest[str] = Latest()
+    latest.ask("second", 2.0)
+    latest.ask("first", 1.5)
+    work = latest.take()
+    assert work is not None and work.request == "second"
+    latest.ask("first", 1.0)
+    assert work.current and latest.take() is None
+    latest.ask("third", 2.0)
+    assert not work.current and latest.take() is not None

@@ -10,7 +10,7 @@ from stackgan.app import painting
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
 from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
-from stackgan.app.latest import Latest
+from stackgan.app.latest import Latest, asking
 from stackgan.app.painting import GalleryState
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.static_files import read_static
@@ -167,9 +167,6 @@ class _Events:
 
         return reporting_errors(work, (gr.skip(),) * 4)
 
-    def on_ask(self, latest: Latest[Any], *inputs: Any) -> None:
-        latest.ask(inputs)
-
     def on_change(self, latest: Latest[Any], shown: GalleryState | None) -> Iterator[Any]:
         """The coarsest stage first, then the images; nothing if they would not change."""
         yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
@@ -286,9 +283,7 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     asked = [*inputs, keep, used]
     gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
     latest = gr.State(Latest())
-    # A change while another is being sent or painted is sent after it.
-    ask: dict[str, Any] = {"fn": events.on_ask, "inputs": [latest, entry.live, *inputs, keep], "outputs": None}
-    ask |= {**quick, "trigger_mode": "always_last"}
+    ask = asking(latest, lambda *values: values, [entry.live, *inputs, keep])
     change: dict[str, Any] = {"fn": events.on_change, "inputs": [latest, shown], "outputs": [output, shown]}
     change |= {**hidden, "trigger_mode": "always_last"}
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]

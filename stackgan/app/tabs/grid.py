@@ -13,7 +13,7 @@ from stackgan.app.data_urls import jpeg_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
 from stackgan.app.image_grid import AXES, MAX_CELLS, CheckedGrid, GridRequest, generate_grid, grid_png
-from stackgan.app.latest import Latest
+from stackgan.app.latest import Latest, asking
 from stackgan.app.painting import OutOfDate
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
@@ -28,7 +28,6 @@ HINT = (
     '<p class="hint">Every change repaints the grid. What is neither across nor down has its first value everywhere. '
     f"Up to {MAX_CELLS} images.</p>"
 )
-QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 GRID: dict[str, Any] = {"concurrency_id": "grid", "concurrency_limit": 1}  # beside the other tabs' images
 
 
@@ -65,9 +64,6 @@ def build(pipe: StackGANPipeline) -> None:
 
 def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
     latest, shown = gr.State(Latest()), gr.State(None)
-
-    def on_ask(latest: Latest[GridRequest], *values: str) -> None:
-        latest.ask(GridRequest(*values))
 
     def on_grid(latest: Latest[GridRequest], shown: CheckedGrid | None) -> Iterator[Any]:
         yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
@@ -107,7 +103,7 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
     edited = [text.change for text in inputs[:3]] + [axis.input for axis in inputs[3:]]
-    asked = gr.on([*edited, opened_tab().select], on_ask, [latest, *inputs], None, **QUICK)
+    asked = gr.on([*edited, opened_tab().select], **asking(latest, GridRequest, inputs))
     asked.then(on_grid, [latest, shown], [output, shown], **quiet, **GRID)
     file = html(None, html_template=read_static("download.handlebars"), elem_id="grid-file")
     saved = output.save(on_save, shown, file, api_visibility="private", show_progress_on=output, **GRID)

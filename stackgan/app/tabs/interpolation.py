@@ -24,7 +24,7 @@ from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
 from stackgan.app.image_request import DEFAULT_SEED
-from stackgan.app.latest import Latest
+from stackgan.app.latest import Latest, asking
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
 from stackgan.config import Config
@@ -34,7 +34,6 @@ __all__ = ["available", "blend_value", "build"]
 
 TYPES = [("GIF", ".gif"), ("WebP", ".webp"), ("MP4", ".mp4")]
 BLEND_HINT = '<p class="hint">Captions, seeds and position repaint the image at once.</p>'
-QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
 def available(config: Config) -> bool:
@@ -80,9 +79,9 @@ def build(pipe: StackGANPipeline) -> None:
 def _connect_blend(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
     latest, shown = gr.State(Latest()), gr.State(None)
 
-    def on_ask(latest: Latest[BlendRequest], *values: Any) -> None:
+    def request(*values: Any) -> BlendRequest:
         *ends, position = values
-        latest.ask(replace(_ends(*ends), position=position))
+        return replace(_ends(*ends), position=position)
 
     def on_blend(latest: Latest[BlendRequest], shown: CheckedBlend | None) -> Iterator[Any]:
         yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
@@ -101,7 +100,7 @@ def _connect_blend(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> No
 
     texts, numbers = [inputs[0], inputs[2]], [inputs[1], inputs[3], inputs[4]]
     edited = [text.change for text in texts] + [number.input for number in numbers]
-    asked = gr.on([*edited, opened_tab().select], on_ask, [latest, *inputs], None, **QUICK)
+    asked = gr.on([*edited, opened_tab().select], **asking(latest, request, inputs))
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
     asked.then(on_blend, [latest, shown], [output, shown], **quiet, **GENERATION)
 

@@ -16,7 +16,7 @@ from stackgan.app.components import GENERATION, html, html_text
 from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
-from stackgan.app.latest import Latest
+from stackgan.app.latest import Latest, asking
 from stackgan.app.painting import GenerationResult, edit_photo, png_bytes
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
@@ -35,7 +35,6 @@ HINT = (
     '<p class="hint">From the central square of the photo. Other words keep the position, and usually the pose. '
     "Drag over an image, or use the arrow keys, to compare it with the photo.</p>"
 )
-QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,6 @@ def build(pipe: StackGANPipeline) -> None:
 def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
     latest = gr.State(Latest())
 
-    def on_ask(latest: Latest[_Inputs], *values: Any) -> None:
-        latest.ask(_Inputs(*values))
-
     def on_edit(latest: Latest[_Inputs]) -> Iterator[Any]:
         yield gr.skip()  # Gradio takes a generator without values for one that failed
         work = latest.take()
@@ -123,7 +119,7 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
         return [str(file) for file in sorted(folder.iterdir())]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress_on": output, "trigger_mode": "always_last"}
-    asked = gr.on([each.change for each in inputs], on_ask, [latest, *inputs], None, **QUICK)
+    asked = gr.on([each.change for each in inputs], **asking(latest, _Inputs, inputs))
     asked.then(on_edit, latest, output, show_progress="minimal", **quiet, **GENERATION)
     endpoint("edit", edit, inputs, [gr.File(label="Images", file_count="multiple", visible=False)], **GENERATION)
 

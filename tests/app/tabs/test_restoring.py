@@ -60,6 +60,11 @@ def _expected(pipe: StackGANPipeline, caption: str, seeds: list[int], **options:
     return [pipe(caption, seeds=seed, **options).images[0].tobytes() for seed in seeds]
 
 
+def _reopen(visitor: Visitor, url: str) -> None:
+    visitor.page.goto(url)
+    expect(visitor.page.locator(".card").first).to_be_visible()  # its script listens
+
+
 def _finished(visitor: Visitor, detail: str) -> None:
     expect(visitor.page.locator(".results:not(.preview) > header p")).to_have_text(detail)
 
@@ -184,14 +189,14 @@ def test_browser_a_png_is_its_settings(
     with page.expect_download() as saved:
         page.locator(".card .save").nth(1).click()
     saved.value.save_as(tmp_path / "bird.png")
-    page.goto(url)
+    _reopen(visitor, url)
     page.locator("input:has(+ #open-png)").set_input_files(str(tmp_path / "bird.png"))
     _finished(visitor, "Seed 3, variety 0.6, variations of strength 0.3")
     assert _images(visitor) == [varied.tobytes()]
     expect(caption_box(visitor)).to_have_value(CAPTIONS[0])
     assert page.locator("#strength input[type=number]").input_value() == "0.3"
     # a file that is dropped on the page
-    page.goto(url)
+    _reopen(visitor, url)
     content = base64.b64encode((tmp_path / "bird.png").read_bytes()).decode()
     transfer = page.evaluate_handle(
         """content => {
