@@ -399,6 +399,7 @@ TABLES = {
         "stackgan/text/load.py",
         {
             "stackgan/config/sections.py": "default, unconditional, and text.reword",
+            "stackgan/text/precomputed.py": "NAME of stored embeddings as a teacher",
             "stackgan/tools/convert.py": "of the published weights",
         },
     ),
