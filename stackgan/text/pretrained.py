@@ -207,7 +207,7 @@ class TransformersEncoder(TextEncoder):
         if self.pooling == "eos" and self.tokenizer.eos_token_id is not None:
             ends = (ids == self.tokenizer.eos_token_id) & mask
             position = torch.where(ends.any(1), ends.int().argmax(1), last)
-        return states[torch.arange(len(ids), device=ids.device), position]
+        return states[torch.arange(ids.shape[0], device=ids.device), position]
 
     def _longest(self, requested: int | None) -> int:
         config = self.model.config

@@ -44,7 +44,7 @@ def text_graph(encoder: TextEncoder, metadata: Mapping[str, str] | None = None) 
         batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", min=2, max=encoder.max_tokens)
         rows = {0: batch, 1: tokens}
         inputs = {"ids": ids, "mask": torch.ones_like(ids)}
-        return _traced(_PooledStates(encoder), inputs, [rows, rows], ["embedding"], metadata)
+        return _traced(_PooledStates(encoder), inputs, [rows, rows], ["embedding"], metadata, strict=False)
     raise ValueError(
         f"a text encoder of type {type(encoder).__name__} cannot be exported: compact and transformers can"
     )
@@ -238,7 +238,7 @@ def _traced_latents(module: nn.Module, metadata: Mapping[str, str] | None) -> On
     inputs = {name: torch.ones(2, dims[name]) if name in dims else torch.ones(()) for name in names}
     batch = torch.export.Dim("batch")
     shapes: list[dict[int, Any] | None] = [{0: batch} if name in dims else None for name in names]
-    return _traced(module, inputs, shapes, ["z", "c"], metadata)
+    return _traced(module, inputs, shapes, ["z", "c"], metadata, strict=True)
 
 
 def _traced(
@@ -247,8 +247,14 @@ def _traced(
     shapes: Sequence[dict[int, Any] | None],
     outputs: Sequence[str],
     metadata: Mapping[str, str] | None,
+    *,
+    strict: bool,
 ) -> OnnxModel:
     """The graph that PyTorch's exporter traces.
+
+    Args:
+        strict: trace the Python code too, so that ``len()`` of a tensor does not fix the batch. Transformers' models
+            do without, and not all can be traced so.
 
     Raises:
         ValueError: the package onnxscript is missing, or the module has operators that ONNX has not.
@@ -260,27 +266,38 @@ def _traced(
         logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            given = tuple(inputs.values())
+            traced = torch.export.export(module.eval(), given, dynamic_shapes=tuple(shapes), strict=strict)
             program = torch.onnx.export(
-                module.eval(),
-                tuple(inputs.values()),
+                traced,
                 dynamo=True,
                 verbose=False,
                 input_names=list(inputs),
-                output_names=[
-                    f"{name}_out" for name in outputs
-                ],  # may not be a name that the exporter gives to a node
-                dynamic_shapes=tuple(shapes),
+                output_names=[f"{name}_out" for name in outputs],
                 opset_version=OPSET,
             )
     except ImportError as error:
         raise ValueError(f'an ONNX graph needs the package {error.name}: pip install "stackgan[onnx]"') from None
-    except torch.onnx.errors.OnnxExporterError as error:
+    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{type(module).__name__.strip('_')} cannot be exported to ONNX: {reason}") from None
     finally:
         logger.setLevel(level)
     assert program is not None
     model: OnnxModel = program.model_proto
+    names: dict[str, str] = {}  # the exporter has renamed the dynamic dimensions
+    for entry, dims in zip(model.graph.input, shapes, strict=True):
+        sizes = entry.type.tensor_type.shape.dim
+        names |= {sizes[place].dim_param: dim.__name__ for place, dim in (dims or {}).items()}
+    for entry in (*model.graph.input, *model.graph.output):
+        for size in entry.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = names.get(size.dim_param, size.dim_param)
+    inner = {name: f"{name}_inner" for name in outputs}  # the exporter names values after operators: embedding
+    for node in model.graph.node:
+        node.input[:] = [inner.get(value, value) for value in node.input]
+        node.output[:] = [inner.get(value, value) for value in node.output]
+    del model.graph.value_info[:]  # shapes of inner values, which engines infer
     for output, name in zip(model.graph.output, outputs, strict=True):
         model.graph.node.append(onnx.helper.make_node("Identity", [output.name], [name], name=f"output_{name}"))
         output.name = name

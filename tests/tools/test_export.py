@@ -15,6 +15,7 @@ from stackgan.cli.main import main
 from stackgan.pipeline import StackGANPipeline
 from stackgan.tools import export as tool
 from stackgan.tools.export import export
+from tests.text.test_load import make_bert
 from tests.tiny import CAPTIONS, change_header, save_tiny_checkpoint, tiny_pipeline
 
 onnx = pytest.importorskip("onnx")
@@ -120,6 +121,41 @@ def test_precisions_and_checkpoints_without_text_encoder(tmp_path: Path, monkeyp
     assert not (tmp_path / "out" / "text_free.onnx").exists()
     wanted = np.asarray(StackGANPipeline.from_pretrained(free, device="cpu").sample(1).images[0]).astype(int)
     assert np.abs(_by_example(tmp_path / "out", "", image, "--seed", "1") - wanted).max() <= 1
+
+
+def test_flows_take_any_batch() -> None:
+    from stackgan.runtime.engines import onnx_session
+    from stackgan.tools.onnx_parts import text_free_graph
+
+    pipe = tiny_pipeline(stages=1, latent=["latent.c=flow", "latent.steps=1"])
+    graph = text_free_graph(pipe.model)
+    assert {entry.type.tensor_type.shape.dim[0].dim_param for entry in graph.graph.input[:2]} == {"batch"}
+    session = onnx_session(graph.SerializeToString())
+    for seeds in ([3], [0, 1, 2]):
+        z, c = pipe.noise(seeds)
+        with torch.no_grad():
+            code = pipe.model.codes(len(seeds)).sample(noise=0.5 * c)
+            wanted = {"z": pipe.model.prior(code).sample(noise=0.5 * z), "c": code}
+        noise = {"noise_z": z.numpy(), "noise_c": c.numpy(), "truncation": np.array(0.5, np.float32)}
+        found = session(noise)
+        for name, values in wanted.items():
+            np.testing.assert_allclose(found[name], values.numpy(), atol=1e-5)
+
+
+def test_transformers_encoders_take_any_batch(tmp_path: Path) -> None:
+    from stackgan.runtime.engines import onnx_session
+    from stackgan.text.load import load_text_encoder
+    from stackgan.tools.onnx_parts import text_graph
+
+    make_bert(tmp_path).save_pretrained(tmp_path)
+    encoder = load_text_encoder(str(tmp_path))
+    session = onnx_session(text_graph(encoder).SerializeToString())
+    tokenizer = tool._tokenizer(encoder)
+    for captions in ([CAPTIONS[0]], ["a red bird", CAPTIONS[2], CAPTIONS[3] * 20]):
+        rows = tokenizer.encode_batch(captions)
+        ids, mask = np.array([row.ids for row in rows]), np.array([row.attention_mask for row in rows])
+        found = session({"ids": ids, "mask": mask})["embedding"]
+        np.testing.assert_allclose(found, encoder.encode(captions).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [16, 17, 32, 47, 228])

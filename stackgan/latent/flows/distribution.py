@@ -49,9 +49,10 @@ class Flow(Bijection):
         Raises:
             ValueError: neither c nor a count.
         """
-        if c is None and count is None:
+        rows = count if c is None else len(c)
+        if rows is None:
             raise ValueError("a flow without context needs a number of rows: pass count")
-        return FlowDistribution(self, c, len(c) if c is not None else int(count or 0))
+        return FlowDistribution(self, c, rows)
 
 
 @dataclass(frozen=True)
