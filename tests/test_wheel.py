@@ -103,6 +103,7 @@ def test_the_wheel_has_every_package_and_one_checkpoint(installed: Path) -> None
     packages = _site_packages(installed)
     for package in ("stackgan", "data_prep"):
         assert files(packages / package, "*.py") == files(ROOT / package, "*.py"), "packages in pyproject.toml"
+    assert files(packages / "stackgan" / "tools" / "web", "*") == files(ROOT / "stackgan" / "tools" / "web", "*")
     bundled = packages / "stackgan" / "bundled"
     assert files(bundled / "painted-64", "*") == files(ROOT / "checkpoints" / "painted-64", "*")
     assert [entry.name for entry in bundled.iterdir()] == ["painted-64"], "the others are for research only"

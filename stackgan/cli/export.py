@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder; an earlier export there is replaced")
     meaning = "of the generator's weights: fp32; fp16, half the size; int8, a quarter"
     parser.add_argument("--precision", metavar="NAME", help=meaning)
+    meaning = "also write a static page that generates in the browser, with the packages of npm in this node_modules"
+    parser.add_argument("--page", type=Path, metavar="NODE_MODULES", help=meaning)
     show_defaults(parser, "stackgan.tools.export:export")
 
 
@@ -23,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
     from stackgan.tools.export import export
 
     error = export(**vars(args))
-    size = sum(file.stat().st_size for file in args.out.iterdir())
+    size = sum(file.stat().st_size for file in args.out.rglob("*") if file.is_file())
     print(f"export in {args.out}, {size / 2**20:.1f} MiB; {error}")
+    if "page" in args:
+        print(f"page: python -m http.server --bind 127.0.0.1 --directory {args.out}")
     return 0

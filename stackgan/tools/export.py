@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from stackgan.text.compact import CompactEncoder
 from stackgan.text.pretrained import TransformersEncoder
 from stackgan.tools import onnx_example
 from stackgan.tools.onnx_parts import latent_graph, text_free_graph, text_graph
+from stackgan.tools.web_page import EXAMPLES, check_packages, write_page
 from stackgan.version import __version__
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class ExportError:
         )
 
 
-def export(checkpoint: str | Path, out: Path, *, precision: str = "fp32") -> ExportError:
+def export(
+    checkpoint: str | Path, out: Path, *, precision: str = "fp32", page: str | Path | None = None
+) -> ExportError:
     """Write a checkpoint as ONNX files with a tokenizer, an example and a README to ``out``.
 
     ``text.onnx`` (token ids -> embedding), ``latent.onnx`` (embedding, noise, truncation -> z, c), ``text_free.onnx``
@@ -70,21 +73,27 @@ def export(checkpoint: str | Path, out: Path, *, precision: str = "fp32") -> Exp
     Args:
         precision: of the generator's weights, see :class:`~stackgan.networks.onnx_graph.OnnxGraph`; the other files
             are float32.
+        page: npm's folder ``node_modules`` with the packages of :mod:`stackgan.tools.web_page`, to write a static
+            page that generates in the browser as well; None for no page.
 
     Returns:
         The difference from PyTorch's images over 100 captions.
 
     Raises:
-        FileNotFoundError: no such checkpoint.
+        FileNotFoundError: no such checkpoint, or ``page`` lacks a package.
         FileExistsError: ``out`` exists and is not an export.
         ValueError: an unknown precision, a missing package, a part that ONNX does not support, or images
-            that differ from PyTorch's by more than the precision permits.
+            that differ from PyTorch's by more than the precision permits; a page for a checkpoint that takes
+            embeddings.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown: it must be {', '.join(PRECISIONS)}")
     if out.exists() and not (out / GENERATOR).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: exists and is not an export, so it is not replaced; name another folder")
+    packages = {} if page is None else check_packages(Path(page))
     pipe = StackGANPipeline.from_pretrained(checkpoint, device="cpu")
+    if page is not None and pipe.conditional and pipe.text_encoder is None:
+        raise ValueError(f"{checkpoint}: has no text encoder for the captions of a page: export without --page")
     facts = _metadata(pipe, precision)
     if int(facts["z"]) + int(facts["c"]) < LEAST_NOISE:
         raise ValueError(
@@ -99,11 +108,13 @@ def export(checkpoint: str | Path, out: Path, *, precision: str = "fp32") -> Exp
             _save(text_graph(pipe.text_encoder, facts), partial / TEXT)
             _tokenizer(pipe.text_encoder).save(str(partial / "tokenizer.json"), pretty=False)
         shutil.copyfile(Path(onnx_example.__file__), partial / "example.py")
+        if page is not None:
+            write_page(partial, Path(page), _page_facts(pipe))
         error = _compare(pipe, partial)
         if not (error.largest <= LARGEST if precision == "fp32" else error.mean <= MEAN):  # also NaN
             limit = f"{LARGEST} of the range" if precision == "fp32" else f"{MEAN} levels on average"
             raise ValueError(f"{checkpoint}: not exported in {precision}, which permits {limit}: {error}")
-        (partial / "README.md").write_text(_readme(pipe, facts, error), "utf-8")
+        (partial / "README.md").write_text(_readme(pipe, facts, error, packages), "utf-8")
     return error
 
 
@@ -121,6 +132,19 @@ def _metadata(pipe: StackGANPipeline, precision: str) -> dict[str, str]:
         "c": str(pipe.model.code_dim),
         "truncation": str(pipe.truncation),
         "precision": precision,
+    }
+
+
+def _page_facts(pipe: StackGANPipeline) -> dict[str, Any]:
+    return {
+        "name": pipe.name,
+        "fingerprint": pipe.fingerprint,
+        "sizes": list(pipe.sizes),
+        "z": pipe.config.latent.dim,
+        "c": pipe.model.code_dim,
+        "truncation": pipe.truncation,
+        "text": pipe.conditional,
+        "examples": list(pipe.examples[:EXAMPLES]) if pipe.conditional else [],
     }
 
 
@@ -193,7 +217,7 @@ def _captions(pipe: StackGANPipeline) -> list[str]:
 # --- README ----------------------------------------------------------------------------------------------------
 
 
-def _readme(pipe: StackGANPipeline, facts: dict[str, str], error: ExportError) -> str:
+def _readme(pipe: StackGANPipeline, facts: Mapping[str, str], error: ExportError, packages: Mapping[str, str]) -> str:
     images = ", ".join(f"`image_{size}` (batch, 3, {size}, {size})" for size in pipe.sizes)
     z, c = f"(batch, {facts['z']})", f"(batch, {facts['c']})"
     latents, noise = (f"`z` {z}", f"`noise_z` {z}")
@@ -216,6 +240,9 @@ def _readme(pipe: StackGANPipeline, facts: dict[str, str], error: ExportError) -
         opset=OPSET,
         error=error,
         weights=PRECISIONS[facts["precision"]],
+        page=_PAGE.format(packages=", ".join(f"{name} {version}" for name, version in packages.items()))
+        if packages
+        else "",
         facts="\n".join(f"| `{name}` | {value} |" for name, value in facts.items()),
     )
 
@@ -243,4 +270,20 @@ are {weights}. Checked when it was written: {error}.
 | | |
 |---|---|
 {facts}
+{page}"""
+_PAGE = """
+## The page
+
+`index.html` generates images in the browser, from these files, with {packages} (in `vendor/`). It needs a server of
+files, for which any will do, and sends nothing:
+
+```sh
+python -m http.server --bind 127.0.0.1
+```
+
+- To publish it, copy this folder to any host of static files; `example.py` and `text_free.onnx` are not needed.
+- It computes on the processor by WebAssembly, in one thread. With the response headers
+  `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`, browsers allow several.
+- A caption and a seed give the image of `stackgan generate`, to one level of 255 or two. Captions in scripts that the
+  tokenizers' Unicode tables treat differently (signs added to Unicode lately, rare ideographs) can differ.
 """

@@ -1,7 +1,6 @@
 """A browser session on the page in Chromium that records errors and unexpected requests."""
 
 import re
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from stackgan.app.server import launch
 from stackgan.pipeline import StackGANPipeline
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 expect.set_options(timeout=30_000)  # generous, for slow machines
 
 

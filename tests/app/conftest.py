@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from stackgan.config.facts import DataFacts
 from stackgan.pipeline import StackGANPipeline
-from tests.app.browser import CHROMIUM, DESKTOP, PHONE, Site, Visitor, free_port, launched
+from tests.app.browser import DESKTOP, PHONE, Site, Visitor, free_port, launched
+from tests.chromium import chromium_browser
 from tests.serving import serving
 from tests.tiny import save_tiny_checkpoint, tiny_pipeline
 
@@ -47,13 +48,8 @@ def able() -> StackGANPipeline:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: install it to run the browser tests (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    with chromium_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="package")

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from tests.app.browser import CHROMIUM, free_port
+from tests.app.browser import free_port
 from tests.benchmarks.harness import print_versions
+from tests.chromium import CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTION = "a small red bird with black wings and a long pointed beak and a white breast with brown spots"
