@@ -274,16 +274,16 @@ are {weights}. Checked when it was written: {error}.
 _PAGE = """
 ## The page
 
-`index.html` generates images in the browser, from these files, with {packages} (in `vendor/`). It needs a server of
-files, for which any will do, and sends nothing:
+`index.html` generates images in the browser and sends nothing. `vendor/` has what it runs on: {packages}.
+Browsers do not run it from a file: it needs a server of static files, and any will do.
 
 ```sh
 python -m http.server --bind 127.0.0.1
 ```
 
 - To publish it, copy this folder to any host of static files; `example.py` and `text_free.onnx` are not needed.
-- It computes on the processor by WebAssembly, in one thread. With the response headers
-  `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`, browsers allow several.
-- A caption and a seed give the image of `stackgan generate`, to one level of 255 or two. Captions in scripts that the
-  tokenizers' Unicode tables treat differently (signs added to Unicode lately, rare ideographs) can differ.
+- It computes by WebAssembly in one thread. With the response headers `Cross-Origin-Opener-Policy: same-origin` and
+  `Cross-Origin-Embedder-Policy: require-corp`, browsers admit more: ONNX Runtime takes half of the cores, at most four.
+- A caption and a seed give the image of `stackgan generate` with this checkpoint, up to the difference above. Captions
+  with signs that are new in Unicode, or ideographs beyond U+20000, can get other token ids.
 """

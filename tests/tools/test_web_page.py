@@ -286,7 +286,7 @@ def test_a_page_that_cannot_start_says_why(
     export(free, out, page=_fake_packages(tmp_path / "fake"))
     assert "onnxruntime-web 0.0.7, @huggingface/tokenizers 0.0.7" in (out / "README.md").read_text("utf-8")
     with served(out) as url, opened(chromium, url, faultless=False) as page:
-        expect(page.get_by_role("status")).to_contain_text("README.md says what belongs in this folder")
+        expect(page.get_by_role("status")).to_contain_text("README.md says what belongs in its folder")
     with opened(chromium, (out / "index.html").as_uri(), faultless=False) as page:
         expect(page.get_by_text("If nothing loads")).to_be_visible()
 

@@ -74,16 +74,16 @@ const ANSWERS = {
 worker.onmessage = ({ data }) => ANSWERS[data.kind](data);
 worker.onerror = (event) => {
   event.preventDefault();
-  stop(`The page cannot start: ${event.message || 'a file of it or of vendor/ cannot be loaded'}. README.md says what belongs in this folder.`);
+  stop(event.message || 'a file of it or of vendor/ cannot be loaded');
 };
 
 /** Give up, for a reason that stays shown. */
-function stop(message) {
-  broken = message;
+function stop(reason) {
+  broken = `The page cannot start: ${reason.replace(/\.+$/, '')}. README.md says what belongs in its folder.`;
   $('progress').hidden = true;
   $('time').textContent = '';
   document.querySelector('main').hidden = false;
-  say(message);
+  say(broken);
 }
 
 function show({ caption, seed, truncation, size, pixels, ms }) {
