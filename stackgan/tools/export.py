@@ -283,7 +283,7 @@ python -m http.server --bind 127.0.0.1
 
 - To publish it, copy this folder to any host of static files; `example.py` and `text_free.onnx` are not needed.
 - It computes by WebAssembly in one thread. With the response headers `Cross-Origin-Opener-Policy: same-origin` and
-  `Cross-Origin-Embedder-Policy: require-corp`, browsers admit more: ONNX Runtime takes half of the cores, at most four.
-- A caption and a seed give the image of `stackgan generate` with this checkpoint, up to the difference above. Captions
-  with signs that are new in Unicode, or ideographs beyond U+20000, can get other token ids.
+  `Cross-Origin-Embedder-Policy: require-corp`, browsers admit more: ONNX Runtime takes half of the cores, at most 4.
+- A caption and a seed give the image of `stackgan generate` with this checkpoint, up to the difference above. With
+  signs that are new in Unicode, or ideographs beyond U+20000, a caption can get other token ids.
 """

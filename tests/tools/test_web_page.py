@@ -71,7 +71,7 @@ def served(folder: Path) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
@@ -171,14 +171,14 @@ def test_token_ids_are_those_of_the_tokenizer(packages: Path, chromium: Browser,
             (bpe, 40),
         ):
             tokenizer.enable_truncation(longest)
-            tokenizer.save(str(tmp_path / "tokenizer.json"))
+            tokenizer.save(str(tmp_path / f"{longest}.json"))
             found = page.evaluate(
-                """async captions => {
+                """async ([captions, file]) => {
                   const { tokenizer } = await import('./tokens.js');
-                  const ids = tokenizer(await (await fetch('tokenizer.json')).json());
+                  const ids = tokenizer(await (await fetch(file)).json());
                   return captions.map(caption => ids(caption));
                 }""",
-                captions,
+                [captions, f"{longest}.json"],
             )
             wanted = [row.ids for row in tokenizer.encode_batch(captions)]
             assert found == wanted and sum(len(ids) == longest for ids in wanted) > 50
