@@ -1,29 +1,20 @@
 """The newest request of a visitor: work for an earlier one finds out that it is out of date, and stops.
 
-An event handler outside the queue calls :meth:`Latest.ask` with the inputs of the page, and the queued handler that
-follows it calls :meth:`Latest.take`::
-
-    latest = gr.State(Latest())                    # Gradio copies it for every visitor
-    asked = gr.on([...], **asking(latest, Request, controls))
-    asked.then(paint, latest, output, trigger_mode="always_last")
-
-    def paint(latest):
-        work = latest.take()
-        for image in generate(*work.request) if work else ():
-            if not work.current:
-                return
-            yield image
+Events whose requests replace each other are connected by :func:`connect_newest`. Each is sent twice:
+outside the queue, where it stops the work for an earlier one at once, and into the queue, where the work is done.
+With a button that waits for its turn, :meth:`Latest.ask` is called by its handler outside the queue, and
+:meth:`Latest.take` by the queued handler that follows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import gradio as gr
 
-__all__ = ["Latest", "Work", "asking"]
+__all__ = ["Latest", "Work", "connect_newest"]
 
 _T = TypeVar("_T")
 
@@ -58,20 +49,29 @@ class Latest(Generic[_T]):
         self.number = 0
         self._waiting: Work[_T] | None = None
         self._sent = 0.0
+        self._newest: _T | None = None
 
     def ask(self, request: _T, sent: float | None = None) -> None:
         """Replace the request; work for the one before is out of date at once.
 
         Args:
-            sent: time at which the browser sent it. Requests overtake each other on the way; one that was sent before
-                another that has come already is dropped.
+            sent: time at which the browser sent it. Requests overtake each other on the way: one that was sent before
+                another that has come already is dropped, and one that equals the newest is that one again.
         """
         if sent is not None:
             if sent < self._sent:
                 return
             self._sent = sent
+            if request == self._newest:
+                return
         self.number += 1
+        self._newest = request
         self._waiting = Work(request, self.number, self)
+
+    def begin(self, request: _T, sent: float) -> Work[_T] | None:
+        """:meth:`ask`, and the work for it; None if it is out of date already."""
+        self.ask(request, sent)
+        return Work(request, self.number, self) if request == self._newest else None
 
     def take(self) -> Work[_T] | None:
         """The newest request, once; None if there is none that was not taken."""
@@ -81,27 +81,60 @@ class Latest(Generic[_T]):
     def cancel(self) -> None:
         """Make the work in progress and the waiting request, if any, out of date."""
         self.number += 1
-        self._waiting = None
+        self._waiting = self._newest = None
 
 
-def asking(latest: Any, request: Callable[..., object], inputs: Sequence[Any]) -> dict[str, Any]:
-    """Arguments of an event at which ``request(*values of inputs)`` is asked for, with the time in the browser.
+def connect_newest(
+    events: Iterable[Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]]],
+    request: Callable[..., object],
+    inputs: Sequence[Any],
+    work: Callable[..., Iterator[Any]],
+    states: Sequence[Any],
+    outputs: Sequence[Any],
+    **options: Any,
+) -> None:
+    """Work on ``request(*values of inputs)`` at each of the events; only the newest is finished.
 
     Args:
-        latest: component with the visitor's :class:`Latest`.
+        events: functions that add a listener, such as ``partial(gr.on, triggers)`` or ``dependency.then``. Gradio
+            sends to the second listener of an event when the first has answered; a pair of events that the page
+            triggers together, the first for the work and the second outside the queue, has no such delay.
+        work: yields values of ``outputs`` for a :class:`Work` and the values of ``states``; ends early when it is not
+            current any more. It may yield nothing.
+        options: of the listener that works, such as ``show_progress``.
     """
+    latest: Any = gr.State(Latest())  # Gradio copies it for every visitor
+    sent = gr.Number(visible=False)
+    kept = (gr.skip(),) * len(outputs)
 
-    def on_ask(latest: Latest[Any], *values: Any) -> None:
-        *given, sent = values
+    def on_ask(sent: float, latest: Latest[Any], *given: Any) -> None:
         latest.ask(request(*given), sent)
 
-    return {
+    def on_change(sent: float, latest: Latest[Any], *values: Any) -> Iterator[Any]:
+        begun = latest.begin(request(*values[: len(inputs)]), sent)
+        empty = True
+        if begun is not None:
+            for value in work(begun, *values[len(inputs) :]):
+                empty = False
+                yield value
+        if empty:  # Gradio takes a generator without values for one that failed
+            yield kept if len(kept) > 1 else gr.skip()
+
+    ask = {
         "fn": on_ask,
-        "inputs": [latest, *inputs, gr.Number(visible=False)],
+        "inputs": [sent, latest, *inputs],
         "outputs": None,
-        "js": "(...inputs) => [...inputs.slice(0, -1), performance.timeOrigin + performance.now()]",
-        "trigger_mode": "multiple",  # none is dropped or delayed while another is on its way
         "queue": False,
-        "api_visibility": "private",
         "show_progress": "hidden",
     }
+    change = {"fn": on_change, "inputs": [sent, latest, *inputs, *states], "outputs": list(outputs), **options}
+    for event in events:
+        changed, asked = event if isinstance(event, tuple) else (event, event)
+        quiet = {"api_visibility": "private"}
+        asked(**ask, js=_stamped(ask["inputs"]), trigger_mode="multiple", **quiet)  # none waits for another
+        changed(**change, js=_stamped(change["inputs"]), trigger_mode="always_last", **quiet)
+
+
+def _stamped(inputs: Any) -> str:
+    """JavaScript that replaces the first of the inputs by the time."""
+    return f"(_, ...inputs) => [performance.timeOrigin + performance.now(), ...inputs.slice(0, {len(inputs) - 1})]"

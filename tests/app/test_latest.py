@@ -46,3 +46,16 @@ def test_a_request_that_was_overtaken_is_dropped() -> None:
     assert work.current and latest.take() is None
     latest.ask("third", 2.0)
     assert not work.current and latest.take() is not None
+
+
+def test_the_same_request_by_two_ways_is_one() -> None:
+    latest: Latest[str] = Latest()
+    latest.ask("first", 1.0)
+    work = latest.begin("first", 1.1)
+    assert work is not None and work.current
+    latest.ask("first", 1.2)
+    assert work.current  # the way outside the queue may be the slower one
+    latest.ask("second", 2.1)
+    assert not work.current and latest.begin("first", 1.9) is None
+    second = latest.begin("second", 2.0)
+    assert second is not None and second.current and latest.begin("first", 3.0) is not None and not second.current

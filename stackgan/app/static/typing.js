@@ -2,6 +2,9 @@
 document.addEventListener('input', (event) => {
   const ticked = document.querySelector('#live input')?.checked;
   if (ticked && event.target.matches('#caption textarea') && event.target.value.trim()) {
-    setTimeout(() => trigger('typed'));  // after Gradio has updated the text
+    setTimeout(() => {  // after Gradio has updated the text
+      trigger('typed');
+      trigger('asked');
+    });
   }
 });

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from stackgan.app import painting
 from stackgan.app.components import GENERATION, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
 from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
-from stackgan.app.latest import Latest, asking
+from stackgan.app.latest import Work, connect_newest
 from stackgan.app.painting import GalleryState
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.static_files import read_static
@@ -167,12 +168,8 @@ class _Events:
 
         return reporting_errors(work, (gr.skip(),) * 4)
 
-    def on_change(self, latest: Latest[Any], shown: GalleryState | None) -> Iterator[Any]:
+    def on_change(self, work: Work[Any], shown: GalleryState | None) -> Iterator[Any]:
         """The coarsest stage first, then the images; nothing if they would not change."""
-        yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
-        work = latest.take()
-        if work is None:
-            return
         live, checkpoint, *values, keep = work.request
         if not live:
             return
@@ -282,16 +279,10 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
         presses.append(entry.caption.submit)
     asked = [*inputs, keep, used]
     gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
-    latest = gr.State(Latest())
-    ask = asking(latest, lambda *values: values, [entry.live, *inputs, keep])
-    change: dict[str, Any] = {"fn": events.on_change, "inputs": [latest, shown], "outputs": [output, shown]}
-    change |= {**hidden, "trigger_mode": "always_last"}
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
-    gr.on(edited, **ask).then(**change)
-    output.typed(**ask).then(**change)
     rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
-    rolled.then(**ask).then(**change)
+    changes = [partial(gr.on, edited), (output.typed, output.asked), rolled.then]
     saved = output.save(events.on_save, None, output, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
@@ -304,7 +295,17 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
                 [entry.examples, controls.size, controls.truncation, previous],
                 **hidden,
             )
-            switched.then(**ask).then(**change)
+            changes.append(switched.then)
+    connect_newest(
+        changes,
+        lambda *values: values,
+        [entry.live, *inputs, keep],
+        events.on_change,
+        [shown],
+        [output, shown],
+        show_progress="hidden",
+        **GENERATION,
+    )
     fields = [controls.count, seed, controls.truncation, controls.size, controls.strength, controls.variation_seed]
     restored = [output, shown, used, controls.checkpoint, keep, entry.caption, *fields, previous, controls.more]
     output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stackgan.app.data_urls import jpeg_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
 from stackgan.app.image_grid import AXES, MAX_CELLS, CheckedGrid, GridRequest, generate_grid, grid_png
-from stackgan.app.latest import Latest, asking
+from stackgan.app.latest import Work, connect_newest
 from stackgan.app.painting import OutOfDate
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
@@ -63,13 +64,9 @@ def build(pipe: StackGANPipeline) -> None:
 
 
 def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
-    latest, shown = gr.State(Latest()), gr.State(None)
+    shown = gr.State(None)
 
-    def on_grid(latest: Latest[GridRequest], shown: CheckedGrid | None) -> Iterator[Any]:
-        yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
-        work = latest.take()
-        if work is None:
-            return
+    def on_grid(work: Work[GridRequest], shown: CheckedGrid | None) -> Iterator[Any]:
         try:
             grid = work.request.checked()
             if grid == shown:
@@ -101,10 +98,9 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
         """
         return _grid_file(pipe, GridRequest(captions, seeds, truncation, across, down).checked())
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
     edited = [text.change for text in inputs[:3]] + [axis.input for axis in inputs[3:]]
-    asked = gr.on([*edited, opened_tab().select], **asking(latest, GridRequest, inputs))
-    asked.then(on_grid, [latest, shown], [output, shown], **quiet, **GRID)
+    edits = partial(gr.on, [*edited, opened_tab().select])
+    connect_newest([edits], GridRequest, inputs, on_grid, [shown], [output, shown], show_progress="hidden", **GRID)
     file = html(None, html_template=read_static("download.handlebars"), elem_id="grid-file")
     saved = output.save(on_save, shown, file, api_visibility="private", show_progress_on=output, **GRID)
     saved.success(None, js=read_static("save_grid.js"))

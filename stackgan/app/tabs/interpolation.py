@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -24,7 +25,7 @@ from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
 from stackgan.app.image_request import DEFAULT_SEED
-from stackgan.app.latest import Latest, asking
+from stackgan.app.latest import Work, connect_newest
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
 from stackgan.config import Config
@@ -77,17 +78,13 @@ def build(pipe: StackGANPipeline) -> None:
 
 
 def _connect_blend(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
-    latest, shown = gr.State(Latest()), gr.State(None)
+    shown = gr.State(None)
 
     def request(*values: Any) -> BlendRequest:
         *ends, position = values
         return replace(_ends(*ends), position=position)
 
-    def on_blend(latest: Latest[BlendRequest], shown: CheckedBlend | None) -> Iterator[Any]:
-        yield gr.skip(), gr.skip()  # Gradio takes a generator without values for one that failed
-        work = latest.take()
-        if work is None:
-            return
+    def on_blend(work: Work[BlendRequest], shown: CheckedBlend | None) -> Iterator[Any]:
         try:
             if work.request.checked(pipe) == shown:
                 return
@@ -100,9 +97,8 @@ def _connect_blend(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> No
 
     texts, numbers = [inputs[0], inputs[2]], [inputs[1], inputs[3], inputs[4]]
     edited = [text.change for text in texts] + [number.input for number in numbers]
-    asked = gr.on([*edited, opened_tab().select], **asking(latest, request, inputs))
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
-    asked.then(on_blend, [latest, shown], [output, shown], **quiet, **GENERATION)
+    edits, shown_as = partial(gr.on, [*edited, opened_tab().select]), {"show_progress": "hidden", **GENERATION}
+    connect_newest([edits], request, inputs, on_blend, [shown], [output, shown], **shown_as)
 
 
 def _connect_video(pipe: StackGANPipeline, inputs: list[Any], button: Any, output: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stackgan.app.components import GENERATION, html, html_text
 from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
-from stackgan.app.latest import Latest, asking
+from stackgan.app.latest import Work, connect_newest
 from stackgan.app.painting import GenerationResult, edit_photo, png_bytes
 from stackgan.app.served_files import served_folder
 from stackgan.app.static_files import read_static
@@ -85,13 +86,7 @@ def build(pipe: StackGANPipeline) -> None:
 
 
 def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
-    latest = gr.State(Latest())
-
-    def on_edit(latest: Latest[_Inputs]) -> Iterator[Any]:
-        yield gr.skip()  # Gradio takes a generator without values for one that failed
-        work = latest.take()
-        if work is None:
-            return
+    def on_edit(work: Work[_Inputs]) -> Iterator[Any]:
         asked = work.request
         if asked.photo is None:
             yield EMPTY
@@ -118,9 +113,8 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
                 (folder / f"{number}_{_file_name(NAMES[number])}").write_bytes(content)
         return [str(file) for file in sorted(folder.iterdir())]
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress_on": output, "trigger_mode": "always_last"}
-    asked = gr.on([each.change for each in inputs], **asking(latest, _Inputs, inputs))
-    asked.then(on_edit, latest, output, show_progress="minimal", **quiet, **GENERATION)
+    edits, shown = partial(gr.on, [each.change for each in inputs]), {"show_progress": "minimal", **GENERATION}
+    connect_newest([edits], _Inputs, inputs, on_edit, [], [output], show_progress_on=output, **shown)
     endpoint("edit", edit, inputs, [gr.File(label="Images", file_count="multiple", visible=False)], **GENERATION)
 
 
