@@ -62,7 +62,7 @@ def test_a_batch_writes_images_a_manifest_and_a_grid(
 
     said = capsys.readouterr()
     assert said.out.startswith(f"12 images in {out}: 12 generated in ")
-    assert "2 blank lines and comments skipped (2, 7)" in said.err
+    assert "skipped as blank or a comment: 2 (line 2, 7)" in said.err
     assert said.err.count('line 5: unknown word "zebra"') == 1
 
 

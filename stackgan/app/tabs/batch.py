@@ -169,7 +169,7 @@ def _remaining(report: BatchProgress) -> str:
 
 def _result_value(report: BatchProgress) -> dict[str, Any]:
     made = "1 image" if report.done == 1 else f"{report.done:,} images"
-    blank = f"; {report.blank:,} blank lines and comments skipped" if report.blank else ""
+    blank = f"; skipped as blank or a comment: {report.blank:,}" if report.blank else ""
     ends = f"Cancelled: {report.done:,} of {report.total:,} images" if report.stopped else made
     lines = "1 line is" if report.rejected == 1 else f"{report.rejected:,} lines are"
     shown = len(report.first_rejected)
