@@ -48,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["modern", "legacy", "vae"])
+@pytest.mark.parametrize("name", ["modern, 16 images", "legacy", "vae"])
 def test_twenty_steps_of_one_two_and_four_processes(ranks: Ranks, tmp_path: Path, name: str, precision: str) -> None:
     """In float64 the weights are equal; in float32 the losses are, to within what rounding does to one process."""
     arguments = (str(tmp_path), "20", precision, name)

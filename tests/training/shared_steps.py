@@ -18,6 +18,7 @@ from stackgan.config import Config, preset
 from stackgan.data.sampler import Batch
 from stackgan.runtime.distributed import gather_rows, is_first, mean_over_ranks, own_rows, processes, sharded, world
 from stackgan.training import loop
+from stackgan.training.setup import check_share
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
 
@@ -54,6 +55,8 @@ CASES = {
         ],
     ),
 }
+# For four processes, by a quarter of a batch.
+LARGE_CASES = {"modern, 16 images": ("modern", [*CASES["modern"][1], "optim.batch_size=16"])}
 
 
 def steps(folder: str, count: str, precision: str, *names: str) -> None:
@@ -63,7 +66,7 @@ def steps(folder: str, count: str, precision: str, *names: str) -> None:
     found = {}
     with processes("cpu") as device:
         for name in names or CASES:
-            kind, overrides = CASES[name]
+            kind, overrides = (CASES | LARGE_CASES)[name]
             found[name] = _case(preset(kind, [*SMALL, *overrides]), int(count), device)
         if is_first():
             torch.save(found, Path(folder) / f"{world()}.pt")
@@ -124,6 +127,7 @@ def _disturb(process: str, after: str, name: str, *, own: str) -> None:
 
 def _case(config: Config, count: int, device: torch.device) -> dict[str, Tensor]:
     """Weights, EMA, running statistics after some steps; the scalars of all steps; the state of the generator."""
+    check_share(config)
     run, data = Run.start(config, device), torch.Generator().manual_seed(5)
     torch.manual_seed(1)
     logged: dict[str, list[Tensor]] = {}
