@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", ["modern, 16 images", "legacy", "vae"])
 def test_twenty_steps_of_one_two_and_four_processes(ranks: Ranks, tmp_path: Path, name: str, precision: str) -> None:
-    """Float64 shows that the steps are equal; in float32, Adam's step of a gradient near 0 depends on its rounding."""
+    """Float64 shows that steps are equal; in float32, Adam's step of a gradient near 0 depends on its rounding."""
     arguments = (str(tmp_path), "20", precision, name)
     for count in (1, 2, 4):
         codes = ranks(count, "tests.training.shared_steps:steps", *arguments, output=tmp_path / f"{count}")
