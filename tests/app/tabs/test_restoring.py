@@ -225,7 +225,8 @@ def test_browser_changes_checkpoint_and_stage(
     shows(visitor, CAPTIONS[0])
     page.get_by_text("More settings").click()
     page.get_by_label("64 px only").check()
-    expect(page.locator(".results:not(.preview) .card .stages")).to_have_count(0)
+    page.wait_for_url("**size=64*")  # set with the images, not with their preview
+    expect(page.locator(".card .stages")).to_have_count(0)
     coarse = pipes["first"](CAPTIONS[0], seeds=[1], size=64).images[0]
     assert _images(visitor)[0] == coarse.tobytes()
     page.locator("#checkpoint input").click()
