@@ -45,7 +45,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="prepared folder with a train and a test split")
     parser.add_argument("--teacher", required=True, help="folder of a sentence encoder")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--captions", type=int, default=0, help="of the train split to use (0: all)")
     arguments = parser.parse_args()
     print_versions()
     data = PreparedFolder.open(arguments.data)
