@@ -278,7 +278,7 @@ def _traced(
             )
     except ImportError as error:
         raise ValueError(f'an ONNX graph needs the package {error.name}: pip install "stackgan[onnx]"') from None
-    except (torch.onnx.errors.OnnxExporterError, torch._dynamo.exc.TorchDynamoException) as error:
+    except RuntimeError as error:  # of tracing, or an OnnxExporterError
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{type(module).__name__.strip('_')} cannot be exported to ONNX: {reason}") from None
     finally:
