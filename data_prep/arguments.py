@@ -35,6 +35,11 @@ def add_seed(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("--seed", type=int, metavar="SEED", help=meaning)
 
 
+def add_no_captions(parser: argparse.ArgumentParser) -> None:
+    meaning = "prepare for training without text"
+    parser.add_argument("--no-captions", action="store_false", dest="captions", help=meaning)
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a prepared folder at OUT")
 

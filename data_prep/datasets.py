@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="read only the first N rows of each split")
     parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share for the test, of a single split")
     arguments.add_seed(parser, "of the split")
-    parser.add_argument(
-        "--no-captions", action="store_false", dest="captions", help="prepare for training without text"
-    )
+    arguments.add_no_captions(parser)
     arguments.add_overwrite(parser)
     arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 

@@ -6,11 +6,11 @@ import json
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 
 from stackgan.io.json_reader import ListOf, parse_json
+from stackgan.io.lazy_sequence import LazySequence
 from stackgan.io.spool import StringSpool
 
 __all__ = ["Entries", "Entry"]
@@ -33,7 +33,7 @@ class Entry:
     split: str | None = None
 
 
-class Entries(Sequence[Entry]):
+class Entries(LazySequence[Entry]):
     """The photos for which rows were added, in the order of ``photos``; 41 bytes of memory each, with one row.
 
     Args:
@@ -87,14 +87,8 @@ class Entries(Sequence[Entry]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, place: int) -> Entry: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Entry]: ...
-    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        photo = int(self._places[place])
+    def item(self, number: int) -> Entry:
+        photo = int(self._places[number])
         path, row = self._photos[photo], int(self._last[photo])
         captions, species, split, _ = self._row(row)
         parts = [captions]

@@ -52,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_fit(parser, "photos that are not square")
     parser.add_argument("--test-fraction", type=float, metavar="SHARE", help="share of the photos for the test split")
     arguments.add_seed(parser, "of the split")
-    parser.add_argument(
-        "--no-captions", action="store_false", dest="captions", help="prepare for training without text"
-    )
+    arguments.add_no_captions(parser)
     arguments.add_overwrite(parser)
     arguments.add_workers(parser, "threads", "CPU cores, at most 4")
 

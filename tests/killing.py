@@ -13,7 +13,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,9 +24,10 @@ from typing import Any
 
 import torch
 
+from tests.job_server import JobServer
+
 __all__ = ["KILLED", "Kill", "TrainingServer", "differences", "log_lines"]
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLED = -signal.SIGKILL
 # What a run does to files: renames and waits for the disk, log lines, the content of a state.
 CALLS = ("os:replace", "os:fsync", "os:write", "stackgan.io.run_state:_Hashed.write")
@@ -49,21 +49,10 @@ class Kill:
     after: bool = False
 
 
-class TrainingServer:
+class TrainingServer(JobServer):
     """Starts trainings one after the other; each call returns the exit code of its process, negative for a signal."""
 
-    def __enter__(self) -> TrainingServer:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "tests.killing"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+    module = "tests.killing"
 
     def train(
         self, data: Path, run: Path, preset: str, overrides: Sequence[str], kill: Kill | None = None, **more: Any
@@ -75,9 +64,7 @@ class TrainingServer:
         """
         job = {"data": str(data), "run": str(run), "preset": preset, "overrides": list(overrides), **more}
         job["kill"] = asdict(kill or Kill())
-        assert self.process.stdin is not None and self.process.stdout is not None
-        print(json.dumps(job), file=self.process.stdin, flush=True)
-        answer = json.loads(self.process.stdout.readline())
+        answer = self.ask(job)
         self.calls: dict[str, int] = answer["calls"]  # of a process that ended by itself
         self.seconds: float = answer["seconds"]
         return int(answer["code"])

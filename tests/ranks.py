@@ -12,43 +12,29 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from tests.job_server import JobServer
+
 __all__ = ["Ranks"]
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-class Ranks:
+class Ranks(JobServer):
     """Starts jobs one after the other."""
 
-    def __enter__(self) -> Ranks:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "tests.ranks"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+    module = "tests.ranks"
 
     def __call__(self, count: int, function: str, *arguments: str, output: Path) -> list[int]:
         """Call ``module:function`` with ``arguments`` in ``count`` processes that are each other's ranks.
 
         Its result is a process's exit code, in the list by rank; what process r prints is written to OUTPUT.r.
         """
-        assert self.process.stdin is not None and self.process.stdout is not None
         job = {"count": count, "function": function, "arguments": arguments, "output": str(output)}
-        print(json.dumps(job), file=self.process.stdin, flush=True)
-        return [int(code) for code in json.loads(self.process.stdout.readline())]
+        return [int(code) for code in self.ask(job)]
 
 
 def _serve() -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import operator
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stackgan.data.format import Record, parse_record
+from stackgan.io.lazy_sequence import LazySequence
 
 __all__ = ["Captions", "ImageCaptions", "Records"]
 
 
-class Records(Sequence[Record]):
+class Records(LazySequence[Record]):
     """Records of a captions.jsonl; 24 bytes of memory each.
 
     All lines are read and checked at the start, and each again where it is used.
@@ -71,24 +71,15 @@ class Records(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, place: int) -> Record: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Record]: ...
-    def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        number, last = _index(place, len(self)), self._last
+    def item(self, number: int) -> Record:
+        last = self._last
         if last is None or last[0] != number:
             line = self._map[self._ends[number] : self._ends[number + 1]]
             self._last = last = number, parse_record(line, f"{self.file}, line {number + 1}")
         return last[1]
 
-    def __iter__(self) -> Iterator[Record]:
-        return map(self.__getitem__, range(len(self)))
 
-
-class Captions(Sequence[str]):
+class Captions(LazySequence[str]):
     """All captions of a split, image after image."""
 
     def __init__(self, records: Records) -> None:
@@ -97,22 +88,16 @@ class Captions(Sequence[str]):
     def __len__(self) -> int:
         return int(self._records.offsets[-1])
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        row, offsets = _index(place, len(self)), self._records.offsets
-        image = int(np.searchsorted(offsets, row, side="right")) - 1
-        return self._records[image].captions[row - int(offsets[image])]
+    def item(self, number: int) -> str:
+        offsets = self._records.offsets
+        image = int(np.searchsorted(offsets, number, side="right")) - 1
+        return self._records[image].captions[number - int(offsets[image])]
 
     def __iter__(self) -> Iterator[str]:
         return (caption for record in self._records for caption in record.captions)
 
 
-class ImageCaptions(Sequence[tuple[str, ...]]):
+class ImageCaptions(LazySequence[tuple[str, ...]]):
     """The captions of each image, or of the images ``rows``."""
 
     def __init__(self, records: Records, rows: NDArray[np.int64] | None = None) -> None:
@@ -122,21 +107,5 @@ class ImageCaptions(Sequence[tuple[str, ...]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, place: int) -> tuple[str, ...]: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[tuple[str, ...]]: ...
-    def __getitem__(self, place: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
-        if isinstance(place, slice):
-            return [self._records[int(row)].captions for row in self._rows[place]]
-        return self._records[int(self._rows[_index(place, len(self))])].captions
-
-    def __iter__(self) -> Iterator[tuple[str, ...]]:
-        return (self._records[int(row)].captions for row in self._rows)
-
-
-def _index(place: Any, length: int) -> int:
-    number = operator.index(place)
-    if not -length <= number < length:
-        raise IndexError(f"row {number} of {length}")
-    return number % length
+    def item(self, number: int) -> tuple[str, ...]:
+        return self._records[int(self._rows[number])].captions

@@ -7,22 +7,23 @@ writes them out otherwise. The files are in Python's temporary folder, which the
 from __future__ import annotations
 
 import mmap
-import operator
 import os
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, overload
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from stackgan.io.lazy_sequence import LazySequence
 
 __all__ = ["SelectedStrings", "StringSpool", "release", "spooled_array"]
 
 BUFFER = 1 << 20  # bytes
 
 
-class StringSpool(Sequence[str]):
+class StringSpool(LazySequence[str]):
     """Strings that are appended and then read by number; eight bytes of memory each.
 
     >>> spool = StringSpool(["a red bird", "", "ein blauer Käfer"])
@@ -48,19 +49,9 @@ class StringSpool(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        number = _index(place, len(self))
+    def item(self, number: int) -> str:
         start, end = self._ends[number], self._ends[number + 1]
         return self._bytes()[start:end].decode("utf-8", "surrogatepass") if end > start else ""
-
-    def __iter__(self) -> Iterator[str]:
-        return map(self.__getitem__, range(len(self)))
 
     def _bytes(self) -> mmap.mmap:
         if self._map is None or len(self._map) < self._ends[-1]:
@@ -72,7 +63,7 @@ class StringSpool(Sequence[str]):
         return self._map
 
 
-class SelectedStrings(Sequence[str]):
+class SelectedStrings(LazySequence[str]):
     """The strings ``texts[rows[0]], texts[rows[1]], …`` without a copy of them.
 
     >>> list(SelectedStrings(["a", "b", "c"], np.array([2, 0, 2])))
@@ -85,17 +76,8 @@ class SelectedStrings(Sequence[str]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self.texts[int(row)] for row in self.rows[place]]
-        return self.texts[int(self.rows[_index(place, len(self))])]
-
-    def __iter__(self) -> Iterator[str]:
-        return (self.texts[int(row)] for row in self.rows)
+    def item(self, number: int) -> str:
+        return self.texts[int(self.rows[number])]
 
 
 def spooled_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -126,13 +108,6 @@ def release(mapped: NDArray[Any]) -> None:
     pages = getattr(mapped, "_mmap", None)
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
-
-
-def _index(place: Any, length: int) -> int:
-    number = operator.index(place)
-    if not -length <= number < length:
-        raise IndexError(f"row {number} of {length}")
-    return number % length
 
 
 def _named(error: OSError) -> OSError:
