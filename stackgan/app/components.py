@@ -9,10 +9,12 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-__all__ = ["GENERATION", "html", "html_text", "opened_tab", "reporting_errors"]
+__all__ = ["GENERATION", "QUICK", "html", "html_text", "opened_tab", "reporting_errors"]
 
 # Options of an event that generates images: one at a time, over all tabs.
 GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 1}
+# Of an event that is answered at once, outside the queue.
+QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
 def html(value: Any, **options: Any) -> gr.HTML:

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 import gradio as gr
 
+from stackgan.app.components import QUICK
+
 __all__ = ["Latest", "Work", "connect_newest"]
 
 _T = TypeVar("_T")
@@ -120,19 +122,13 @@ def connect_newest(
         if empty:  # Gradio takes a generator without values for one that failed
             yield kept if len(kept) > 1 else gr.skip()
 
-    ask = {
-        "fn": on_ask,
-        "inputs": [sent, latest, *inputs],
-        "outputs": None,
-        "queue": False,
-        "show_progress": "hidden",
-    }
+    ask = {"fn": on_ask, "inputs": [sent, latest, *inputs], "outputs": None, **QUICK}
     change = {"fn": on_change, "inputs": [sent, latest, *inputs, *states], "outputs": list(outputs), **options}
+    change["api_visibility"] = "private"
     for event in events:
         changed, asked = event if isinstance(event, tuple) else (event, event)
-        quiet = {"api_visibility": "private"}
-        asked(**ask, js=_stamped(ask["inputs"]), trigger_mode="multiple", **quiet)  # none waits for another
-        changed(**change, js=_stamped(change["inputs"]), trigger_mode="always_last", **quiet)
+        asked(**ask, js=_stamped(ask["inputs"]), trigger_mode="multiple")  # none waits for another
+        changed(**change, js=_stamped(change["inputs"]), trigger_mode="always_last")
 
 
 def _stamped(inputs: Any) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from stackgan.app.batches import MAX_BATCH, MAX_FILE, BatchProgress, BatchRequest, run_batch
-from stackgan.app.components import html, html_text, reporting_errors
+from stackgan.app.components import QUICK, html, html_text, reporting_errors
 from stackgan.app.data_urls import jpeg_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
@@ -32,7 +32,6 @@ HINT = (
     "limit and makes the same images.</p>"
 )
 BATCH: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1}  # beside the other tabs' images
-QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
 def available(config: Config) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from stackgan.app import painting
-from stackgan.app.components import GENERATION, html, html_text, reporting_errors
+from stackgan.app.components import GENERATION, QUICK, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
 from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
 from stackgan.app.latest import Work, connect_newest
@@ -272,7 +272,6 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     used, shown, previous = gr.State(None), gr.State(None), gr.State(events.pipes.names[0])
     painted = [output, seed, used, shown]
     slow: dict[str, Any] = {**GENERATION, "api_visibility": "private", "show_progress_on": output}
-    quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     hidden: dict[str, Any] = slow | {"show_progress": "hidden"}
     presses = [entry.button.click]
     if entry.examples is not None:
@@ -281,12 +280,12 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
-    rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **quick)
+    rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **QUICK)
     changes = [partial(gr.on, edited), (output.typed, output.asked), rolled.then]
     saved = output.save(events.on_save, None, output, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
-        chosen = entry.examples.choose(events.on_choose, None, entry.caption, **quick)
+        chosen = entry.examples.choose(events.on_choose, None, entry.caption, **QUICK)
         chosen.then(events.on_paint, asked, painted, **slow)
         if len(events.pipes.names) > 1:
             switched = controls.checkpoint.input(
@@ -310,4 +309,4 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     restored = [output, shown, used, controls.checkpoint, keep, entry.caption, *fields, previous, controls.more]
     output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)
     controls.open_png.upload(events.on_open_png, controls.open_png, restored, **hidden)
-    seed.input(None, None, keep, js="() => true", **quick)  # a seed that was typed is kept
+    seed.input(None, None, keep, js="() => true", **QUICK)  # a seed that was typed is kept
