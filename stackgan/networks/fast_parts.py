@@ -20,16 +20,44 @@ from stackgan.networks.layers import FusedNorm
 __all__ = [
     "CodeBorders",
     "FastConv",
+    "FastLinear",
     "FastProducts",
     "ScaleShiftLeaky",
     "StyleMaps",
     "fast_conv",
-    "linear_of",
     "onednn_works",
     "scale_and_shift",
 ]
 
+ROWS = 8  # of the input that the layout of a linear map's weight is chosen for
 SMALL = 8  # side up to which FastProducts is faster than a transposed convolution (measured at the published widths)
+
+
+class FastLinear(nn.Module):
+    """x (B, I) -> x Wᵀ + b (B, O), with the weight (O, I) packed by oneDNN on the CPU.
+
+    oneDNN sums each row in the same order whatever their number, unlike the matrix products of BLAS: an image is then
+    the same to the bit alone and in a batch.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+        self.packed: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._packed(x) if _packs(x) else F.linear(x, self.weight, self.bias)
+
+    def _packed(self, x: Tensor) -> Tensor:
+        """The product by oneDNN's operator; with a layout for one row, others are summed in another order."""
+        if self.packed is None:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, ROWS)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return y
 
 
 class StyleMaps(nn.Module):
@@ -41,7 +69,7 @@ class StyleMaps(nn.Module):
 
     def __init__(self, mix: nn.Linear, norms: Sequence[FusedNorm]) -> None:
         super().__init__()
-        self.mix = linear_of(mix.weight, mix.bias)
+        self.mix = FastLinear(mix.weight, mix.bias)
         weights, biases = [], []
         for norm in norms:
             over, back = scale_and_shift(norm.norm)
@@ -49,7 +77,7 @@ class StyleMaps(nn.Module):
             gain_b, shift_b = norm.affine.bias.chunk(2)
             weights += [gain_w * over[:, None], shift_w + gain_w * back[:, None]]
             biases += [(1 + gain_b) * over, shift_b + (1 + gain_b) * back]
-        self.all = linear_of(torch.cat(weights), torch.cat(biases))
+        self.all = FastLinear(torch.cat(weights), torch.cat(biases))
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         return self.all(torch.cat((c, self.mix(z)), 1))
@@ -84,13 +112,13 @@ class CodeBorders(nn.Module):
         super().__init__()
         seen = taps_inside(3, weight)  # (place, tap) along one axis
         self.outputs = len(weight)
-        self.linear = linear_of(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
+        self.linear = FastLinear(torch.einsum("ocyx,py,qx->pqoc", weight, seen, seen).flatten(0, 2), None)
 
     def split_outputs(self) -> list[CodeBorders]:
         """Split into two modules, each for half of the output channels."""
         parts = [copy.deepcopy(self) for _ in range(2)]
         for part, weight in zip(parts, self.linear.weight.view(9, self.outputs, -1).chunk(2, 1), strict=True):
-            part.linear = linear_of(weight.flatten(0, 1), None)
+            part.linear = FastLinear(weight.flatten(0, 1), None)
             part.outputs //= 2
         return parts
 
@@ -284,6 +312,8 @@ def onednn_works(dtype: torch.dtype) -> bool:
                     pairs.append((conv._packed(x, False, x, None), plain + x))
                 products = FastProducts(weight, None)
                 pairs.append((products._packed(products.weight), F.linear(products.weight, products.weight)))
+                linear = FastLinear(products.weight, products.weight[:, 0])
+                pairs.append((linear._packed(linear.weight), F.linear(linear.weight, linear.weight, linear.bias)))
                 if not all(torch.allclose(a.float(), b.float(), rtol=0.02, atol=0.2) for a, b in pairs):
                     return False
     except (AttributeError, RuntimeError, TypeError):
@@ -299,11 +329,3 @@ def scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tens
         scale = scale * norm.weight
     shift = -norm.running_mean * scale
     return scale, shift + norm.bias if norm.affine else shift
-
-
-def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
-    return layer
