@@ -11,8 +11,8 @@ from gradio.context import Context
 
 __all__ = ["GENERATION", "QUICK", "html", "html_text", "opened_tab", "reporting_errors"]
 
-# Options of an event that generates images: one at a time, over all tabs.
-GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 1}
+# Options of an event that generates images: so many at a time over all tabs, whose images form batches.
+GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 16}
 # Of an event that is answered at once, outside the queue.
 QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 

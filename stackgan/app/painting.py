@@ -122,10 +122,10 @@ class OutOfDate(Exception):
 def generate(
     pipe: StackGANPipeline, request: ImageRequest, current: Callable[[], bool] = lambda: True
 ) -> GenerationResult:
-    """Generate the images of a request, one at a time.
+    """Generate the images of a request: those of the coarsest stage at once, larger ones one at a time.
 
     Args:
-        current: is called before each image.
+        current: is called before each image, or once for several.
 
     Raises:
         ValueError: a value of the request is missing or out of range.
@@ -134,17 +134,22 @@ def generate(
     checked = request.checked(pipe)
     start, images = time.perf_counter(), []
     embeddings = pipe.encode([checked.caption]) if pipe.conditional else None
-    for settings in checked.images(pipe):  # one at a time: no rounding by others, so that an image is exact
+    settings = checked.images(pipe)
+    coarse = (checked.size or pipe.sizes[-1]) == pipe.sizes[0]
+    together = len(settings) if coarse and settings[0].variation is None else 1
+    for first in range(0, len(settings), together):
         if not current():
             raise OutOfDate
+        part = settings[first : first + together]
         out = pipe(
             embeddings=embeddings,
-            seeds=settings.seed,
+            seeds=[each.seed for each in part],
             truncation=checked.truncation,
             size=checked.size,
-            variation=settings.variation,
+            variation=part[0].variation,
         )
-        images.append(GeneratedImage(checked.caption, settings.seed, [stage[0] for stage in out.stages], settings))
+        for each, *tree in zip(part, *out.stages, strict=True):
+            images.append(GeneratedImage(checked.caption, each.seed, tree, each))
     took = time.perf_counter() - start
     warnings = [_as_sentence(warning) for warning in pipe.warnings([checked.caption] if pipe.conditional else [])]
     return GenerationResult(images, checked.truncation, warnings, took, pipe.fingerprint, request=checked)

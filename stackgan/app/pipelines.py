@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stackgan.app.dynamic_batching import shared
 from stackgan.checkpoint import load_description
 from stackgan.config import Config
 from stackgan.generation.image_settings import ImageSettings
@@ -30,7 +31,7 @@ class Pipelines:
     def __init__(
         self, first: StackGANPipeline, others: Mapping[str, Path] | None = None, device: str | None = None
     ) -> None:
-        self.first, self._device = first, device
+        self.first, self._device = shared(first), device
         name = first.name or UNNAMED
         self._folders = {key: folder for key, folder in (others or {}).items() if first.conditional and key != name}
         self._loaded = {name: first}
@@ -47,7 +48,8 @@ class Pipelines:
             if name not in self._loaded:
                 if name not in self._folders:
                     raise ValueError(f"There is no checkpoint {name!r} here: choose {' or '.join(self.names)}.")
-                self._loaded[name] = StackGANPipeline.from_pretrained(self._folders[name], device=self._device)
+                pipe = StackGANPipeline.from_pretrained(self._folders[name], device=self._device)
+                self._loaded[name] = shared(pipe)
             return self._loaded[name]
 
     def name_of(self, settings: ImageSettings) -> tuple[str, str | None]:

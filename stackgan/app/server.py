@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import warnings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from stackgan.pipeline import StackGANPipeline
 
+SWITCH_SECONDS = 0.0005  # after which threads give way to another one: Python's 5 ms are a third of an image
 SESSIONS = 300  # of visitors whose state is kept, 0.15 MB each; a request of an API client is one of its own
 MAX_UPLOAD = 50 * 2**20  # bytes of a file; a camera's largest JPEG is about half of it
 
@@ -80,6 +82,7 @@ def serve(
     folders = _folders([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
+        sys.setswitchinterval(SWITCH_SECONDS)
         pipe, page = _load(folders[0], _by_name(folders[1:]), device)
         launch(page, host, port, share=share, users=users, root_path=root_path, mcp=mcp)
         shown = f"[{host}]" if ":" in host else host
@@ -262,7 +265,8 @@ def warm_up(page: gr.Blocks, pipe: StackGANPipeline, users: Sequence[tuple[str, 
     import httpx
 
     caption = (pipe.examples[0] if pipe.examples else "an image") if pipe.conditional else ""
-    data = [caption, 1, 0, None, None, 0, 0, ""]  # the inputs of stackgan.app.api.add_paint
+    # The inputs of stackgan.app.api.add_paint. Two images: the first batch finds out whether batches are exact.
+    data = [caption, 2, 0, None, pipe.sizes[0], 0, 0, ""]
     with (
         contextlib.suppress(httpx.HTTPError),  # the address may be reachable from other machines only
         httpx.Client(base_url=str(page.local_url), trust_env=False, timeout=60) as client,

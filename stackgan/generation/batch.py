@@ -1,8 +1,8 @@
 """Generate images for every line of a captions file of any length; interrupted batches are resumed.
 
-Up to rounding, an image depends only on its caption and seed. An interrupted batch gives the same bytes as an
-uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is generated
-again as a whole; existing files are not replaced.
+An image depends only on its caption and seed, on a GPU up to rounding. An interrupted batch gives the same bytes as
+an uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is
+generated again as a whole; existing files are not replaced.
 
 Encoding the captions of the next chunks, generating a chunk, and compressing and writing the PNGs of the previous one
 run concurrently (:mod:`stackgan.generation.writer`). Memory use is that of a few chunks, independent of the length of
@@ -317,8 +317,8 @@ def _encoded(
 ) -> Generator[Chunk[_Task]]:
     """Yield chunks of tasks with their embeddings; the next block is encoded while the current one is used.
 
-    The captions of a block are encoded together, or not at all if all of its files exist: rounding depends on the
-    other captions of a batch, so these must not depend on where an earlier call was stopped.
+    The captions of a block are encoded together, or not at all if all of its files exist: on a GPU, rounding depends
+    on the other captions of a batch, so these must not depend on where an earlier call was stopped.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="captions") as pool:
 

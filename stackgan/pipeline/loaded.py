@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -208,7 +208,7 @@ class LoadedCheckpoint:
         return 1.0 if self.facts.truncation is None else self.facts.truncation
 
     @cached_property
-    def generator(self) -> FastGenerator:
+    def generator(self) -> Callable[..., list[Tensor]]:
         """The generator in its fast form: ``generator(z, c)`` -> list of (B, 3, s, s) in [−1, 1], one per stage."""
         return FastGenerator(self.model.generator, PRECISIONS[self.precision], compiled=self.compiled)
 
@@ -219,7 +219,10 @@ class LoadedCheckpoint:
         if self.text_encoder is None:
             raise ValueError("this checkpoint has no text encoder: pass embeddings=(B, T) instead of captions")
         check_captions(captions)
-        return self.text_encoder.encode(list(captions))
+        encoder = self.text_encoder
+        if self.device.type != "cpu" or not captions:
+            return encoder.encode(list(captions))
+        return torch.cat([encoder.encode([caption]) for caption in captions])  # padding would change the rounding
 
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         """Warnings of captions: truncated, words unknown to the text encoder, out of the training captions' domain.
@@ -294,12 +297,23 @@ class LoadedCheckpoint:
         if embeddings is None:
             c = self.model.no_code(len(seeds))
         else:
-            c = self.model.condition(embeddings.to(self.device)).sample(noise=truncation * c_noise)
+            c = self._row_by_row(
+                lambda e, noise: self.model.condition(e).sample(noise=noise),
+                embeddings.to(self.device),
+                truncation * c_noise,
+            )
         return self.decode(c, truncation * z_noise, stages)
 
     def decode(self, c: Tensor, z_noise: Tensor, stages: Sequence[int] | None = None) -> list[Tensor]:
         """One batch: codes (B, C) and base noise of z (B, Z) -> images of ``stages``, as in :meth:`generate`."""
-        return self.generator(self.model.prior(c).sample(noise=z_noise), c, stages)
+        z = self._row_by_row(lambda c, noise: self.model.prior(c).sample(noise=noise), c, z_noise)
+        return self.generator(z, c, stages)
+
+    def _row_by_row(self, function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+        """``function(a, b)``; on a CPU of each row alone, as BLAS sums in an order that depends on their number."""
+        if self.device.type != "cpu" or len(a) == 1:
+            return function(a, b)
+        return torch.cat([function(*row) for row in zip(a.split(1), b.split(1), strict=True)])
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Base noise of z (B, Z) and of c (B, C), row i from a separate generator seeded with seed i."""

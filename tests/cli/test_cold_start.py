@@ -88,6 +88,6 @@ def test_the_first_visitors_image_imports_nothing_more(tmp_path: Path, text: boo
         [sys.executable, "-c", APP, str(checkpoint), str(port)], capture_output=True, text=True, cwd=ROOT, check=True
     )
     painted, fresh, complete = json.loads(done.stdout.splitlines()[-1])
-    assert painted == [[CAPTIONS[0] if text else "", 1, 0, 1.0], ["a red bird" if text else "", 2, 5, 1.0]]
+    assert painted == [[CAPTIONS[0] if text else "", 2, 0, 1.0], ["a red bird" if text else "", 2, 5, 1.0]]
     assert [name for name in fresh if not name.startswith(("encodings", "_", *BESIDE))] == []
     assert complete

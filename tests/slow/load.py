@@ -44,11 +44,12 @@ class Load:
     def client(self, number: int, deadline: float, most: int) -> None:
         """One visitor: requests until the deadline, or ``most`` of them by all visitors."""
         draws = random.Random(number)
+        session = f"load-{number}"  # one for all requests of a client, as gradio_client and the page do
         with httpx.Client(base_url=self.url, trust_env=False, timeout=600) as http:
             while time.monotonic() < deadline and len(self.seconds) + self.left < most:
                 caption, seed = f"a {draws.choice(COLOURS)} bird number {number}", draws.randrange(10**6)
                 start = time.monotonic()
-                data = {"data": [caption, self.count, seed, None, None, 0, 0, ""]}
+                data = {"data": [caption, self.count, seed, None, None, 0, 0, ""], "session_hash": session}
                 event = http.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
                 if self.leave and draws.randrange(3) == 0:
                     with http.stream("GET", f"/gradio_api/call/paint/{event}"):
