@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from stackgan.app import painting
-from stackgan.app.components import GENERATION
+from stackgan.app.components import CONCURRENT
 from stackgan.app.endpoints import endpoint
 from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest
 from stackgan.app.pipelines import Pipelines
@@ -64,7 +64,7 @@ def add_paint(pipes: Pipelines) -> None:
         )
 
     inputs = [caption, count, seed, truncation, size, strength, variation_seed, checkpoint]
-    endpoint("paint", paint, inputs, [files, details], **GENERATION)
+    endpoint("paint", paint, inputs, [files, details], **CONCURRENT)
 
 
 def _painted(
