@@ -1,7 +1,7 @@
 """Generate images for every line of a captions file of any length; interrupted batches are resumed.
 
-An image depends only on its caption and seed, on a GPU up to rounding. An interrupted batch gives the same bytes as
-an uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is
+An image depends only on its caption and seed, on some machines up to rounding. An interrupted batch gives the same
+bytes as an uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is
 generated again as a whole; existing files are not replaced.
 
 Encoding the captions of the next chunks, generating a chunk, and compressing and writing the PNGs of the previous one

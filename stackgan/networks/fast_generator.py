@@ -15,7 +15,7 @@ the fast form is derived.
   tanh and sums are fused into the convolutions, if this version of PyTorch has the operators.
 - Only the images of the requested stages are computed, and no layers after the last of them.
 - On the CPU, oneDNN's operators sum in the same order whatever the size of the batch: an image is the same to the bit
-  alone and in a batch.
+  alone and in a batch (measured with AVX2 and PyTorch 2.14; not so with 2.11).
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class StackGANPipeline(LoadedCheckpoint):
                 distribution, smaller values for less variation and fewer artefacts, 0 is the same as
                 ``latent="mean"``.
             latent: ``prior`` to sample, ``mean`` for the mean of every distribution.
-            batch_size: images generated at a time; changes nothing on a CPU, and rounding on a GPU.
+            batch_size: images generated at a time; changes at most the rounding (GUARANTEES.md).
             size: side of the only stage to generate; None for all stages.
             best_of: candidates for each image, see :meth:`best_seeds`; the output's ``seeds`` are the chosen ones.
             variation: ``(seed, strength)``: the noise of every image, interpolated spherically towards that of

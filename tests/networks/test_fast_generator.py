@@ -21,6 +21,7 @@ from stackgan.networks.layers import FusedNorm, GatedBlock, spread
 from stackgan.pipeline import StackGANPipeline
 from stackgan.runtime.compiler import cpp_compiler, frozen_weights
 from tests.counting import allocated
+from tests.exactness import need_exact_batches
 from tests.tiny import CAPTIONS, tiny_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,8 +140,7 @@ def test_an_image_is_the_same_alone_and_in_a_batch(block: str, dtype: torch.dtyp
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["birds-64", "painted-64"])
 def test_an_image_of_a_bundled_checkpoint_is_the_same_to_the_bit(name: str, threads: int) -> None:
-    if torch.backends.cpu.get_cpu_capability() != "AVX2":  # the page compares on the machine that it runs on
-        pytest.skip("measured with AVX2 only")
+    need_exact_batches()
     pipe = StackGANPipeline.from_pretrained(ROOT / "checkpoints" / name, device="cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
