@@ -1,8 +1,8 @@
 """Generate images for every line of a captions file of any length; interrupted batches are resumed.
 
 An image depends only on its caption and seed, on some machines up to rounding. An interrupted batch gives the same
-bytes as an uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file is
-generated again as a whole; existing files are not replaced.
+bytes as an uninterrupted one: chunks and number of threads are the same in each call. A chunk with any missing file
+is generated again as a whole; existing files are not replaced.
 
 Encoding the captions of the next chunks, generating a chunk, and compressing and writing the PNGs of the previous one
 run concurrently (:mod:`stackgan.generation.writer`). Memory use is that of a few chunks, independent of the length of
