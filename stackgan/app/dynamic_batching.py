@@ -6,6 +6,7 @@ A single thread computes them, as each thread that calls PyTorch has a team of O
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -75,21 +76,17 @@ class DynamicBatching:
                 return
             calls = [self._waiting.popleft()]
         with torch.inference_mode():
-            try:
+            with contextlib.suppress(Exception):  # it may be the error of one of them, which is then computed alone
                 calls += self._joining(calls[0])
-                results = self._together(calls) if len(calls) > 1 else [self._alone(calls[0])]
-            except Exception as error:
-                if len(calls) == 1:
-                    calls[0].images.set_exception(error)
+                if len(calls) > 1:
+                    for call, images in zip(calls, self._together(calls), strict=True):
+                        call.images.set_result(images)
                     return
-                for call in calls:  # the error may be that of one of them
-                    try:
-                        call.images.set_result(self._alone(call))
-                    except Exception as own:
-                        call.images.set_exception(own)
-                return
-        for call, images in zip(calls, results, strict=True):
-            call.images.set_result(images)
+            for call in calls:
+                try:
+                    call.images.set_result(self._alone(call))
+                except Exception as error:
+                    call.images.set_exception(error)
 
     def _together(self, calls: Sequence[_Call]) -> list[list[Tensor]]:
         z, c = torch.cat([call.z for call in calls]), torch.cat([call.c for call in calls])

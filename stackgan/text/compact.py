@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,6 @@ _TABLE = "embeddings.word_embeddings.weight"
 _FIRST_POSITION = 2  # MPNet numbers positions from padding index + 1 = 2
 _FARTHEST = 128  # tokens: larger distances share a bucket
 _PLACES, _FEATURES = 16, 32  # of the image tower: attention maps, further features
-_SIMILAR = 1000  # unknown words whose nearest known word is kept
 _IMAGE_WIDTH = 32  # channels after the image tower's first convolution
 
 
@@ -245,6 +244,12 @@ class ImageTower(nn.Module):
         return F.normalize(self.head(torch.cat([seen, other], 1)).float(), dim=1)
 
 
+@lru_cache(maxsize=1000)  # it takes milliseconds
+def _nearest(word: str, known: frozenset[str]) -> str:
+    """The known word that is most similar to an unknown one, or nothing."""
+    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.75)), "")
+
+
 class CompactEncoder(TextEncoder):
     """Small caption encoder stored in checkpoints: WordPiece, a few transformer layers, mean pooling, projection.
 
@@ -278,7 +283,6 @@ class CompactEncoder(TextEncoder):
         self.projection = projection.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.words = sorted(words)
-        self._similar: dict[str, str] = {}
         self.config = config
         self.dim = projection.out_features
         self.max_tokens = int(config["max_position_embeddings"]) - _FIRST_POSITION
@@ -288,14 +292,6 @@ class CompactEncoder(TextEncoder):
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.words)
-
-    def _nearest(self, word: str) -> str:
-        """The known word that is most similar to an unknown one, or nothing: it takes milliseconds, hence is kept."""
-        if word not in self._similar:
-            while len(self._similar) >= _SIMILAR:
-                self._similar.pop(next(iter(self._similar)), None)
-            self._similar[word] = next(iter(difflib.get_close_matches(word, self.words, n=1, cutoff=0.75)), "")
-        return self._similar[word]
 
     @property
     def has_teacher(self) -> bool:
@@ -330,7 +326,7 @@ class CompactEncoder(TextEncoder):
                 found.append(truncation_warning(index, caption, starts, self.max_tokens - 2))
             for word in dict.fromkeys(split_words(self.tokenizer, caption)):
                 if word not in self._known and any(map(str.isalnum, word)):
-                    near = self._nearest(word)
+                    near = _nearest(word, self._known)
                     unseen = ": no training caption has it" + ", nor does the English vocabulary" * self.has_teacher
                     hint = f': did you mean "{near}"?' if near else unseen
                     found.append(CaptionWarning(index, "unknown", f'unknown word "{word}"{hint}'))
