@@ -2,7 +2,8 @@
 
 A checkpoint holds ``config.json`` (format, configuration, facts), ``model.safetensors`` (the EMA weights), ``text/``
 (the caption encoder, if there is one), ``caption_statistics.json`` (of the training captions, to detect out-of-domain
-ones), ``README.md`` (the model card), and optionally ``discriminators.safetensors``, for further training. A run
+ones), ``README.md`` (the model card), and optionally ``realism.safetensors`` (to choose among candidates) and
+``discriminators.safetensors`` (for further training). A run
 writes one to RUN/checkpoint whenever it saves; :mod:`stackgan.tools.publish` writes one for distribution, in the same
 format.
 """
@@ -28,6 +29,7 @@ from stackgan.io.files import atomic_folder, write_atomic
 from stackgan.io.hub import upload
 from stackgan.io.json_reader import read_json
 from stackgan.io.weights import read_tensors
+from stackgan.networks.realism import RealismNetwork
 from stackgan.text.base import TextEncoder
 from stackgan.version import __version__
 
@@ -36,6 +38,7 @@ __all__ = [
     "CARD",
     "DISCRIMINATORS",
     "FORMAT",
+    "REALISM",
     "Checkpoint",
     "load_checkpoint",
     "load_description",
@@ -47,6 +50,7 @@ __all__ = [
 CARD = "README.md"
 CAPTION_STATISTICS = "caption_statistics.json"
 DISCRIMINATORS = "discriminators.safetensors"
+REALISM = "realism.safetensors"
 FORMAT = 1  # format version of checkpoints; incremented on incompatible changes
 
 
@@ -58,6 +62,7 @@ class Checkpoint:
         weights: those of :class:`stackgan.model.StackGAN`, float32.
         facts: entries of ``config.json`` besides the configuration.
         statistics: of the training captions; None where the checkpoint has none.
+        realism: network that scores candidates; None where the checkpoint has none.
     """
 
     folder: Path
@@ -66,6 +71,7 @@ class Checkpoint:
     facts: CheckpointFacts
     fingerprint: str
     statistics: CaptionStatistics | None = None
+    realism: RealismNetwork | None = None
 
     @property
     def card(self) -> str:
@@ -125,6 +131,7 @@ def save_checkpoint(
     dtype: torch.dtype = torch.float32,
     discriminators: Mapping[str, Tensor] | None = None,
     statistics: CaptionStatistics | None = None,
+    realism: RealismNetwork | None = None,
     images: Sequence[Path] = (),
     keep: Sequence[str] = (),
 ) -> None:
@@ -137,6 +144,7 @@ def save_checkpoint(
         card: the model card, Markdown.
         discriminators: their state dict, for further training; not needed to generate.
         statistics: of the training captions, for warnings of out-of-domain captions.
+        realism: network that scores candidates.
         images: files that the card shows, to copy.
         keep: names of existing files in ``folder`` to keep, such as the card's images.
 
@@ -149,6 +157,8 @@ def save_checkpoint(
         _save_tensors(weights, partial / "model.safetensors", dtype)
         if discriminators is not None:
             _save_tensors(discriminators, partial / DISCRIMINATORS, dtype)
+        if realism is not None:
+            _save_tensors(realism.state_dict(), partial / REALISM, dtype)
         header = {
             "format": FORMAT,
             "stackgan": __version__,
@@ -199,7 +209,9 @@ def load_checkpoint(name: str | Path, revision: str | None = None) -> Checkpoint
     folder = find_checkpoint(name, revision)
     config, facts = load_description(folder)
     weights = _load_tensors(folder / "model.safetensors")
-    return Checkpoint(folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder))
+    return Checkpoint(
+        folder, config, weights, facts, _fingerprint(folder), _load_statistics(folder), _load_realism(folder)
+    )
 
 
 def load_description(folder: Path) -> tuple[Config, CheckpointFacts]:
@@ -250,6 +262,11 @@ def _load_statistics(folder: Path) -> CaptionStatistics | None:
         return None
     values = read_json(file, object, advice="download the checkpoint again")
     return CaptionStatistics.from_dict(values, where=str(file))
+
+
+def _load_realism(folder: Path) -> RealismNetwork | None:
+    file = folder / REALISM
+    return RealismNetwork.from_weights(_load_tensors(file), file) if file.is_file() else None
 
 
 def _fingerprint(folder: Path) -> str:

@@ -28,6 +28,8 @@ from stackgan.io.checkpoint_names import (
 
 if TYPE_CHECKING:
     import gradio as gr
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
 
     from stackgan.pipeline import StackGANPipeline
 
@@ -231,6 +233,8 @@ def launch(
     Raises:
         ValueError: the MCP server cannot start.
     """
+    from gradio.route_utils import FnIndexInferError
+
     from stackgan.app.theme import theme
 
     # Gradio checks that its server responds, which must not go through a proxy.
@@ -254,10 +258,20 @@ def launch(
             quiet=True,
             show_error=True,
             state_session_capacity=SESSIONS,
+            app_kwargs={"exception_handlers": {FnIndexInferError: _unknown_endpoint, KeyError: _unknown_endpoint}},
             prevent_thread_lock=True,
         )
     if mcp and page.mcp_error:
         raise ValueError(f"--mcp: {page.mcp_error}")
+
+
+def _unknown_endpoint(request: Request, error: Exception) -> JSONResponse:
+    """Gradio's own answer is status 500, and a traceback in the terminal."""
+    from fastapi.responses import JSONResponse
+
+    if isinstance(error, KeyError) and not any(part in request.url.path for part in ("/call/", "/queue/join")):
+        raise error
+    return JSONResponse({"error": f"{request.url.path[:200]}: there is no such endpoint; /?view=api lists them"}, 404)
 
 
 def warm_up(page: gr.Blocks, pipe: StackGANPipeline, users: Sequence[tuple[str, str]] = ()) -> None:

@@ -82,7 +82,7 @@ def add_truncation(parser: argparse.ArgumentParser, meaning: str = "") -> None:
 
 
 def add_best_of(parser: argparse.ArgumentParser) -> None:
-    meaning = "generate N candidates for each image and keep the one that agrees best with its caption"
+    meaning = "generate N candidates for each image and keep the best, by realism and agreement with its caption"
     parser.add_argument("--best-of", type=int, metavar="N", help=meaning)
 
 

@@ -193,7 +193,10 @@ def _job(
         "compiled": pipe.compiled,
         "threads": torch.get_num_threads(),
     }
-    return job if best_of == 1 else job | {"best_of": best_of}
+    if best_of == 1:
+        return job
+    job = job | {"best_of": best_of}
+    return job if pipe.realism is None else job | {"realism": pipe.realism.identity}
 
 
 def image_seed(seed: int, caption: str, copy: int) -> int:

@@ -21,6 +21,7 @@ from stackgan.io.weights import compare_weights, sized_for
 from stackgan.latent.sampling import base_noise, check_sampling, slerp
 from stackgan.model import StackGAN
 from stackgan.networks.fast_generator import FastGenerator
+from stackgan.networks.realism import RealismNetwork
 from stackgan.pipeline.inputs import check_captions
 from stackgan.runtime.device import chosen_device
 from stackgan.text.base import CaptionWarning, TextEncoder
@@ -41,6 +42,7 @@ class LoadedCheckpoint:
         *,
         facts: CheckpointFacts | None = None,
         statistics: CaptionStatistics | None = None,
+        realism: RealismNetwork | None = None,
         fingerprint: str = "",
         name: str = "",
         card: str = "",
@@ -56,6 +58,7 @@ class LoadedCheckpoint:
         self.text_encoder = text_encoder
         self.facts = facts or CheckpointFacts()
         self.statistics = statistics
+        self.realism = realism
         self.fingerprint, self.name = fingerprint, name
         self.card, self.card_images = card, tuple(card_images)
         self.sizes = self.config.tree.sizes
@@ -97,12 +100,14 @@ class LoadedCheckpoint:
                     f"{checkpoint.text_folder}: encodes to {encoder.dim} dimensions, the model takes "
                     f"{checkpoint.config.text.dim}; the folder's parts are from different models"
                 )
-        model.to(chosen_device(device))
+        model_device = chosen_device(device)
+        model.to(model_device)
         return cls(
             model,
             encoder,
             facts=checkpoint.facts,
             statistics=checkpoint.statistics,
+            realism=checkpoint.realism.to(model_device) if checkpoint.realism is not None else None,
             fingerprint=checkpoint.fingerprint,
             name=checkpoint_title(name),
             card=checkpoint.card,
@@ -134,6 +139,7 @@ class LoadedCheckpoint:
             card=with_measured(text, self.facts) if text else model_card(self.config, self.facts),
             dtype=dtype,
             statistics=self.statistics,
+            realism=self.realism,
             images=self.card_images if card is None else (),
         )
 
@@ -186,6 +192,8 @@ class LoadedCheckpoint:
         self.model.to(where)
         if self.text_encoder is not None:
             self.text_encoder.to(where)
+        if self.realism is not None:
+            self.realism.to(where)
         self.__dict__.pop("generator", None)  # its fast form is made anew there
         return self
 
@@ -240,11 +248,13 @@ class LoadedCheckpoint:
     def best_seeds(
         self, embeddings: Tensor, seeds: Sequence[int], candidates: int, truncation: float = 1.0
     ) -> list[int]:
-        """Of ``candidates`` seeds for each image, the one whose image agrees best with its caption.
+        """Of ``candidates`` seeds for each image, the one whose image is best.
 
         The candidates of seed s are s · candidates, …, s · candidates + candidates − 1, so that different seeds share
-        none. Each is generated at the coarsest stage; its score is the cosine of the caption's embedding and the
-        image's, by the text encoder's image tower (rejection sampling as in DALL·E, arXiv:2102.12092, section 2.6).
+        none. Each is generated at the coarsest stage; its score is the predicted realism of the image
+        (:class:`~stackgan.networks.realism.RealismNetwork`) plus a weight times the cosine of the caption's embedding
+        and the image's, by the text encoder's image tower (rejection sampling as in DALL·E, arXiv:2102.12092, section
+        2.6); the cosine alone for checkpoints without a realism network.
 
         Args:
             embeddings: of the captions, (B, T).
@@ -266,6 +276,8 @@ class LoadedCheckpoint:
             check_sampling([tried[-1]])
             images = self.generate(e.expand(candidates, -1), tried, truncation, [0])[0].float()
             scores = torch.cosine_similarity(self.text_encoder.encode_images(images), e.to(images.device)[None])
+            if self.realism is not None:
+                scores = self.realism.score(images, scores)
             chosen.append(tried[int(scores.argmax())])
         return chosen
 

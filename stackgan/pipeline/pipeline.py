@@ -47,6 +47,7 @@ class StackGANPipeline(LoadedCheckpoint):
         sizes: sides of the stages in pixels.
         text_encoder: None for checkpoints without one (they take ``embeddings=``).
         statistics: of the training captions; None for checkpoints without.
+        realism: network that scores candidates for ``best_of``; None for checkpoints without.
         fingerprint: sha256 of the checkpoint's files.
         name: of the checkpoint, without folders and user; empty if it was not loaded.
         card, card_images: text of the checkpoint's model card, and the image files that it shows.

@@ -76,6 +76,7 @@ def average(checkpoints: Sequence[str | Path], data: Path, out: Path, *, device:
         facts=facts,
         card=model_card(model.config, facts),
         statistics=longest_pipe.statistics,
+        realism=longest_pipe.realism,
     )
 
 

@@ -13,6 +13,7 @@ from stackgan.checkpoint import (
     CAPTION_STATISTICS,
     CARD,
     DISCRIMINATORS,
+    REALISM,
     load_checkpoint,
     push_checkpoint,
     save_checkpoint,
@@ -33,6 +34,7 @@ WRITTEN = (
     "model.safetensors",
     DISCRIMINATORS,
     CAPTION_STATISTICS,
+    REALISM,
     "text",
 )  # replaced if they exist
 
@@ -106,6 +108,7 @@ def publish(
         dtype=torch.float16 if half else torch.float32,
         discriminators=found,
         statistics=statistics,
+        realism=source.realism,
         images=[] if own.is_file() else [image for image in source.card_images if image.name not in keep],
         keep=[name for name in keep if name not in WRITTEN],
     )

@@ -116,6 +116,7 @@ def fit_prior(
         images=pipe.card_images,
         discriminators=stored_discriminators(checkpoint),
         statistics=pipe.statistics,
+        realism=pipe.realism,
     )
     print(json.dumps(report, indent=2))
     return 0

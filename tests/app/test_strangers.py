@@ -164,6 +164,23 @@ def test_captions_that_cannot_be_used_are_refused_in_words(client: httpx.Client,
     assert kind == "error" and words in data["error"]
 
 
+@pytest.mark.parametrize("route", ["call/{}", "call/v2/{}", "run/{}"])
+@pytest.mark.parametrize("name", ["nothing", "paints", "<script>", "%00", "a" * 5000])
+def test_an_unknown_endpoint_is_refused_in_words(client: httpx.Client, route: str, name: str) -> None:
+    answer = client.post("/gradio_api/" + route.format(name), json={"data": ["a bird"]})
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.headers["content-type"].startswith("application/json")
+    if answer.status_code == 404:
+        assert "no such endpoint" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("number", [-1, 10**6, None, "x"])
+def test_an_unknown_event_is_refused_in_words(client: httpx.Client, number: object) -> None:
+    asked = {"data": [], "fn_index": number, "session_hash": "x"}
+    answer = client.post("/gradio_api/queue/join", json=asked)
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+
+
 def test_an_image_is_found_by_those_who_know_its_address(client: httpx.Client) -> None:
     """Which cannot be guessed from the file; and no folder is listed."""
     _, (files, _) = _result(client, "paint", ["a red bird", 1, 5, None, None, 0, 0, ""])

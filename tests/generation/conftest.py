@@ -1,10 +1,8 @@
-"""Fixtures of generation: an untrained checkpoint, a captions file, one thread, a complete batch."""
+"""Fixtures of generation: an untrained checkpoint, a captions file, a complete batch."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from stackgan.generation.batch import batch
 from tests.generation.folders import TEXT, contents
@@ -14,14 +12,6 @@ from tests.tiny import save_tiny_checkpoint
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

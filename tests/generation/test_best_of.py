@@ -9,6 +9,7 @@ from stackgan import StackGANPipeline
 from stackgan.config import MAX_SEED
 from stackgan.generation.batch import batch, image_seed
 from stackgan.generation.generate import generate
+from stackgan.networks.realism import RealismNetwork
 from tests.generation.folders import manifest, pixels
 from tests.tiny import CAPTIONS, tiny_pipeline
 
@@ -30,6 +31,42 @@ def test_the_candidate_with_the_best_agreement_is_chosen() -> None:
         scores = {tried: agreement(pipe, caption, tried) for tried in range(4 * seed, 4 * seed + 4)}
         assert scores[chosen] == pytest.approx(max(scores.values()), abs=1e-5)
     assert out.seeds != [0, 20, 36]  # not the first candidate of all
+
+
+def realism_network(seed: int = 0) -> RealismNetwork:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return RealismNetwork(width=8).eval().requires_grad_(False)
+
+
+def test_realism_chooses_too_where_the_checkpoint_can_predict_it(tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    pipe.realism = realism_network()
+    pipe.realism.agreement.fill_(0.5)
+    pipe.save_pretrained(tmp_path / "with", card="# tiny\n")
+    loaded = StackGANPipeline.from_pretrained(tmp_path / "with")
+    assert loaded.realism is not None and loaded.realism.identity == pipe.realism.identity
+    out = loaded(CAPTIONS[0], seeds=2, truncation=0.8, best_of=8)
+    scores = {}
+    for tried in range(16, 24):
+        with torch.inference_mode():
+            image = loaded.generate(loaded.encode(CAPTIONS[:1]), [tried], 0.8, [0])[0]
+        scores[tried] = float(loaded.realism(image)) + 0.5 * agreement(loaded, CAPTIONS[0], tried)
+    assert scores[out.seeds[0]] == pytest.approx(max(scores.values()), abs=1e-5)
+
+
+def test_a_batch_is_not_resumed_with_another_network(tmp_path: Path, captions: Path) -> None:
+    pipe, name = tiny_pipeline(), tmp_path / "checkpoint"
+    for seed, best in ((0, 2), (1, 1)):
+        pipe.realism = realism_network(seed)
+        pipe.save_pretrained(name, card="# tiny\n")
+        out = tmp_path / f"best-of-{best}"
+        assert batch(captions, checkpoint=name, out=out, best_of=best) == 0
+    with pytest.raises(ValueError, match="holds another batch"):
+        batch(captions, checkpoint=name, out=tmp_path / "best-of-2", best_of=2)
+    pipe.realism = None
+    pipe.save_pretrained(name, card="# tiny\n")
+    assert batch(captions, checkpoint=name, out=tmp_path / "best-of-1", best_of=1) == 0  # no choice, the same images
 
 
 def test_the_chosen_seed_gives_the_same_image_again() -> None:

@@ -2,10 +2,12 @@
 
     python -m tests.slow.load --clients 1 10 50 --seconds 20          # /paint, four images of the default checkpoint
     python -m tests.slow.load --tiny --clients 8 --requests 5000      # does the memory stay flat?
+    python -m tests.slow.load --mixed --leave --clients 100 --seconds 120 --count 1   # all endpoints
 
 Every client asks for its own caption and seeds, waits for the answer and asks again. Every answer must hold the
 images of its request: their settings are read from the PNGs. With ``--leave`` every third request is left before its
-answer, as by a visitor who closes the browser.
+answer, as by a visitor who closes the browser. With ``--mixed`` half of the requests go to the page itself and to the
+other endpoints (:data:`KINDS`), one in twelve is wrong and must be answered in words.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -28,39 +33,77 @@ from stackgan.generation.image_settings import read_png
 from tests.app.browser import free_port
 from tests.tiny import save_tiny_checkpoint
 
+# Requests of --mixed: endpoint or path, share, arguments for a caption and a seed, and what the answer must hold.
+KINDS: dict[str, tuple[float, Callable[[str, int], list[Any]] | None, str]] = {
+    "paint": (0.5, None, ".png"),
+    "understand": (0.12, lambda caption, seed: [caption], "kl"),
+    "/": (0.1, None, "<html"),
+    "paint, wrong": (0.08, lambda caption, seed: [" ", 1, seed, None, None, 0, 0, ""], "caption"),
+    "sample": (0.08, lambda caption, seed: [2, seed, 0.8], "data:image"),
+    "grid": (0.05, lambda caption, seed: [caption, f"{seed}-{seed + 2}", "0.8", "Seeds", "Variety"], ".png"),
+    "batch": (0.04, lambda caption, seed: [None, f"{caption}\n{caption} too", 1, seed, 0.8, 64], ".zip"),
+    "walk": (0.03, lambda caption, seed: [caption, seed, caption + " too", seed + 1, 8, 1, ".gif"], ".gif"),
+}
 COLOURS = ("red", "blue", "yellow", "brown", "white", "grey", "green", "orange")
 
 
 class Load:
     """The answers to all clients of one server."""
 
-    def __init__(self, url: str, count: int, leave: bool, folder: Path) -> None:
-        self.url, self.count, self.leave, self.folder = url, count, leave, folder
+    def __init__(self, url: str, count: int, leave: bool, mixed: bool, folder: Path) -> None:
+        self.url, self.count, self.leave, self.mixed, self.folder = url, count, leave, mixed, folder
         self.lock = threading.Lock()
         self.seconds: list[float] = []
+        self.by_kind: dict[str, list[float]] = {}
+        self.by_client: Counter[int] = Counter()
         self.errors: list[str] = []
+        info = httpx.get(f"{url}/gradio_api/info", trust_env=False, timeout=60).json()["named_endpoints"]
+        self.kinds = [kind for kind in KINDS if kind == "/" or f"/{kind.partition(',')[0]}" in info]
         self.left = 0
 
     def client(self, number: int, deadline: float, most: int) -> None:
         """One visitor: requests until the deadline, or ``most`` of them by all visitors."""
         draws = random.Random(number)
-        session = f"load-{number}"  # one for all requests of a client, as gradio_client and the page do
+        visit = 0  # one session for all requests of a visit, as gradio_client and the page have
         with httpx.Client(base_url=self.url, trust_env=False, timeout=600) as http:
             while time.monotonic() < deadline and len(self.seconds) + self.left < most:
                 caption, seed = f"a {draws.choice(COLOURS)} bird number {number}", draws.randrange(10**6)
+                shares = [KINDS[kind][0] for kind in self.kinds]
+                kind = draws.choices(self.kinds, shares)[0] if self.mixed else "paint"
                 start = time.monotonic()
-                data = {"data": [caption, self.count, seed, None, None, 0, 0, ""], "session_hash": session}
-                event = http.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
-                if self.leave and draws.randrange(3) == 0:
-                    with http.stream("GET", f"/gradio_api/call/paint/{event}"):
-                        pass
-                    with self.lock:
-                        self.left += 1
-                    continue
-                answer = http.get(f"/gradio_api/call/paint/{event}").text
-                self.check(http, answer, caption, seed)
+                if kind.startswith("/"):
+                    self.check_other(kind, http.get(kind).text)
+                else:
+                    arguments = KINDS[kind][1]
+                    values = [caption, self.count, seed, None, None, 0, 0, ""]
+                    path = f"/gradio_api/call/{kind.partition(',')[0]}"
+                    data = {"data": arguments(caption, seed) if arguments else values}
+                    data |= {"session_hash": f"load-{number}-{visit}"}
+                    event = http.post(path, json=data).raise_for_status().json()["event_id"]
+                    if self.leave and draws.randrange(3) == 0:
+                        with http.stream("GET", f"{path}/{event}"):
+                            pass
+                        with self.lock:
+                            self.left += 1
+                        visit += 1
+                        continue
+                    answer = http.get(f"{path}/{event}").text
+                    if kind == "paint":
+                        self.check(http, answer, caption, seed)
+                    else:
+                        self.check_other(kind, answer)
                 with self.lock:
-                    self.seconds.append(time.monotonic() - start)
+                    took = time.monotonic() - start
+                    self.seconds.append(took)
+                    self.by_kind.setdefault(kind, []).append(took)
+                    self.by_client[number] += 1
+
+    def check_other(self, kind: str, answer: str) -> None:
+        """The answer holds what its kind must; that to a wrong request is an error in words."""
+        wrong, held = "wrong" in kind, KINDS[kind][2]
+        ended = kind.startswith("/") or ("event: error" if wrong else "event: complete") in answer
+        if not ended or held not in answer or '"error": null' in answer:
+            self.errors.append(f"{kind}: {answer[:300]}")
 
     def check(self, http: httpx.Client, answer: str, caption: str, seed: int) -> None:
         """The last image of the answer has the settings that were asked for."""
@@ -87,8 +130,17 @@ class Load:
         return (
             f"{clients:3d} clients: {len(self.seconds)} answers, {len(self.seconds) / took:.1f} a second, "
             f"p50 {np.median(waits):.2f} s, p95 {np.quantile(waits, 0.95):.2f} s, {self.left} left, "
-            f"{len(self.errors)} errors"
+            f"{len(self.errors)} errors, {min(self.by_client.values(), default=0)} to "
+            f"{max(self.by_client.values(), default=0)} answers a client"
         )
+
+    def of_kinds(self) -> list[str]:
+        """A line for each kind of request."""
+        found = ((kind, np.array(waits)) for kind, waits in sorted(self.by_kind.items()))
+        return [
+            f"  {kind:13s} {len(waits):5d}, p50 {np.median(waits):.2f} s, p95 {np.quantile(waits, 0.95):.2f} s"
+            for kind, waits in found
+        ]
 
 
 def memory(process: int) -> float:
@@ -105,7 +157,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600.0, help="of each number of clients")
     parser.add_argument("--requests", type=int, default=10**9, help="of each number of clients, at most")
     parser.add_argument("--count", type=int, default=4, help="images of a request")
-    parser.add_argument("--leave", action="store_true")
+    parser.add_argument("--leave", action="store_true", help="a third of the requests are left before their answer")
+    parser.add_argument("--mixed", action="store_true", help="requests to all endpoints and to the page")
     arguments = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -121,9 +174,12 @@ def main() -> int:
             print(page.stdout.readline().strip())
             for clients in arguments.clients:
                 before = memory(page.pid)
-                load = Load(f"http://127.0.0.1:{port}", arguments.count, arguments.leave, Path(folder))
+                url, given = f"http://127.0.0.1:{port}", (arguments.count, arguments.leave, arguments.mixed)
+                load = Load(url, *given, Path(folder))
                 print(load.run(clients, arguments.seconds, arguments.requests), end=", ")
                 print(f"memory {before:.0f} -> {memory(page.pid):.0f} MB", flush=True)
+                for line in load.of_kinds() if arguments.mixed else []:
+                    print(line)
                 for error in load.errors[:5]:
                     print(f"  {error}")
                 failed += len(load.errors)
