@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from stackgan.app.image_request import (
+    DEFAULT_SEED,
     MAX_COUNT,
     MAX_PAGE_SEED,
     CheckedRequest,
@@ -34,6 +35,7 @@ __all__ = [
     "GeneratedImage",
     "GenerationResult",
     "OutOfDate",
+    "best_seed",
     "choose_seed",
     "edit_photo",
     "generate",
@@ -246,6 +248,19 @@ def edit_photo(pipe: StackGANPipeline, photo: Image.Image | None, caption: str, 
     warnings = [_as_sentence(warning) for warning in out.warnings]
     images = _images(captions, [None] * len(captions), out)
     return GenerationResult(images, 1.0, warnings, seconds, pipe.fingerprint)
+
+
+def best_seed(pipe: StackGANPipeline, request: ImageRequest, candidates: int) -> int:
+    """The best of new seeds for a caption (:meth:`~stackgan.pipeline.StackGANPipeline.best_seeds`).
+
+    Raises:
+        ValueError: the caption is missing or too long, or the checkpoint cannot compare images with captions.
+    """
+    checked = replace(request, seed=DEFAULT_SEED).checked(pipe)
+    if not pipe.conditional:
+        raise ValueError("This checkpoint takes no captions to compare images with.")
+    first = random.SystemRandom().randrange(10**6 // candidates)
+    return pipe.best_seeds(pipe.encode([checked.caption]), [first], candidates, checked.truncation)[0]
 
 
 def choose_seed(seed: float | None, keep: bool, used: int | None) -> float | None:

@@ -117,6 +117,7 @@ def test_browser_the_keyboard_alone_reaches_and_does_everything(chromium: Browse
         "INPUT number input for Images",
         "seed INPUT",
         "dice BUTTON Roll",
+        "best BUTTON Best of 16 seeds",
         "keep INPUT",
         "BUTTON More settings",
         "open-png BUTTON Open a PNG",

@@ -64,6 +64,7 @@ def test_browser_generates_on_a_phone(phone: Visitor, tmp_path: Path) -> None:
         "#paint",
         "#live label",
         "#dice",
+        "#best",
         "#seed input",
         ".chip",
         ".save-all",

@@ -172,3 +172,18 @@ def test_painting_needs_no_gradio() -> None:
     script = "import sys, stackgan.app.painting; print('gradio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "False\n"
+
+
+def test_the_best_seed_is_that_of_the_pipeline(pipe: StackGANPipeline) -> None:
+    request = ImageRequest(f" {CAPTIONS[0]}\n", 2, None, 0.5)
+    found = {painting.best_seed(pipe, request, 4) for _ in range(6)}
+    assert len(found) > 1  # new seeds each time
+    for seed in found:
+        assert pipe.best_seeds(pipe.encode([CAPTIONS[0]]), [seed // 4], 4, 0.5) == [seed]
+
+
+def test_the_best_seed_needs_a_caption() -> None:
+    with pytest.raises(ValueError, match="takes no captions"):
+        painting.best_seed(tiny_pipeline(text=False), ImageRequest(""), 4)
+    with pytest.raises(ValueError, match="Write a caption first"):
+        painting.best_seed(tiny_pipeline(), ImageRequest(" "), 4)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def photo_features(extract: Extract, split: PreparedSplit, rows: np.ndarray, sid
 
 @torch.inference_mode()
 def image_features(
-    pipe: StackGANPipeline, extract: Extract, embeddings: Tensor, seeds: range, side: int, truncation: float
+    pipe: StackGANPipeline, extract: Extract, embeddings: Tensor, seeds: Sequence[int], side: int, truncation: float
 ) -> tuple[Tensor, Tensor]:
     """Features (N, D) of the stage of ``side`` px, and of the first stage's images enlarged to it bicubically."""
     stage, found = pipe.sizes.index(side), []
@@ -109,7 +109,8 @@ def measure(
         floor = distance(photo_features(extract, train, others, side), real)
         for number in range(arguments.rounds):
             embeddings = pipe.encode(captions_of(test, count, number))
-            seeds = range(number * count, (number + 1) * count)
+            first = range(number * count, (number + 1) * count)
+            seeds = pipe.best_seeds(embeddings, first, arguments.best_of, arguments.truncation)
             sets = image_features(pipe, extract, embeddings, seeds, side, arguments.truncation)
             own, bicubic = (distance(features, real) for features in sets)
             found.append(Record(side, number, own, bicubic, floor))
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--features", required=True, help="folder or name of a feature network")
     parser.add_argument("--num", type=int, help="photos, from the first on (default: all)")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--best-of", type=int, default=1)
     parser.add_argument("--truncation", type=float, default=1.0)
     parser.add_argument("--precision", default="bf16")
     arguments = parser.parse_args()
@@ -136,8 +138,9 @@ def main() -> None:
         values = [f"{value:.4f} ± {error:.4f}" for value, error in (record.stage, record.bicubic, record.photos)]
         ratio = f"{record.stage[0] / record.bicubic[0]:.2f}" if record.side != pipe.sizes[0] else ""
         rows.append((record.side, record.round, *values, ratio))
+    settings = f"truncation {arguments.truncation:g}, best of {arguments.best_of}"
     header = ("px", "round", "stage", "bicubic", "training photos", "stage / bicubic")
-    print_table(f"Kernel distance, {name}, truncation {arguments.truncation:g}", header, rows)
+    print_table(f"Kernel distance, {name}, {settings}", header, rows)
 
 
 if __name__ == "__main__":

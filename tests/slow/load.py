@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[float, Callable[[str, int], list[Any]] | None, str]] = {
     "understand": (0.12, lambda caption, seed: [caption], "kl"),
     "/": (0.1, None, "<html"),
     "paint, wrong": (0.08, lambda caption, seed: [" ", 1, seed, None, None, 0, 0, ""], "caption"),
-    "sample": (0.08, lambda caption, seed: [2, seed, 0.8], "data:image"),
+    "sample": (0.08, lambda caption, seed: [2, seed, 0.8], ".png"),
     "grid": (0.05, lambda caption, seed: [caption, f"{seed}-{seed + 2}", "0.8", "Seeds", "Variety"], ".png"),
     "batch": (0.04, lambda caption, seed: [None, f"{caption}\n{caption} too", 1, seed, 0.8, 64], ".zip"),
     "walk": (0.03, lambda caption, seed: [caption, seed, caption + " too", seed + 1, 8, 1, ".gif"], ".gif"),

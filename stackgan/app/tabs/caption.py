@@ -24,6 +24,11 @@ EXAMPLES_SHOWN = 5  # example captions that can be clicked
 KEEP_HINT = (
     '<p class="hint">The same seed and caption give the same image. If not kept, a new seed is drawn each time.</p>'
 )
+BEST_OF = 16  # seeds that are tried for the best
+BEST_HINT = (
+    '<p class="hint">"Best" tries new seeds, and starts with the one whose image looks most like a photo of the '
+    "caption.</p>"
+)
 TRUNCATION_HINT = (
     '<p class="hint">Lower values give cleaner but more similar images. '
     "1 is the trained distribution; above 1, artefacts become more frequent.</p>"
@@ -102,6 +107,7 @@ class _Controls:
     strength: Any
     variation_seed: Any
     roll: Any
+    best: Any
     keep: Any
     open_png: Any
     more: Any
@@ -122,8 +128,9 @@ def _controls(pipes: Pipelines, caption: Any) -> _Controls:
     with gr.Row(elem_id="seeds"):
         seed = gr.Number(DEFAULT_SEED, label="Seed", elem_id="seed", min_width=0, scale=1)
         roll = gr.Button("Roll", elem_id="dice", min_width=0, scale=0)
+    best = gr.Button(f"Best of {BEST_OF} seeds", elem_id="best", size="sm", visible=pipe.conditional)
     keep = gr.Checkbox(False, label="Keep this seed", container=False, elem_id="keep")
-    html(KEEP_HINT)
+    html(KEEP_HINT if not pipe.conditional else BEST_HINT + KEEP_HINT)
     truncation = gr.Slider(
         0, 1.5, value=pipe.truncation, step=0.05, label="Variety (truncation)", elem_id="truncation"
     )
@@ -136,7 +143,7 @@ def _controls(pipes: Pipelines, caption: Any) -> _Controls:
     open_png = gr.UploadButton("Open a PNG", file_types=[".png"], elem_id="open-png", size="sm")
     html('<p class="hint">Restores the settings of an image that was saved here; or drop it on the page.</p>')
     return _Controls(
-        checkpoint, caption, count, seed, truncation, size, strength, variation_seed, roll, keep, open_png, more
+        checkpoint, caption, count, seed, truncation, size, strength, variation_seed, roll, best, keep, open_png, more
     )
 
 
@@ -177,6 +184,14 @@ class _Events:
         for result in painting.generate_live(pipe, shown, asked, keep, lambda: work.current):
             state = gr.skip() if result.preview_of else GalleryState.of(result, entered=asked.seed)
             yield result_value(result, live=True), state
+
+    def on_best(self, checkpoint: str, *values: Any) -> Any:
+        """The best of several new seeds for the caption."""
+
+        def work() -> int:
+            return painting.best_seed(self.pipes[checkpoint], _request(*values), BEST_OF)
+
+        return reporting_errors(work, gr.skip())
 
     def on_checkpoint(self, name: str, previous: str, truncation: float) -> tuple[Any, ...]:
         """Examples, stages and recommended truncation of another checkpoint."""
@@ -281,7 +296,8 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
     rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **QUICK)
-    changes = [partial(gr.on, edited), (output.typed, output.asked), rolled.then]
+    chosen_best = controls.best.click(events.on_best, inputs, seed, js=read_static("new_step.js"), **hidden)
+    changes = [partial(gr.on, edited), (output.typed, output.asked), rolled.then, chosen_best.then]
     saved = output.save(events.on_save, None, output, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:

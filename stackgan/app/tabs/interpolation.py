@@ -20,7 +20,7 @@ from stackgan.app.blending import (
     generate_blend,
     write_video,
 )
-from stackgan.app.components import GENERATION, html, html_text, opened_tab, reporting_errors
+from stackgan.app.components import CONCURRENT, GENERATION, html, html_text, opened_tab, reporting_errors
 from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
@@ -156,7 +156,7 @@ def _connect_video(pipe: StackGANPipeline, inputs: list[Any], button: Any, outpu
         **GENERATION,
     )
     files = [gr.File(label=label, visible=False) for label in ("Video", "Images in a row")]
-    endpoint("walk", walk, inputs, files, **GENERATION)
+    endpoint("walk", walk, inputs, files, **CONCURRENT)
 
 
 def _ends(first: str, first_seed: float | None, second: str, second_seed: float | None) -> BlendRequest:

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from stackgan.app.components import GENERATION, html, html_text
+from stackgan.app.components import CONCURRENT, GENERATION, html, html_text
 from stackgan.app.data_urls import png_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
@@ -115,7 +115,7 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
 
     edits, shown = partial(gr.on, [each.change for each in inputs]), {"show_progress": "minimal", **GENERATION}
     connect_newest([edits], _Inputs, inputs, on_edit, [], [output], show_progress_on=output, **shown)
-    endpoint("edit", edit, inputs, [gr.File(label="Images", file_count="multiple", visible=False)], **GENERATION)
+    endpoint("edit", edit, inputs, [gr.File(label="Images", file_count="multiple", visible=False)], **CONCURRENT)
 
 
 def _opened(photo: str) -> Image.Image:

@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from stackgan.app.components import GENERATION, reporting_errors
+from stackgan.app.components import CONCURRENT, reporting_errors
 from stackgan.app.gallery import EMPTY, gallery, result_value
 from stackgan.app.image_request import DEFAULT_SEED, MAX_COUNT
 from stackgan.app.painting import generate_without_caption
@@ -44,5 +44,5 @@ def build(pipe: StackGANPipeline) -> None:
         output,
         api_name="sample",
         show_progress_on=output,
-        **GENERATION,
+        **CONCURRENT,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from stackgan.app import charts
-from stackgan.app.components import GENERATION, html, html_text, reporting_errors
+from stackgan.app.components import CONCURRENT, GENERATION, html, html_text, reporting_errors
 from stackgan.app.data_urls import jpeg_url
 from stackgan.app.image_request import DEFAULT_SEED
 from stackgan.app.understanding import (
@@ -71,7 +71,7 @@ def build(pipe: StackGANPipeline) -> None:
         show_progress="hidden",
         **GENERATION,
     )
-    gr.api(on_request, api_name="understand", **GENERATION)
+    gr.api(on_request, api_name="understand", **CONCURRENT)
 
 
 def analysis(pipe: StackGANPipeline, caption: str) -> dict[str, Any]:

@@ -136,6 +136,16 @@ def test_browser_every_control_updates_the_images(
     rolled = int(seed_box(visitor).input_value())
     expect(first_seed(visitor)).to_have_text(f"seed {rolled}")
     assert shown() == images(rolled, 2, 0.5)
+    page.locator("#best").click()
+    expect(seed_box(visitor)).not_to_have_value(str(rolled))
+    best = int(seed_box(visitor).input_value())
+    expect(first_seed(visitor)).to_have_text(f"seed {best}")
+    assert shown() == images(best, 2, 0.5)
+    assert pipe.best_seeds(pipe.encode([CAPTIONS[2]]), [best // 16], 16, 0.5) == [best]
+    page.locator("#dice").click()
+    expect(first_seed(visitor)).not_to_have_text(f"seed {best}")
+    rolled = int(seed_box(visitor).input_value())
+    expect(first_seed(visitor)).to_have_text(f"seed {rolled}")
     page.locator("[data-reuse]").nth(1).click()  # the image comes back first, as it was
     visitor.painted()
     assert (
