@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from stackgan.captions.file import is_blank
 from stackgan.io.json_reader import NEW_LINE
 
 __all__ = ["decode", "read_captions", "tidy"]
 
 
 def tidy(text: str) -> str:
-    """The caption on one line: runs of white space, including line breaks, become one space.
+    """The caption on one line: runs of white space, including line breaks, become one space. Empty if it is blank.
 
     >>> tidy("  a small  bird\\n with black wings ")
     'a small bird with black wings'
     """
-    return " ".join(text.split())
+    return "" if is_blank(text) else " ".join(text.split())
 
 
 def decode(data: bytes) -> str:

@@ -82,6 +82,8 @@ def prepare_merged(
     ]
     source: dict[str, object] = {"merged": parts, "hold_out": hold_out, "seed": seed}
     source["renamed"] = sum(map(len, names))
+    shared = _species_in_several_splits(folders)
+    source["species_in_several_splits"] = len(shared)
     with PreparedWriter(
         out,
         kind=restricted[0] if restricted else OWN_PHOTOS,
@@ -89,7 +91,7 @@ def prepare_merged(
         crop="; ".join(dict.fromkeys(str(folder.meta["crop"]) for folder in folders)),
         source=source,
         overwrite=overwrite,
-        species_disjoint=not hold_out and all(folder.meta["species_disjoint"] for folder in folders),
+        species_disjoint=not hold_out and not shared and all(folder.meta["species_disjoint"] for folder in folders),
     ) as writer:
         for folder, new in zip(folders, names, strict=True):
             for problem in folder.meta["problems"]:
@@ -111,6 +113,18 @@ def _check_different(folders: Sequence[PreparedFolder]) -> None:
         other = first.setdefault(folder.identity, folder)
         if other is not folder:
             raise ValueError(f"{folder.path}: holds the same data as {other.path}; name each source once")
+
+
+def _species_in_several_splits(folders: Sequence[PreparedFolder]) -> set[str]:
+    """Species that are in one split of a folder and in another split of another folder."""
+    homes: dict[str, str] = {}
+    return {
+        record.species
+        for folder in folders
+        for name, split in folder.splits.items()
+        for record in split.records
+        if record.species is not None and homes.setdefault(record.species, name) != name
+    }
 
 
 def _new_ids(folders: Sequence[PreparedFolder]) -> list[dict[str, str]]:

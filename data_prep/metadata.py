@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -54,11 +55,19 @@ def find_entries(src: Path, listing: Listing, photos: Sequence[str], problems: l
         _from_text_files(src, texts, pairs, photos, entries, problems)
     else:
         raise ValueError(
-            f"{src}: no captions: neither metadata.jsonl nor metadata.csv nor a .txt beside a photo; "
-            "pass --no-captions to train without text"
+            f"{src}: no captions: neither metadata.jsonl nor metadata.csv nor a .txt beside a photo"
+            f"{_others(listing.files, photos)}; pass --no-captions to train without text"
         )
     entries.close()
     return entries, ", ".join(tables) or "text files"
+
+
+def _others(files: Sequence[str], photos: Sequence[str]) -> str:
+    """The extensions of the files that are not photos, for a message: perhaps they hold the captions."""
+    counts = Counter(suffix(file) or "no extension" for file in files)
+    counts.subtract(map(suffix, photos))
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items()) if count)
+    return f" (files that are not read: {listed})" if listed else ""
 
 
 # --- text files ---------------------------------------------------------------------------------

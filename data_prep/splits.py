@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Protocol
 
 from data_prep.writing import Problem, hash_share
 
-__all__ = ["SPLITS", "Splits", "Splittable", "assign_splits", "folder_splits", "named_split"]
+__all__ = ["SPLITS", "Splits", "Splittable", "assign_splits", "named_split", "paired_folders"]
 
 # Words that name a split, as in Hugging Face's ImageFolder, and the split of the prepared folder.
 SPLITS = {
@@ -39,14 +38,26 @@ def named_split(name: str) -> str | None:
     return None
 
 
-def folder_splits(path: str) -> dict[str, str]:
-    """Folders of a file's path that name a split, with a slash at their end, and their split."""
-    folders: dict[str, str] = {}
-    for folder in PurePosixPath(path).parts[:-1]:
-        split = named_split(folder)
-        if split:
-            folders[f"{folder}/"] = split
-    return folders
+def paired_folders(folders: Iterable[str]) -> dict[str, str]:
+    """Folders whose names differ from that of a folder beside them in the word of a split alone, and their split.
+
+    >>> paired_folders(["seg_train", "seg_test", "a/trainA", "a/testA", "my_test", "dev kit", "b/seg_val"])
+    {'seg_train': 'train', 'seg_test': 'test', 'a/trainA': 'train', 'a/testA': 'test'}
+    """
+    groups: dict[str, dict[str, str]] = {}  # path without the word of the split, in lower case → its folders
+    for folder in folders:
+        parent, _, name = folder.rpartition("/")
+        words = _split_words(name)
+        if len(words) == 1:
+            rest = f"{name[: words[0].start()]}*{name[words[0].end() :]}".casefold()
+            groups.setdefault(f"{parent}/{rest}", {})[folder] = SPLITS[words[0][0].casefold()]
+    return {
+        folder: split for group in groups.values() if len(set(group.values())) > 1 for folder, split in group.items()
+    }
+
+
+def _split_words(name: str) -> list[re.Match[str]]:
+    return [word for word in _WORD.finditer(name) if word[0].casefold() in SPLITS]
 
 
 class Splittable(Protocol):
@@ -94,7 +105,7 @@ def assign_splits(photos: Sequence[Splittable], fraction: float, seed: int) -> S
         ValueError: no photos would be left for training.
     """
     facts = _Facts(photos, seed)
-    if any(facts.sources):
+    if any(facts.different):
         return _given(photos, facts)
     species = Counter(number for number in facts.species if number >= 0)
     by_species = len(species) > 1
@@ -115,7 +126,8 @@ class _Facts:
     """What a split depends on, of each photo, read once: 24 bytes of memory for a photo.
 
     Attributes:
-        sources: what names a split of the photo; its number in `different`. 0 for nothing.
+        sources: what names a split of the photo; its number in `different`.
+        different: folders, with a slash at their end, and "metadata", each with the split that it names.
         species: number in `names`, or −1.
         shares: hash of the path, in [0, 1).
     """
@@ -123,21 +135,31 @@ class _Facts:
     def __init__(self, photos: Iterable[Splittable], seed: int) -> None:
         self.sources, self.species, self.shares = array("q"), array("q"), array("d")
         self.names: dict[str, int] = {}
-        numbers: dict[tuple[tuple[str, str], ...], int] = {(): 0}
+        numbers: dict[tuple[tuple[str, ...], str | None], int] = {}
         for photo in photos:
-            self.sources.append(numbers.setdefault(tuple(_sources(photo).items()), len(numbers)))
+            folders = tuple(folder for path in photo.names for folder in _split_folders(path))
+            self.sources.append(numbers.setdefault((folders, photo.split), len(numbers)))
             species = photo.species
             self.species.append(-1 if species is None else self.names.setdefault(species, len(self.names)))
             self.shares.append(hash_share(seed, photo.path))
-        self.different = [dict(found) for found in numbers]
+        paired = paired_folders(dict.fromkeys(folder for folders, _ in numbers for folder in folders))
+        self.different = [_sources(folders, split, paired) for folders, split in numbers]
 
 
-def _sources(photo: Splittable) -> dict[str, str]:
-    """What names a split of the photo: folders, and "metadata", each with its split."""
+def _split_folders(path: str) -> list[str]:
+    """The folders above a file whose names hold the word of a split, each by its whole path."""
+    folders = (path[:place] for place, mark in enumerate(path) if mark == "/")
+    return [folder for folder in folders if _split_words(folder.rpartition("/")[2])]
+
+
+def _sources(folders: Iterable[str], metadata: str | None, paired: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in photo.names:
-        found |= folder_splits(name)
-    return found | ({"metadata": photo.split} if photo.split else {})
+    for folder in folders:
+        name = folder.rpartition("/")[2]
+        split = named_split(name) or paired.get(folder)
+        if split:
+            found[f"{name}/"] = split
+    return found | ({"metadata": metadata} if metadata else {})
 
 
 def _given(photos: Sequence[Splittable], facts: _Facts) -> Splits:
@@ -153,7 +175,7 @@ def _given(photos: Sequence[Splittable], facts: _Facts) -> Splits:
     for split in sorted({home for home in homes if home}):
         pairs = zip(homes, facts.different, strict=True)
         result.given[split] = sorted({name for home, found in pairs if home == split for name in found})
-    loose = [place for place, number in enumerate(facts.sources) if not number]
+    loose = [place for place, number in enumerate(facts.sources) if not facts.different[number]]
     if "train" in result.given:
         given = _listed(name for names in result.given.values() for name in names)
         reason = f"in no split, although others are (by {given}); "

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,7 +17,7 @@ from stackgan.config import MAX_SEED
 from stackgan.io.csv_reader import column_name, csv_delimiter, separator_line
 from stackgan.io.json_reader import Fields, check_json, parse_json
 
-__all__ = ["Line", "Rejected", "Survey", "read_captions", "survey"]
+__all__ = ["Line", "Rejected", "Survey", "is_blank", "read_captions", "survey"]
 
 KINDS = (".txt", ".jsonl", ".csv")
 KEYS = ("caption", "seed", "count")  # of a .jsonl object, and of a .csv header
@@ -314,9 +315,18 @@ def _line(where: str, number: int, caption: str, seed: int | None, count: int | 
     return Line(number, _caption(where, caption), seed, count)
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen: spaces and invisible marks, such as zero-width spaces, alone.
+
+    >>> is_blank(" \\u200b\\ufeff"), is_blank("a \\u200b")
+    (True, False)
+    """
+    return all(mark.isspace() or unicodedata.category(mark) == "Cf" for mark in text)
+
+
 def _caption(where: str, text: str) -> str:
     caption = text.strip()
-    if not caption:
+    if is_blank(caption):
         raise ValueError(f"{where}: the caption is empty: describe the image")
     control = CONTROL.search(caption)
     if control:

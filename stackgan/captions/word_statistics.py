@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -101,11 +102,16 @@ class CaptionStatistics:
 
 
 def caption_words(caption: str) -> list[str]:
-    """The runs of letters of a caption, casefolded.
+    """The runs of letters of a caption, casefolded, without accents and invisible marks, as encoders read them.
 
     >>> caption_words("A small bird's RED crown, 2 wings")
     ['a', 'small', 'bird', 's', 'red', 'crown', 'wings']
+    >>> caption_words("a caf\u00e9-au-lait bi\u00adrd")
+    ['a', 'cafe', 'au', 'lait', 'bird']
     """
+    if not caption.isascii():
+        marks = unicodedata.normalize("NFD", caption)
+        caption = "".join(mark for mark in marks if unicodedata.category(mark) not in ("Mn", "Cf"))
     return _WORD.findall(caption.casefold())
 
 

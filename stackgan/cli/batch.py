@@ -62,11 +62,20 @@ def run(args: argparse.Namespace) -> int:
     if str(args.file) != "-":
         return batch(**vars(args))
     with tempfile.TemporaryDirectory(prefix="stackgan-batch-") as folder:
-        content = sys.stdin.buffer.read()
+        content = _standard_input()
         first = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
         args.file = Path(folder) / ("stdin.jsonl" if first == b"{" else "stdin.txt")
         args.file.write_bytes(content)
-        return batch(**vars(args))
+        try:
+            return batch(**vars(args))
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(args.file), "standard input")) from None
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None or sys.stdin.closed:  # of services, and after <&-
+        raise ValueError("standard input is closed: pipe captions to the command, or name a captions file")
+    return sys.stdin.buffer.read()
 
 
 def _merge(args: argparse.Namespace) -> int:

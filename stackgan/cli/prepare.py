@@ -19,6 +19,8 @@ from stackgan.data.prepared import PreparedFolder
 
 __all__ = ["add_arguments", "report", "run"]
 
+LONGEST = 400  # characters of a line about a problem
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the kinds of data sets, each with the arguments of its module."""
@@ -69,15 +71,21 @@ def report(folder: PreparedFolder) -> list[str]:
         lines.append(f"enlarged: {source['enlarged']:,} photos, smaller than {folder.load_side} px")
     if source.get("renamed"):
         lines.append(f"ids with their folder's name, as several folders have them: {source['renamed']:,}")
+    if source.get("species_in_several_splits"):
+        lines.append(f"species in several splits, as the folders have them: {source['species_in_several_splits']:,}")
     if source.get("not_read"):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in source["not_read"].items())
         lines.append(f"other files, not read: {kinds}")
     if source.get("links_read_once"):
         lines.append(f"links to folders that are read under another name: {', '.join(source['links_read_once'])}")
     lines.append(f"problems: {len(meta['problems']):,}")
-    lines += [f"  {problem['path']}: {problem['reason']}" for problem in meta["problems"]]
+    lines += [_cut(f"  {problem['path']}: {problem['reason']}") for problem in meta["problems"]]
     lines.append(f"next: {_next_command(folder)}")
     return lines
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def _split_lines(source: Mapping[str, Any]) -> list[str]:

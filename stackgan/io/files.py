@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # full disk, file too large, quota
+# Ends a line, or changes what a terminal shows.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # in the messages of libraries written in Rust, as safetensors
 _LEFTOVER = re.compile(r"\.?(?P<name>.+)\.(?P<kind>partial|replaced)-\d+(\.\w+)?")
 
@@ -197,12 +199,15 @@ def is_utf8(text: str) -> bool:
 
 
 def shown_name(name: str) -> str:
-    """A file name for messages and JSON: bytes that are not UTF-8, and lone surrogates, as backslash escapes.
+    """A file name for messages and JSON: what is not UTF-8, and what controls a terminal, as backslash escapes.
 
     >>> print(shown_name(b"caf\\xe9.jpg".decode("utf-8", "surrogateescape")))
     caf\\xe9.jpg
+    >>> print(shown_name("a\\x1b[31m\\nb.jpg"))
+    a\\x1b[31m\\nb.jpg
     """
     try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # surrogates that stand for no byte
-        return name.encode("utf-8", "backslashreplace").decode()
+        text = name.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda mark: mark[0].encode("unicode_escape").decode(), text)

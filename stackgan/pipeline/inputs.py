@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stackgan.captions.file import CONTROL
+from stackgan.captions.file import CONTROL, is_blank
 from stackgan.io.files import is_utf8
 
 __all__ = ["check_captions", "check_inputs", "choose_seeds", "pair", "refuse_unknown"]
@@ -38,7 +38,7 @@ def check_captions(captions: Sequence[str]) -> None:
     for i, caption in enumerate(captions):
         if not isinstance(caption, str):
             raise ValueError(f"caption {i + 1} is {caption!r:.60}: captions are strings")
-        if not caption.strip():
+        if is_blank(caption):
             raise ValueError(f"caption {i + 1} is empty: describe the image")
         if not is_utf8(caption):
             raise ValueError(

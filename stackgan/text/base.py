@@ -21,11 +21,13 @@ __all__ = [
     "fill_module",
     "hash_tensors",
     "mean_state",
+    "quoted_word",
     "write_json",
     "write_tensors",
 ]
 
 _CHUNK = 64  # captions per forward pass
+LONGEST_WORD = 40  # characters of a word in a message
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,15 @@ class CaptionWarning:
     index: int
     kind: Literal["truncated", "unknown", "out-of-domain"]
     message: str
+
+
+def quoted_word(word: str) -> str:
+    """A word of a caption in a message, at most 40 characters of it.
+
+    >>> quoted_word("zebra"), len(quoted_word("z" * 5000))
+    ('"zebra"', 42)
+    """
+    return f'"{word}"' if len(word) <= LONGEST_WORD else f'"{word[: LONGEST_WORD - 1]}…"'
 
 
 class TextEncoder(ABC):

@@ -28,6 +28,7 @@ from stackgan.text.base import (
     fill_module,
     hash_tensors,
     mean_state,
+    quoted_word,
     write_json,
     write_tensors,
 )
@@ -329,7 +330,7 @@ class CompactEncoder(TextEncoder):
                     near = _nearest(word, self._known)
                     unseen = ": no training caption has it" + ", nor does the English vocabulary" * self.has_teacher
                     hint = f': did you mean "{near}"?' if near else unseen
-                    found.append(CaptionWarning(index, "unknown", f'unknown word "{word}"{hint}'))
+                    found.append(CaptionWarning(index, "unknown", f"unknown word {quoted_word(word)}{hint}"))
         return found
 
     def save(self, folder: Path) -> None:

@@ -26,6 +26,7 @@ from stackgan.text.base import (
     fill_module,
     hash_tensors,
     mean_state,
+    quoted_word,
     write_json,
     write_tensors,
 )
@@ -156,7 +157,9 @@ class TransformersEncoder(TextEncoder):
             ]
             for word in dict.fromkeys(word_at(caption, start) for start, end in spans if end > start):
                 found.append(
-                    CaptionWarning(index, "unknown", f'unknown word "{word}": the tokenizer has no such characters')
+                    CaptionWarning(
+                        index, "unknown", f"unknown word {quoted_word(word)}: the tokenizer has no such characters"
+                    )
                 )
         return found
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stackgan.io.spool import spooled_array
-from stackgan.text.base import CaptionWarning
+from stackgan.text.base import CaptionWarning, quoted_word
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -155,5 +155,5 @@ def truncation_warning(index: int, caption: str, starts: Sequence[int], kept: in
     return CaptionWarning(
         index,
         "truncated",
-        f'kept {kept} of {len(starts)} tokens: the text from word {number}, "{word}", on was dropped',
+        f"kept {kept} of {len(starts)} tokens: the text from word {number}, {quoted_word(word)}, on was dropped",
     )

@@ -7,6 +7,7 @@ the shapes. Files are read as tensors only: a pickle with other objects is rejec
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 import zipfile
@@ -398,8 +399,7 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
                 "(no code in it was executed); a published checkpoint holds none"
             ) from None
         raise ValueError(f"{file}: not a PyTorch checkpoint, or a damaged one; download it again") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # as training scripts save it
-        state = state["state_dict"]
+    state = _table(file, state, kind)
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{file}: holds a {type(state).__name__}, not a table of named tensors")
     for key, value in state.items():
@@ -408,13 +408,29 @@ def read_weights(file: Path, kind: str = "") -> dict[str, Tensor]:
     return _as_published(state)
 
 
+def _table(file: Path, state: object, kind: str) -> object:
+    """The table of tensors inside what training scripts save: beside a step, optimizers and other networks."""
+    if not isinstance(state, dict):
+        return state
+    tables = {
+        str(key): value
+        for key, value in state.items()
+        if isinstance(value, dict) and value and all(isinstance(tensor, Tensor) for tensor in value.values())
+    }
+    named = [key for key in tables if key.casefold().startswith((kind or "netG").casefold())]
+    if len(tables) > 1 and len(named) != 1:
+        raise ValueError(f"{file}: holds several networks: {', '.join(tables):.200}; save the one you want alone")
+    return tables[named[0]] if len(tables) > 1 else next(iter(tables.values()), state)
+
+
 def _as_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Normalise names to begin with :data:`PREFIX`, if all of them lack it or have prefixes of other wrappers."""
-    names = {key: re.sub(r"^(module\.|_orig_mod\.)+", "", key) for key in state}
-    wrappers = {key[: len(key) - len(name)] for key, name in names.items()}
-    if len(wrappers) > 1:  # of several networks, or damaged: reported by name
+    """Names that begin with :data:`PREFIX`, instead of with those of other wrappers, if all have the same ones."""
+    first, last = min(state), max(state)  # what these share, all names share
+    shared = "" if first == last else os.path.commonprefix((first, last))  # noqa: RUF071  not of a path
+    wrappers = shared[: shared.rfind(".") + 1]
+    if not wrappers and any(key.startswith(PREFIX) for key in state):  # damaged: reported by name
         return dict(state)
-    return {PREFIX + names[key]: tensor for key, tensor in state.items()}
+    return {PREFIX + key.removeprefix(wrappers): tensor for key, tensor in state.items()}
 
 
 def _unzipped(file: Path, kind: str) -> Path | BytesIO:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ def test_plain_short_captions_pass_and_everyday_sentences_do_not() -> None:
     assert len(plain) == 100 and sum(margin < 0 for margin in plain) <= 5
     assert sum(margin < 0 for margin in everyday) >= 0.9 * len(everyday)
     assert area_under_curve(torch.tensor(plain), torch.tensor(everyday)) >= 0.97
+
+
+REWRITTEN: dict[str, Callable[[str], str]] = {
+    "upper case": str.upper,
+    "a sentence": lambda text: f"{text.capitalize()}.",
+    "quoted": lambda text: f"\u201c{text}\u201d",
+    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
+    "zero-width spaces": lambda text: text.replace(" ", " \u200b"),
+    "soft hyphens": lambda text: text.replace("bird", "bi\u00adrd"),
+    "accents": lambda text: text.replace("e", "\u00e9"),
+    "decomposed accents": lambda text: text.replace("e", "e\u0301"),
+    "direction marks": lambda text: f"\u202a{text}\u202c",
+    "hyphens": lambda text: text.replace(" bird", "-bird"),
+    "an emoji": lambda text: f"{text} \U0001f426",
+    "a photo of": lambda text: f"a photo of {text}",
+    "commas": lambda text: text.replace(" with ", ", ").replace(" and ", ", "),
+}
+
+
+@pytest.mark.parametrize("case", REWRITTEN)
+def test_plain_captions_written_in_other_ways_pass(case: str) -> None:
+    statistics, rewrite = birds(), REWRITTEN[case]
+    assert sum(statistics.warning(rewrite(text)) is not None for text in PLAIN) <= 5
+    assert sum(statistics.warning(rewrite(text)) is not None for text in EVERYDAY) >= 0.9 * len(EVERYDAY)
 
 
 def test_captions_of_unseen_species_pass(shared: Path) -> None:

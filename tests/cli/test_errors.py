@@ -1,8 +1,10 @@
 """Wrong input at the command line: one line on stderr, exit code 2, and no files written."""
 
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +123,30 @@ def test_no_caption_for_a_checkpoint_with_text(tmp_path: Path, checkpoint: Path,
     assert not (tmp_path / "out").exists()
 
 
+CAPTIONS_THAT_ARE_NO_TEXT = {
+    "a byte of another encoding": (
+        "a caf\udce9 bird",
+        "contains bytes that are not UTF-8 text ('a caf\\udce9 bird')",
+    ),
+    "UTF-8 read as ASCII": ("a caf\udcc3\udca9 bird", "contains bytes that are not UTF-8 text"),
+    "half an emoji": ("a bird \ud83d", "contains bytes that are not UTF-8 text"),
+    "an escape sequence": ("a \x1b[31mred bird", "has the control character U+001B"),
+    "a zero byte": ("a red\0 bird", "has the control character U+0000"),
+    "a byte of Windows-1252": ("a bird\x92s wing", "has the control character U+0092"),
+    "zero-width spaces": ("\u200b\u200d", "is empty: describe the image"),
+    "a byte-order mark": ("\ufeff", "is empty: describe the image"),
+}
+
+
+@pytest.mark.parametrize("case", CAPTIONS_THAT_ARE_NO_TEXT)
+def test_captions_that_are_no_text(tmp_path: Path, checkpoint: Path, refused: Refused, case: str) -> None:
+    caption, said = CAPTIONS_THAT_ARE_NO_TEXT[case]
+    command = ("--checkpoint", checkpoint, "--out", tmp_path / "out.gif")
+    for words in (("generate", "a red bird", caption), ("walk", "a red bird", caption)):
+        assert f"caption 2 {said}" in refused(*words, *command)
+    assert not (tmp_path / "out.gif").exists()
+
+
 # --- captions files -----------------------------------------------------------------------------------------
 
 
@@ -138,6 +164,29 @@ def test_captions_files(tmp_path: Path, checkpoint: Path, refused: Refused) -> N
     line = f"stackgan: {file}:1: not UTF-8 text (byte 0x80); save the file as UTF-8"
     assert refused(*command) == line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "standard input is closed: pipe captions to the command, or name a captions file"),
+        (b"", "standard input: holds no captions"),
+        (b"\n# nothing\n", "standard input: holds no captions"),
+        (b"\xff\xfea\0", "standard input:1: not UTF-8 text"),
+        (b'{"seed": 3}\n', "standard input:1: key 'caption' is missing"),
+    ],
+)
+def test_captions_from_standard_input(
+    tmp_path: Path,
+    checkpoint: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes | None,
+    said: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None if content is None else io.TextIOWrapper(io.BytesIO(content)))
+    line = refused("batch", "-", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert line.startswith(f"stackgan: {said}") and not (tmp_path / "out").exists()
 
 
 # --- numbers ------------------------------------------------------------------------------------------------

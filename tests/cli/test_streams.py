@@ -77,6 +77,12 @@ def test_help_into_a_closed_pipe_ends_quietly() -> None:
     assert finished.returncode == 0 and finished.stderr == b""
 
 
+def test_a_caption_with_an_accent_in_the_c_locale(tmp_path: Path, checkpoint: Path) -> None:
+    command = ["generate", "a caf\xe9 bird", "--checkpoint", str(checkpoint), "--seeds", "0", "--out", str(tmp_path)]
+    finished = _run(command, env={"LC_ALL": "C"}, capture_output=True)
+    assert finished.returncode == 0 and len(list(tmp_path.glob("*cafe*.png"))) == 1
+
+
 def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path, checkpoint: Path) -> None:
     command = ["generate", "a café bird", "--checkpoint", str(checkpoint), "--seeds", "0", "--out", str(tmp_path)]
     finished = _run(command, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}, capture_output=True)

@@ -34,6 +34,11 @@ ROWS = {
     "number": ("3", "holds 3, expected an object"),
     "zero bytes": ('{"file_name": "b.png", "text": "\0"}', "null characters"),
     "half": ('{"file_name": "b.png", "te', "Unterminated string"),
+    "a long name": (json.dumps({"file_name": "b" * 5000, "text": "x"}), "there is no such photo"),
+    "another drive": (r'{"file_name": "C:\\x\\b.png", "text": "x"}', "C:/x/b.png: there is no such photo"),
+    "no name": ('{"file_name": ["b.png"], "text": "x"}', "no 'file_name'"),
+    "an object for text": ('{"file_name": "b.png", "text": {"en": "x"}}', "neither a string nor a list"),
+    "a list for a split": ('{"file_name": "b.png", "text": "x", "split": ["test"]}', "'split' is ['test'], not one"),
 }
 
 
@@ -107,6 +112,40 @@ def test_entries_that_cannot_be_opened(src: Path) -> None:
         "c.png": problems(out)["c.png"],
         "d.png": "neither a file nor a folder",
     }
+
+
+def test_folders_and_links_in_place_of_files(src: Path) -> None:
+    for name in "abcd":
+        (src / f"{name}.txt").write_text(name)
+    (src / "metadata.jsonl").mkdir()
+    (src / "e.png").mkdir()
+    (src / "b.txt").unlink()
+    (src / "b.txt").mkdir()
+    (src / "c.txt").unlink()
+    (src / "c.txt").symlink_to("c.txt")
+    code, out = prepare(src)
+    assert code == 1 and captions(out) == {"a.png": ("a",), "d.png": ("d",)}
+    assert problems(out)["b.txt"].endswith("the photo b.png is left out")
+    assert problems(out)["c.txt"].endswith("the photo c.png is left out")
+
+
+def test_names_cannot_forge_the_report(src: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(src / "metadata.jsonl", GOOD, {"file_name": "x\x1b[2J" + "x" * 5000, "text": "x"})
+    for name in "bcd":
+        (src / f"{name}.png").unlink()
+    for name in ("b\x1b[31m.png", "c\nproblems: 0.png", "d\u202egnp.png"):
+        photo(src / name)
+    code, out = prepare(src)
+    assert code == 1 and captions(out) == {"a.png": ("red",)}
+    assert set(problems(out)) == {
+        "metadata.jsonl, line 2",
+        "b\\x1b[31m.png",
+        "c\\nproblems: 0.png",
+        "d\\u202egnp.png",
+    }
+    printed = capsys.readouterr().out
+    assert "problems: 4\n" in printed and "\nproblems: 0" not in printed and "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) <= 400
 
 
 @pytest.mark.parametrize("kind", [KeyError, RuntimeError, MemoryError, SystemError, AssertionError, RecursionError])

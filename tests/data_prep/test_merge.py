@@ -12,13 +12,17 @@ from stackgan.data.prepared import PreparedFolder
 from stackgan.data.writer import PreparedWriter
 
 
-def _folder(path: Path, ids: str, *, size: int = 64, test: str = "", kind: str = "folder") -> Path:
+def _folder(
+    path: Path, ids: str, *, size: int = 64, test: str = "", kind: str = "folder", species: str = "{split} {id}"
+) -> Path:
     side = size * 76 // 64
     with PreparedWriter(path, kind=kind, size=size, crop="as drawn", source={}) as writer:  # type: ignore[arg-type]
         for split, names in (("train", ids), ("test", test)):
             for name in names:
                 image = np.full((side, side, 3), ord(name), np.uint8)
-                writer.add(split, image, Record(name, (f"a bird called {name}",), f"{split} {name}"))
+                writer.add(
+                    split, image, Record(name, (f"a bird called {name}",), species.format(split=split, id=name))
+                )
     return path
 
 
@@ -117,6 +121,39 @@ def test_ids_that_clash_with_a_renamed_one_and_across_splits(tmp_path: Path) -> 
     last = prepare_merged([again.path, fourth], tmp_path / "three")
     assert {"two/p", "a-2/p"} & _names(last)["train"] or {"two-1/p", "a-2/p"} <= _names(last)["train"]
     assert len(last.splits["train"]) == 6
+
+
+def test_a_species_in_the_train_split_of_one_folder_and_the_test_split_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = _folder(tmp_path / "a", "pq", test="r", species="{id}")
+    b = _folder(tmp_path / "b", "r", test="ps", species="{id}")
+    assert main(["prepare", "merge", str(a), str(b), str(tmp_path / "out")]) == 0
+    assert "species in several splits, as the folders have them: 2\n" in capsys.readouterr().out
+    merged = PreparedFolder.open(tmp_path / "out")
+    assert _names(merged) == {"train": {"a/p", "q", "b/r"}, "test": {"a/r", "b/p", "s"}}
+    assert not merged.meta["species_disjoint"]
+
+
+@pytest.mark.parametrize("spelling", ["a/", "./a", "b/../a", "linked"])
+def test_a_folder_given_twice_in_two_spellings(
+    spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _folder(tmp_path / "a", "p")
+    _folder(tmp_path / "b", "q")
+    (tmp_path / "linked").symlink_to("a")
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "merge", "a", "b", spelling, "out"]) == 2
+    assert "holds the same data as" in capsys.readouterr().err and not Path("out").exists()
+
+
+@pytest.mark.parametrize("names", [["A", "a"], ["p", "p/p"], ["..x", "x."], ["a\x1bb", "c"], ["1", "1-1"]])
+def test_folders_with_unusual_names(names: list[str], tmp_path: Path) -> None:
+    sources = [_folder(tmp_path / name, f"p{number}") for number, name in enumerate(names)]
+    merged = prepare_merged(sources, tmp_path / "merged")
+    ids = [record.id for record in merged.splits["train"].records]
+    assert len(set(ids)) == 4 and all(name.isprintable() for name in ids)
+    assert [name.endswith("p") for name in ids] == [True, False, True, False]
 
 
 def test_what_is_held_out_stays_when_an_id_clashes(tmp_path: Path) -> None:

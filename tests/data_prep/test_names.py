@@ -176,6 +176,15 @@ def test_metadata_that_name_a_photo_by_a_link(tmp_path: Path) -> None:
     assert code == 0 and captions(out) == {"all/a.png": ("x", "y")}
 
 
+@pytest.mark.parametrize("name", ["a.caption", "a.json", "train.csv", "captions.xlsx", "labels"])
+def test_captions_in_files_that_are_not_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "src" / "a.png")
+    (tmp_path / "src" / name).write_text("a red bird")
+    assert prepare(tmp_path / "src")[0] == 2
+    kind = Path(name).suffix or "no extension"
+    assert f"(files that are not read: 1 {kind}); pass --no-captions" in capsys.readouterr().err
+
+
 def test_what_is_not_read_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = tmp_path / "src"
     with_text(src / "a.png")

@@ -30,6 +30,33 @@ def test_names_that_are_no_split(name: str) -> None:
     assert named_split(name) is None
 
 
+PAIRS = {
+    "letters": (["trainA/1", "trainB/2"], ["testA/3", "testB/4"]),
+    "a word before": (["seg_train/seg_train/forest/1"], ["seg_test/seg_test/forest/2"]),
+    "words around": (["DIV2K_train_HR/1"], ["DIV2K_Test_HR/2"]),
+    "below a folder": (["photos/birds-train/1"], ["photos/Birds-TESTING/2"]),
+    "copies": (["train - Copy/1"], ["test - Copy/2"]),
+    "in front": (["train_birds/1", "train_birds/more/2"], ["eval_birds/3"]),
+}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+def test_folders_that_differ_in_the_word_of_the_split_alone(case: str, tmp_path: Path) -> None:
+    train, test = ([f"{path}.png" for path in paths] for paths in PAIRS[case])
+    for path in train + test:
+        with_text(tmp_path / "src" / path)
+    code, out = prepare(tmp_path / "src")
+    assert code == 0 and homes(out) == {"train": train, "test": test}
+
+
+@pytest.mark.parametrize("names", [["my_test", "birds"], ["seg_train", "div_test"], ["a/seg_train", "b/seg_test"]])
+def test_a_folder_without_its_pair_names_no_split(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        with_text(tmp_path / "src" / name / "a.png")
+    code, out = prepare(tmp_path / "src", "--test-fraction", "0")
+    assert code == 0 and len(homes(out)["train"]) == 2
+
+
 def test_three_splits_and_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = tmp_path / "src"
     for split, count in (("Train", 9), ("test", 4), ("VAL", 4)):

@@ -377,14 +377,37 @@ def test_files_of_any_age_hold_the_same(tmp_path: Path, golden: Path, netg: Stat
         assert all(torch.equal(found[key], netg[key]) for key in netg), file.name
 
 
-@pytest.mark.parametrize("prefix", ["", "module.module.", "_orig_mod.", "_orig_mod.module."])
-@pytest.mark.parametrize("nested", [False, True])
-def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: bool) -> None:
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "module.module.",
+        "_orig_mod.",
+        "_orig_mod.module.",
+        "netG.",
+        "generator.module.",
+        "_forward_module.",
+        "a.b.",
+    ],
+)
+@pytest.mark.parametrize("nested", ["", "state_dict", "model", "G_ema"])
+def test_weights_saved_under_other_wrappers_are_read(tmp_path: Path, netg: State, prefix: str, nested: str) -> None:
     """Saved without DataParallel, inside two wrappers, after torch.compile, or as one entry of a dictionary."""
     state = {prefix + key.removeprefix("module."): tensor for key, tensor in netg.items()}
-    torch.save({"state_dict": state, "epoch": 3} if nested else state, tmp_path / "netG.pth")
+    optimizer = {"state": {0: {"step": torch.tensor(3)}}, "param_groups": [{"lr": 1e-4}]}
+    torch.save({nested: state, "optimizer": optimizer, "epoch": 3} if nested else state, tmp_path / "netG.pth")
     read = read_weights(tmp_path / "netG.pth")
     assert read.keys() == netg.keys() and all(torch.equal(read[key], netg[key]) for key in netg)
+
+
+def test_one_file_with_several_networks(tmp_path: Path, netg: State, netds: list[State]) -> None:
+    file = tmp_path / "checkpoint.pth"
+    torch.save({"netG": netg, "netD0": netds[0], "netD1": netds[1], "epoch": 3}, file)
+    read = read_weights(file, "netG")
+    assert read.keys() == netg.keys() and all(torch.equal(read[key], netg[key]) for key in netg)
+    torch.save({"a": netg, "b": netds[0]}, file)
+    with pytest.raises(ValueError, match=r"checkpoint\.pth: holds several networks: a, b; save the one you want"):
+        read_weights(file, "netG")
 
 
 def test_a_zip_with_several_networks_takes_the_generator(tmp_path: Path, golden: Path) -> None:

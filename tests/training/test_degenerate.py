@@ -43,14 +43,40 @@ def run(data: Path, folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
         ["a red bird"] * 5 + ["a blue bird"],
         ["\u9ce5"] * 2,
         ["a " * 200] * 4,
+        ["!!!"] * 4,
+        ["a bird", "A BIRD", "a  bird."],
     ],
-    ids=["one caption", "one word", "two photos", "one other caption", "unknown script", "one long caption"],
+    ids=[
+        "one caption",
+        "one word",
+        "two photos",
+        "one other caption",
+        "unknown script",
+        "one long caption",
+        "no letters",
+        "one caption in three spellings",
+    ],
 )
 def test_captions_without_variety(captions: list[str], tmp_path: Path) -> None:
     weights = run(prepared(tmp_path / "data", captions), tmp_path / "run")
     assert all(tensor.isfinite().all() for tensor in weights.values())
     if len(set(captions)) == 1:
         assert weights["standardise.scale"] == 1  # not 1e-6, which would amplify rounding and every other caption
+
+
+PHOTOS = {
+    "black": lambda number: np.zeros((76, 76, 3), np.uint8),
+    "one photo many times": lambda number: np.indices((76, 76, 3)).sum(0).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("case", PHOTOS)
+def test_photos_without_variety(case: str, tmp_path: Path) -> None:
+    with PreparedWriter(tmp_path / "data", kind="folder", size=64, crop="as drawn", source={}) as writer:
+        for number in range(4):
+            writer.add("train", PHOTOS[case](number), Record(f"{number}", (f"a bird {number}",)))
+    weights = run(tmp_path / "data", tmp_path / "run")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 @pytest.mark.parametrize("latent", [["latent.z=vae"], ["latent.z=flow", "latent.c=flow"]], ids=["vae", "flow"])
