@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from stackgan.app.components import html, html_text, opened_tab, reporting_errors
+from stackgan.app.components import CONCURRENT, html, html_text, opened_tab, reporting_errors
 from stackgan.app.data_urls import jpeg_url
 from stackgan.app.endpoints import endpoint
 from stackgan.app.gallery import EMPTY
@@ -104,7 +104,7 @@ def _connect(pipe: StackGANPipeline, inputs: list[Any], output: Any) -> None:
     file = html(None, html_template=read_static("download.handlebars"), elem_id="grid-file")
     saved = output.save(on_save, shown, file, api_visibility="private", show_progress_on=output, **GRID)
     saved.success(None, js=read_static("save_grid.js"))
-    endpoint("grid", grid, inputs, [gr.File(label="Grid", visible=False)], **GRID)
+    endpoint("grid", grid, inputs, [gr.File(label="Grid", visible=False)], **CONCURRENT)
 
 
 def _painted(pipe: StackGANPipeline, grid: CheckedGrid, current: Any) -> Iterator[dict[str, Any]]:

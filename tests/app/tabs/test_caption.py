@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from stackgan.app import painting
-from stackgan.app.image_request import ImageRequest
+from stackgan.app.image_request import MAX_COUNT, MAX_PAGE_SEED, ImageRequest
 from stackgan.app.page import build
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import DESKTOP, PHONE, Visitor, caption_box, live_box, seed_box, shows
@@ -73,6 +73,11 @@ def brush(monkeypatch: pytest.MonkeyPatch) -> Iterator[Brush]:
     monkeypatch.setattr(painting, "generate", brush)
     yield brush
     brush.free.set()
+
+
+# The words below each image lie within its card.
+FITTING_CARDS = """[...document.querySelectorAll('.card .row > *')].every(word =>
+  word.getBoundingClientRect().right <= word.closest('.card').getBoundingClientRect().right)"""
 
 
 def first_seed(visitor: Visitor) -> Any:
@@ -146,12 +151,16 @@ def test_browser_every_control_updates_the_images(
     expect(first_seed(visitor)).not_to_have_text(f"seed {best}")
     rolled = int(seed_box(visitor).input_value())
     expect(first_seed(visitor)).to_have_text(f"seed {rolled}")
+    assert page.evaluate(FITTING_CARDS)
     page.locator("[data-reuse]").nth(1).click()  # the image comes back first, as it was
     visitor.painted()
     assert (
         seed_box(visitor).input_value() == str(rolled + 1) and visitor.texts(".card .seed")[0] == f"seed {rolled + 1}"
     )
     assert page.locator("#truncation input[type=number]").input_value() == "0.5"
+    seed_box(visitor).fill(str(MAX_PAGE_SEED - MAX_COUNT))
+    expect(first_seed(visitor)).to_have_text(f"seed {MAX_PAGE_SEED - MAX_COUNT}")
+    assert page.evaluate(FITTING_CARDS)
     visitor.close()
 
 
