@@ -405,7 +405,7 @@ def _show_blank(file: Path, found: Survey) -> None:
     if found.blank:
         more = ", …" if found.blank > len(found.first_blank) else ""
         numbers = ", ".join(map(str, found.first_blank)) + more
-        print(f"{file}: skipped as blank or a comment: {found.blank:,} (line {numbers})", file=sys.stderr)
+        print(f"{file.name}: skipped as blank or a comment: {found.blank:,} (line {numbers})", file=sys.stderr)
 
 
 def _leave_out(line: Rejected) -> None:
