@@ -113,7 +113,7 @@ class Load:
                     values = [caption, self.count, seed, None, None, 0, 0, ""]
                     path = f"/gradio_api/call/{kind.partition(',')[0]}"
                     data = {"data": arguments(caption, seed) if arguments else values}
-                    data |= {"session_hash": f"load-{number}-{visit}"}
+                    data |= {"session_hash": f"{id(self):x}-{number}-{visit}"}
                     event = json.loads(server.post(path, data))["event_id"]
                     if self.leave and draws.randrange(3) == 0:
                         server.leave(f"{path}/{event}")
