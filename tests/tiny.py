@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from stackgan.config import CompactConfig, preset
@@ -110,6 +111,17 @@ class FeatureNet(torch.nn.Module):
         assert images.dtype == torch.uint8
         return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1), None
 """
+
+
+def save_classifier(folder: Path) -> Path:
+    """Write an untrained network of torchvision as a folder for ``--features``; returns ``folder``."""
+    from torchvision import models
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architecture": "mobilenet_v2"}))
+    return folder
 
 
 def save_tiny_features(folder: Path) -> Path:

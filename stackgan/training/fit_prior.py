@@ -10,7 +10,6 @@ latent.context=caption the first is p(z | c). Takes minutes on a CPU.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,10 +32,9 @@ from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
 from stackgan.latent.priors import FLOW, FlowPrior
 from stackgan.model import StackGAN, check_choices, has_posterior
-from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings, stored_embeddings
-from stackgan.training.ema import ema_decay, update_ema
+from stackgan.training.fitting import Fitting, held_out
 
 __all__ = ["fit_prior"]
 
@@ -45,7 +43,6 @@ LEARNING_RATE = 1e-3
 EMA_DECAY = 0.998  # of the flows' weights
 MAX_CODES = 50_000  # captions that p(c) is fitted to, at most
 VIEWS = 2  # of each image, with different flips and crops
-HELD_OUT = 0.05  # share of the rows that the flow is not fitted to, for its held-out log-likelihood
 
 
 @dataclass(frozen=True)
@@ -150,8 +147,7 @@ def read_styles(model: StackGAN, split: PreparedSplit, embeddings: Tensor | None
 def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: str) -> dict[str, float]:
     """Maximum likelihood fit to samples of q; returns held-out nats per dimension of N(0, I) and of the flow."""
     count, dim = q.mu.shape
-    order = torch.randperm(count)
-    held, seen = order[: max(1, round(HELD_OUT * count))], order[max(1, round(HELD_OUT * count)) :]
+    held, seen = held_out(count)
     if not len(seen):
         raise ValueError(f"{count} rows are too few to fit {what} to")
 
@@ -161,23 +157,17 @@ def _fit(flow: Flow, q: DiagonalGaussian, c: Tensor | None, steps: int, what: st
 
     held_z, held_c = draw(held)
     optimizer = torch.optim.Adam(flow.parameters(), LEARNING_RATE)
-    schedule = warm_cosine(optimizer, steps, warm=max(1, steps // 50))
-    ema = copy.deepcopy(flow).eval()
+    fitting = Fitting(flow, optimizer, steps, warm=max(1, steps // 50), decay=EMA_DECAY)
     flow.train()
     with tqdm(total=steps, desc=f"fitting {what}", unit="step", leave=False) as bar:
         for step in range(steps):
             z, context = draw(seen[torch.randint(len(seen), (min(BATCH, len(seen)),))])
             loss = -flow.given(context, len(z)).log_prob(z).mean() / dim
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            update_ema(ema, flow, ema_decay(EMA_DECAY, step, ramp=True))
+            fitting.step(loss)
             bar.update()
             if step % 50 == 0:
                 bar.set_postfix(nats=f"{float(loss.detach()):.3f}", refresh=False)
-    flow.load_state_dict(ema.state_dict())
+    flow.load_state_dict(fitting.ema.state_dict())
     flow.eval()
     with torch.no_grad():
         ours = -flow.given(held_c, len(held_z)).log_prob(held_z).mean() / dim

@@ -9,7 +9,6 @@ as differences among the images of one caption, so that generation needs neither
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
+from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops, from_levels, to_levels
 from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.networks.frozen_features import FrozenFeatures, load_frozen_features
 from stackgan.networks.realism import RealismNetwork
-from stackgan.networks.schedules import warm_cosine
 from stackgan.pipeline import StackGANPipeline
-from stackgan.training.ema import ema_decay, update_ema
+from stackgan.training.fitting import Fitting, held_out
 
 __all__ = ["RealismFit", "fit_realism", "fit_realism_network"]
 
@@ -38,7 +37,6 @@ SIDE = 160  # px to which images are enlarged for the classifier
 PHOTOS = 20_000  # of the train split, at most
 TRUNCATION = (0.6, 1.0)  # range of the noise scale of the images
 AGREEMENT = 0.5  # weight of the image–text cosine, both in standard deviations among a caption's images
-HELD_OUT = 0.05  # share of the captions that the network is not fitted to
 GROUPS = 8  # captions of a training batch
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
@@ -125,9 +123,9 @@ def _features(classifier: FrozenFeatures, images: Tensor) -> Tensor:
 def _photo_features(classifier: FrozenFeatures, split: PreparedSplit, side: int) -> Tensor:
     """φ (N, D) of the split's photos at the side of the generated images; evenly spaced ones if there are many."""
     rows = np.linspace(0, len(split) - 1, min(PHOTOS, len(split))).round().astype(np.int64)
-    found = []
+    crop, found = crop_size(split.images.shape[1]), []
     for start in tqdm(range(0, len(rows), 32), desc="photos", unit="batch", leave=False):
-        photos = centre_crops(split.images[rows[start : start + 32]], split.images.shape[1] * 64 // 76)
+        photos = centre_crops(split.images[rows[start : start + 32]], crop)
         photos = F.interpolate(photos, (side, side), mode="bilinear", antialias=True, align_corners=False)
         found.append(_features(classifier, photos.contiguous().to(classifier.scale.device)))
     return torch.cat(found)
@@ -178,13 +176,10 @@ def fit_realism_network(
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network = RealismNetwork().to(device)
-        order = torch.randperm(len(images))
-        held, seen = order[: max(1, round(HELD_OUT * len(images)))], order[max(1, round(HELD_OUT * len(images))) :]
+        held, seen = held_out(len(images))
         optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         steps = epochs * -(-len(seen) // GROUPS)
-        schedule = warm_cosine(optimizer, steps, warm=max(1, steps // 20))
-        ema = copy.deepcopy(network)
-        done = 0
+        fitting = Fitting(network, optimizer, steps, warm=max(1, steps // 20), decay=EMA_DECAY)
         with tqdm(total=steps, desc="fitting realism", unit="step", leave=False) as bar:
             for _ in range(epochs):
                 for rows in seen[torch.randperm(len(seen))].split(GROUPS):
@@ -192,18 +187,12 @@ def fit_realism_network(
                     mirrored = torch.rand(len(batch), 1, 1, 1, device=batch.device) < 0.5
                     found = network(torch.where(mirrored, batch.flip(3), batch)).view(len(rows), -1)
                     loss = (_centred(found) - targets[rows].to(device)).square().mean()
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                    optimizer.step()
-                    schedule.step()
-                    update_ema(ema, network, ema_decay(EMA_DECAY, done, ramp=True))
-                    done += 1
+                    fitting.step(loss)
                     bar.update()
-                    if done % 20 == 0:
+                    if fitting.done % 20 == 0:
                         bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
-    ema.eval().requires_grad_(False)
-    return ema, _figures(ema, images[held], targets[held], device)
+    fitted = fitting.ema.requires_grad_(False)
+    return fitted, _figures(fitted, images[held], targets[held], device)
 
 
 @torch.inference_mode()

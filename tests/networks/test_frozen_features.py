@@ -1,25 +1,20 @@
 """Frozen classifiers as feature extractors: their maps, their sources, and the heads on the maps."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
 from stackgan.networks.frozen_features import STRIDES, FeatureHeads, FrozenFeatures, load_frozen_features
+from tests.tiny import save_classifier
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained torchvision network as a folder."""
-    folder = tmp_path_factory.mktemp("features")
-    torch.manual_seed(0)
-    save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architecture": "mobilenet_v2"}))
-    return folder
+    return save_classifier(tmp_path_factory.mktemp("features"))
 
 
 def test_a_folders_network_gives_maps_of_every_stride(folder: Path) -> None:

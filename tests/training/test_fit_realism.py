@@ -10,18 +10,13 @@ from safetensors.torch import save_file
 from stackgan.checkpoint import REALISM, load_checkpoint, stored_discriminators
 from stackgan.cli.main import main
 from stackgan.pipeline import StackGANPipeline
+from tests.tiny import save_classifier, save_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained image classifier as a folder."""
-    models = pytest.importorskip("torchvision").models
-    folder = tmp_path_factory.mktemp("classifier")
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        save_file(models.get_model("mobilenet_v2", weights=None).state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architecture": "mobilenet_v2"}))
-    return folder
+    return save_classifier(tmp_path_factory.mktemp("classifier"))
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +99,6 @@ def test_unusable_arguments_are_refused_in_words(
 def test_a_checkpoint_without_text_is_refused(
     few_birds: Path, classifier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.tiny import save_tiny_checkpoint
-
     textless = save_tiny_checkpoint(tmp_path / "textless", text=False)
     assert main(arguments(textless, few_birds, classifier, tmp_path / "out")) == 2
     assert "without text" in capsys.readouterr().err
