@@ -18,7 +18,7 @@ from tests.tiny import TINY
 @pytest.fixture(scope="module")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "painted"
-    command = ["prepare", "painted", folder, "--count", "24", "--test-count", "8", "--seed", "1", "--workers", "1"]
+    command = ["prepare", "painted", folder, "--count", "16", "--test-count", "8", "--seed", "1", "--workers", "1"]
     assert main([str(word) for word in command]) == 0
     return folder
 
@@ -65,7 +65,7 @@ def test_wrong_arguments(
 def test_the_whole_way(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Prepare here, train there in several calls, generate here."""
     here, there = tmp_path / "here", tmp_path / "there"
-    assert _run("pack", painted, here / "data", "--limit", 0.2) == 0
+    assert _run("pack", painted, here / "data", "--limit", 0.1) == 0
     said = capsys.readouterr().out
     count = len(list((here / "data").glob("piece-*")))
     assert count > 2 and said.startswith(f"{count} pieces in {here / 'data'}, ") and f": {count} written" in said

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from data_prep.painted import prepare_painted
 from stackgan.cli.main import main
 from stackgan.config import preset
 from stackgan.images.pixels import to_tensor
@@ -29,20 +28,13 @@ CAPTIONS = ["a red bird with black wings", "a small yellow bird"]
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("latent") / "painted"
-    prepare_painted(folder, count=40, seed=1, test_count=12, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def checkpoints(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def checkpoints(few_birds: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Short training runs with each latent module."""
     made = {}
     for name, overrides in LATENTS.items():
         run = tmp_path_factory.mktemp(name) / "run"
         config = preset("quickstart", [*TINY, *overrides, "train.images=16"])
-        assert train(painted, run, config, device="cpu") == 0
+        assert train(few_birds, run, config, device="cpu") == 0
         made[name] = run / "checkpoint"
     return made
 
@@ -153,7 +145,7 @@ def test_slerp_keeps_to_the_sphere() -> None:
         torch.testing.assert_close(slerp(a, other, 1.0), other)
 
 
-def test_density_of_captions(checkpoints: dict[str, Path], painted: Path) -> None:
+def test_density_of_captions(checkpoints: dict[str, Path], few_birds: Path) -> None:
     pipe = StackGANPipeline.from_pretrained(checkpoints["flow"], device="cpu")
     quantiles = pipe.model.code_quantiles
     assert (quantiles.diff() >= 0).all() and quantiles[0] < quantiles[-1]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep.painted import prepare_painted
 from stackgan.checkpoint import load_checkpoint
 from stackgan.cli.main import main
 from stackgan.config import preset
@@ -20,25 +19,18 @@ CAPTIONS = ["a red bird with black wings", "a small yellow bird"]
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("latent") / "painted"
-    prepare_painted(folder, count=40, seed=1, test_count=12, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def checkpoint(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(few_birds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of a short training run with a posterior."""
     run = tmp_path_factory.mktemp("vae") / "run"
     config = preset("quickstart", [*TINY, "latent.z=vae", "train.images=16"])
-    assert train(painted, run, config, device="cpu") == 0
+    assert train(few_birds, run, config, device="cpu") == 0
     return run / "checkpoint"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fitting_a_prior_keeps_the_generator(checkpoint: Path, painted: Path, tmp_path: Path, family: str) -> None:
+def test_fitting_a_prior_keeps_the_generator(checkpoint: Path, few_birds: Path, tmp_path: Path, family: str) -> None:
     out = tmp_path / "fitted"
-    arguments = ["fit-prior", "--checkpoint", str(checkpoint), "--data", str(painted)]
+    arguments = ["fit-prior", "--checkpoint", str(checkpoint), "--data", str(few_birds)]
     arguments += ["--out", str(out), "--steps", "30", "--device", "cpu", f"latent.family={family}", "latent.steps=2"]
     assert main(arguments) == 0
     before, after = load_checkpoint(checkpoint), load_checkpoint(out)
@@ -77,9 +69,9 @@ def test_a_fitted_flow_finds_the_density_of_styles() -> None:
 
 
 def test_refusals_of_fit_prior(
-    checkpoint: Path, painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path, few_birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = ["fit-prior", "--data", str(painted), "--device", "cpu", "--steps", "2"]
+    base = ["fit-prior", "--data", str(few_birds), "--device", "cpu", "--steps", "2"]
     full = [*base, "--checkpoint", str(checkpoint), "--out", str(tmp_path / "x")]
     cases = [
         (base, "the following arguments are required: --checkpoint, --out"),
@@ -87,8 +79,8 @@ def test_refusals_of_fit_prior(
         ([*full, "generator.width=9"], "only latent.* may be changed"),
         ([*full, "latent.dim=9"], "cannot be changed"),
         ([*full, "latent.family=nsd"], "latent.family"),
-        (["train", "--data", str(painted)], "--run is missing"),
-        (["train", "--data", str(painted), "--run", "r", "--out", "x"], "unrecognized arguments: --out"),
+        (["train", "--data", str(few_birds)], "--run is missing"),
+        (["train", "--data", str(few_birds), "--run", "r", "--out", "x"], "unrecognized arguments: --out"),
     ]
     for arguments, message in cases:
         try:
