@@ -121,11 +121,13 @@ def test_monte_carlo_agrees_with_closed_forms() -> None:
 def test_monte_carlo_takes_flows() -> None:
     """KL between a flow that is N(0, I) and a Gaussian is the Gaussian's closed form."""
     torch.manual_seed(0)
-    base = flow("realnvp", 3).double().given(count=2)  # a new one is its base
-    q = _diagonal(2, 3, 7)
+    copies, q = 1000, _diagonal(2, 3, 7)
+    base = flow("realnvp", 3).double().given(count=2 * copies)  # a new one is its base
+    many = DiagonalGaussian(q.mu.repeat(copies, 1), q.logvar.repeat(copies, 1))
     with torch.no_grad():
-        value, error = kl_monte_carlo(base, q, 4000, torch.Generator().manual_seed(0))
-        back, back_error = kl_monte_carlo(q, base, 4000, torch.Generator().manual_seed(0))
+        value, error = kl_monte_carlo(base, many, 4000, torch.Generator().manual_seed(0), copies=copies)
+        back, back_error = kl_monte_carlo(many, base, 4000, torch.Generator().manual_seed(0), copies=copies)
+    assert value.shape == back.shape == (2,)
     assert ((value - standard_normal(q.mu, 3).kl(q)).abs() < 4 * error).all()
     assert ((back - q.kl()).abs() < 4 * back_error).all()
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stackgan.latent.distributions import DiagonalGaussian, kl_discrete
+from stackgan.latent.distributions import DiagonalGaussian, Distribution, kl_discrete
 from stackgan.study import STUDIES, study
 from stackgan.study.figures import optional, write_numbers
 from stackgan.study.flow_2d import FAMILIES, SHAPES, draw_shape
@@ -252,14 +253,21 @@ def test_short_vae_study(tmp_path: Path) -> None:
     assert found["elbo"] < found["log_likelihood"] < 0
 
 
-def test_short_flow_study(tmp_path: Path) -> None:
+def test_short_flow_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two draws of dequantisation noise at most, and three ridges to choose from."""
     for package in ("matplotlib", "sklearn"):
         pytest.importorskip(package)
-    from stackgan.study.flow_digits import SETTINGS, run
+    import stackgan.study.flow_digits as module
 
-    numbers = run(tmp_path, steps=2)
+    def quick(density: Distribution, digits: Digits, seed: int, draws: int = 2) -> Tensor:
+        return likelihood(density, digits, seed, min(draws, 2))
+
+    monkeypatch.setattr(module, "likelihood", quick)
+    monkeypatch.setattr(module, "DRAWS", 2)
+    monkeypatch.setattr(module, "RIDGES", (0.0, 1e-4, 3e-3))
+    numbers = module.run(tmp_path, steps=2)
     check_outputs(tmp_path, numbers, {"likelihoods", "samples"})
-    assert set(numbers["models"]) == {"gaussian", "gaussian_logit", *SETTINGS}
+    assert set(numbers["models"]) == {"gaussian", "gaussian_logit", *module.SETTINGS}
     for found in numbers["models"].values():
         assert found["bits_per_dim"] == pytest.approx(-found["nats"] / 64 / math.log(2))
     assert -140 < numbers["models"]["gaussian"]["nats"] < -120
@@ -278,24 +286,32 @@ def test_shapes_are_standardised_and_seeded(name: str) -> None:
 
 
 def test_short_plane_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a process for each core: two families, as each process imports the program."""
     pytest.importorskip("matplotlib")
     import stackgan.study.flow_2d as module
 
+    chosen = {name: FAMILIES[name] for name in ("nice", "nsf")}
+    monkeypatch.setattr(module, "FAMILIES", chosen)
     monkeypatch.setattr(module, "SHAPES", {"moons": SHAPES["moons"]})
     monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     numbers = module.run(tmp_path, steps=3)
     check_outputs(tmp_path, numbers, {"densities", "samples"})
-    assert set(numbers["held_out_nats"]["moons"]) == {"gaussian", *FAMILIES} and numbers["zuko"] is None
+    assert set(numbers["held_out_nats"]["moons"]) == {"gaussian", *chosen} and numbers["zuko"] is None
 
 
 def test_comparison_with_zuko(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All families, in this process, on few points."""
     for package in ("matplotlib", "zuko"):
         pytest.importorskip(package)
     import stackgan.study.flow_2d as module
 
     monkeypatch.setattr(module, "SHAPES", {"rings": SHAPES["rings"]})
+    monkeypatch.setattr(module, "draw_shape", partial(draw_shape, training=2000, held_out=2000))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     numbers = module.run(tmp_path, steps=3)
     check_outputs(tmp_path, numbers, {"densities", "samples", "zuko"})
+    assert set(numbers["held_out_nats"]["rings"]) == {"gaussian", *FAMILIES}
     assert set(numbers["zuko"]["rings"]) == set(numbers["zuko_parameters"]) == {"realnvp", "maf", "nsf"}
 
 
