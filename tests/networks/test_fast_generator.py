@@ -40,7 +40,7 @@ def made(block: str, stages: int, code: int = 3, dtype: torch.dtype = torch.floa
             if part.affine:
                 nn.init.normal_(part.bias, 0.0, 0.3)
     with torch.no_grad():
-        generator.train()(*inputs(32 if stages < 4 else 4, code, dtype))
+        generator.train()(*inputs({1: 32, 2: 16, 3: 8}.get(stages, 4), code, dtype))
     for head in generator.heads:  # not saturated by tanh, which would hide differences
         head.conv.weight.data.mul_(0.3)
     return generator.eval()

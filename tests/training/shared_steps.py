@@ -34,7 +34,7 @@ SMALL = [
 CASES = {
     "modern": (
         "modern",
-        ["tree.stages=2", "loss.penalty_every=2", "loss.diversity=1", "optim.checkpointing=true"],
+        ["tree.stages=1", "loss.penalty_every=2", "loss.diversity=1", "optim.checkpointing=true"],
     ),
     "legacy": ("legacy", ["tree.stages=1", "loss.penalty=0.1", "loss.penalty_every=2"]),
     "vae": ("modern", ["tree.stages=1", "latent.z=vae"]),

@@ -323,7 +323,7 @@ def test_minibatch_std_is_that_of_four_neighbours_and_batches_stay_apart() -> No
 # --- options that leave the step as it is -------------------------------------------------------------------
 
 VARIANTS = {
-    "legacy": ("legacy",),
+    "legacy": ("legacy", "tree.stages=2"),
     "legacy, two stages, channels-last": ("legacy", "tree.stages=2", "optim.channels_last=true"),
     "modern": ("modern", "tree.stages=2", "loss.colour=1.0", "loss.diversity=1.0"),
     "modern, bce, wrong photos": ("modern", "loss.mismatch=photo", "loss.adversarial=bce", "loss.penalty_power=6"),
@@ -470,7 +470,7 @@ def _multiply_adds(work: Callable[[], object]) -> float:
 
 def test_a_step_does_a_sixth_less_than_the_plain_one() -> None:
     """Counted multiply-adds, for the published ratio of code and widths."""
-    overrides = ["text.code_dim=32", "generator.width=16", "discriminator.width=16"]
+    overrides = ["text.code_dim=16", "generator.width=8", "discriminator.width=8"]
     config = _config("legacy", *overrides)
     batch, run, plain = _batch(config), _run(config), _run(config)
     optimizers = plain_optimizers(plain)
@@ -482,8 +482,8 @@ def test_a_step_does_a_sixth_less_than_the_plain_one() -> None:
 
 
 def test_a_step_allocates_less_than_the_plain_one() -> None:
-    overrides = ["text.code_dim=32", "generator.width=16", "discriminator.width=16"]
-    config = _config("legacy", *overrides)
+    overrides = ["text.code_dim=16", "generator.width=8", "discriminator.width=8"]
+    config = _config("legacy", "tree.stages=2", *overrides)
     batch, run, plain = _batch(config), _run(config), _run(config)
     optimizers = plain_optimizers(plain)
     train_step(run, batch)  # the optimisers' state is created in the first step
