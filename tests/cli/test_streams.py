@@ -37,7 +37,7 @@ def _run(arguments: list[str], closed: tuple[int, ...] = (), **options: object) 
     )
 
 
-@pytest.mark.parametrize("closed", [(2,), (1, 2), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)], ids=str)
 def test_a_service_without_streams_gets_its_images(tmp_path: Path, checkpoint: Path, closed: tuple[int, ...]) -> None:
     command = ["generate", "a red bird", "--checkpoint", str(checkpoint), "--seeds", "0", "--out", str(tmp_path)]
     assert _run(command, closed).returncode == 0
@@ -59,13 +59,12 @@ def test_a_closed_pipe_does_not_end_a_batch(tmp_path: Path, checkpoint: Path, st
     assert len(list((tmp_path / "out").glob("0*.png"))) == 3 and (tmp_path / "out" / "manifest.jsonl").is_file()
 
 
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_full_disk_under_the_output_does_not_end_a_command(tmp_path: Path, checkpoint: Path, stream: str) -> None:
+def test_a_full_disk_under_the_output_does_not_end_a_command(tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "captions.txt").write_text("a red bird\n")
     captions = str(tmp_path / "captions.txt")
     arguments = ["batch", captions, "--checkpoint", str(checkpoint), "--out", str(tmp_path / "o")]
     with Path("/dev/full").open("wb") as full:
-        assert _run(arguments, **{stream: full}).returncode == 0
+        assert _run(arguments, stdout=full, stderr=full).returncode == 0
     assert len(list((tmp_path / "o").glob("0*.png"))) == 1
 
 
