@@ -26,6 +26,11 @@ def checkpoints(finished_run: Path, few_birds: Path, tmp_path_factory: pytest.Te
     return [first, second]
 
 
+@pytest.fixture(autouse=True)
+def _few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stackgan.tools.average.IMAGES", 64)
+
+
 def _use(checkpoints: list[Path], data: Path, out: Path) -> list[str]:
     return ["average", *map(str, checkpoints), "--data", str(data), "--out", str(out), "--device", "cpu"]
 
