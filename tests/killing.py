@@ -112,9 +112,9 @@ def _equal(one: object, two: object) -> bool:
 
 
 def _serve() -> None:
-    import stackgan.cli.train
-    import stackgan.training.loop  # noqa: F401  imported before the forks
-
+    # before the forks; the first optimiser of a process imports torch._dynamo, which takes seconds
+    for name in ("stackgan.cli.train", "stackgan.training.loop", "torch._dynamo"):
+        import_module(name)
     with contextlib.suppress(ImportError):
         import torch.utils.tensorboard  # noqa: F401
     for line in sys.stdin:

@@ -1,6 +1,6 @@
 """Address, login, root path and MCP of the server; start and stop without them are tested with the page."""
 
-import os
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,7 +14,6 @@ from stackgan.app.page import build
 from stackgan.app.server import address, launch, read_users, serve
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import free_port
-from tests.serving import serving
 from tests.tiny import save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,15 +54,21 @@ def test_users_of_a_file(tmp_path: Path) -> None:
     assert read_users() == []
 
 
-def test_a_space_with_a_login(tmp_path: Path) -> None:
+def test_a_space_with_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It listens on all networks, generates nothing without a login, and after one it generates."""
     folder, users, port = save_tiny_checkpoint(tmp_path / "tiny", stages=1), tmp_path / "users", free_port()
     users.write_text("ann:secret\nbob:other\n")
-    command = [sys.executable, "app.py", "--checkpoint", str(folder), "--auth-file", str(users)]
-    environment = os.environ | {"SYSTEM": "spaces", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(tmp_path)}
-    environment.pop("GRADIO_SERVER_NAME", None)
-    with serving(command, cwd=ROOT, env=environment) as printed:
-        assert printed.readline() == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
+    monkeypatch.setattr(sys, "argv", ["app.py", "--checkpoint", str(folder), "--auth-file", str(users)])
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)  # of this process too
+    for name, value in {"SYSTEM": "spaces", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": ""}.items():
+        monkeypatch.setenv(name, value)  # the program sets the last one
+    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    answers = []
+
+    def visit() -> None:
+        """Called where the program waits for a signal: when this returns, the server stops."""
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             data = {"data": ["a red bird", 1, 0, None, None, 0, 0, ""]}
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
@@ -71,7 +76,14 @@ def test_a_space_with_a_login(tmp_path: Path) -> None:
             assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
-            assert "event: complete" in client.get(f"/gradio_api/call/paint/{event}").text
+            answers.append(client.get(f"/gradio_api/call/paint/{event}").text)
+
+    monkeypatch.setattr(server, "_wait_for_signal", visit)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    assert not end.value.code
+    assert capsys.readouterr().out == f"Page at http://0.0.0.0:{port} (Ctrl-C stops)\n"
+    assert len(answers) == 1 and "event: complete" in answers[0]
 
 
 def test_the_state_of_visitors_is_bounded(pipe: StackGANPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

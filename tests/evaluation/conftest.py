@@ -26,7 +26,7 @@ from stackgan.text.compact import CompactEncoder
 from tests.tiny import save_tiny_features
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "painted"
     prepare_painted(folder, count=40, seed=2, test_count=60, workers=1)
@@ -37,6 +37,14 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
     folder = tmp_path_factory.mktemp("data") / "painted"
     prepare_painted(folder, count=10, seed=2, test_count=12, workers=1)
+    return PreparedFolder.open(folder)
+
+
+@pytest.fixture(scope="session")
+def many_birds(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
+    """Enough of them for comparisons of sets: 120 to train on and 240 to test on."""
+    folder = tmp_path_factory.mktemp("many-birds") / "painted"
+    prepare_painted(folder, count=120, seed=4, test_count=240, workers=1)
     return PreparedFolder.open(folder)
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.painted import (
-    prepare_painted,
-)
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.features import FeatureNetwork, Pyramid, load_features, pyramid_features
 from stackgan.evaluation.image_sets import (
@@ -122,19 +119,12 @@ def test_pyramid_sees_colours_blur_and_nothing_of_mirrored_detail() -> None:
     assert pyramid_features().extract(torch.zeros(3, 3, 128, 128, dtype=torch.uint8)).features.shape == (3, 336)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=120, seed=4, test_count=240, workers=1)
-    return PreparedFolder.open(folder)
-
-
-def test_pyramid_distance_decreases_with_quality(prepared: PreparedFolder) -> None:
+def test_pyramid_distance_decreases_with_quality(many_birds: PreparedFolder) -> None:
     """Real birds, blurred birds, copies of one bird, noise: increasing distances."""
 
     network = pyramid_features()
-    reference = Photos(prepared.splits["test"], 64).features(network).features
-    real = torch.from_numpy(Photos(prepared.splits["train"], 64).rows(range(120))).permute(0, 3, 1, 2)
+    reference = Photos(many_birds.splits["test"], 64).features(network).features
+    real = torch.from_numpy(Photos(many_birds.splits["train"], 64).rows(range(120))).permute(0, 3, 1, 2)
     blurred = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(real.float(), 4), (64, 64)).byte()
     noise = torch.randint(0, 256, real.shape, generator=torch.Generator().manual_seed(0)).byte()
     sets = (real, real[:1].expand(120, -1, -1, -1), noise)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from data_prep.painted import (
-    prepare_painted,
-)
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.evaluation.cache import evaluation_cache
 from stackgan.evaluation.features import FeatureNetwork
 from stackgan.evaluation.quick import caption_agreement, quick_figures
 from tests.tiny import tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=120, seed=4, test_count=240, workers=1)
-    return PreparedFolder.open(folder)
 
 
 def test_caption_agreement_of_matching_wrong_and_random_images() -> None:
@@ -32,7 +24,8 @@ def test_caption_agreement_of_matching_wrong_and_random_images() -> None:
     assert caption_agreement(rows[:1].expand(20, -1), rows[:1].expand(20, -1)) == 1.0  # equal captions do not compete
 
 
-def test_quick_figures_with_and_without_a_network(prepared: PreparedFolder) -> None:
+def test_quick_figures_with_and_without_a_network(painted: Path) -> None:
+    prepared = PreparedFolder.open(painted)
     split: PreparedSplit = prepared.splits["test"]
     pipe = tiny_pipeline(stages=1)
     state = torch.get_rng_state()

@@ -8,9 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_prep.painted import (
-    prepare_painted,
-)
 from stackgan.data.prepared import PreparedFolder
 from stackgan.evaluation.features import pyramid_features
 from stackgan.evaluation.image_sets import (
@@ -26,13 +23,6 @@ from stackgan.evaluation.sections.memorisation import (
 )
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedFolder:
-    folder = tmp_path_factory.mktemp("data") / "painted"
-    prepare_painted(folder, count=120, seed=4, test_count=240, workers=1)
-    return PreparedFolder.open(folder)
-
-
 def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
     """An image set that returns these images (N, s, s, 3)."""
 
@@ -42,10 +32,10 @@ def pictures_of(levels: NDArray[np.uint8]) -> GeneratedImages:
     return GeneratedImages("copies", len(levels), levels.shape[1], paint, lambda start, stop: None, None)
 
 
-def test_copies_are_found_and_new_images_are_not_reported(prepared: PreparedFolder) -> None:
+def test_copies_are_found_and_new_images_are_not_reported(many_birds: PreparedFolder) -> None:
     network = pyramid_features()
-    train = Photos(prepared.splits["train"], 64)
-    test = Photos(prepared.splits["test"], 64)
+    train = Photos(many_birds.splits["train"], 64)
+    test = Photos(many_birds.splits["test"], 64)
     held_out = pictures_of(test.rows(range(120)))
     noise = np.random.default_rng(0).normal(0, 4, (120, 64, 64, 3))
     copies = np.clip(train.rows(range(120)) + noise, 0, 255).astype(np.uint8)
