@@ -524,7 +524,7 @@ def test_the_original_trains_on_with_its_discriminators(
         rows = np.random.default_rng(0).standard_normal((len(split.captions), 48), np.float32)
         split.store_embeddings("char-cnn-rnn", rows)
     use = ["train", "--data", str(data), "--run", str(run), "--start-from", str(converted), "--device", "cpu"]
-    assert main([*use, "train.images=2", "optim.batch_size=2"]) == 0
+    assert main([*use, "train.images=2", "optim.batch_size=2", "eval.count=10"]) == 0
     assert "newly initialised: nothing" in capsys.readouterr().out
     state = load_state(run / "state.pt")
     for ours, theirs in (

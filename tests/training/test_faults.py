@@ -279,10 +279,14 @@ def test_a_run_that_diverges_goes_back_with_lower_rates(
     printed = capsys.readouterr().err
     assert "step 5: " in printed and "back at step 4 with 0.25 of the learning rates (rollback 2 of 3)" in printed
 
-    parts = tmp_path / "parts"
+
+def test_resuming_includes_the_rollbacks(few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _diverging(monkeypatch, _infinite_weight, times=2)
+    run, parts, keys = tmp_path / "run", tmp_path / "parts", ["train.images=24", *EACH_STEP, "train.rollback=3"]
+    assert train(few_birds, run, _config(*keys), device="cpu") == 0
     while train(few_birds, parts, _config(*keys), device="cpu", stop_after=0) == 3:
         pass
-    assert differences(run, parts) == [], "resuming includes the rollbacks"
+    assert differences(run, parts) == []
 
 
 def test_a_first_save_is_there_to_go_back_to(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo.utils
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -20,6 +21,7 @@ from stackgan.networks.discriminator import Discriminator
 from stackgan.networks.fast_ops import FOLD_FROM, BatchNormByGroup, conv_few_places, conv_upsampled, conv_with_code
 from stackgan.networks.layers import FusedNorm, MinibatchStd, spread
 from stackgan.networks.recompute import set_checkpointing
+from stackgan.runtime.compiler import cpp_compiler
 from stackgan.tools.convert import _discriminator_modules, _generator_modules
 from stackgan.training.state import Run
 from stackgan.training.step import train_step
@@ -434,9 +436,17 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         _run(_config("legacy", "optim.compile=true"))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
+@pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler")
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_step_is_the_plain_one() -> None:
+def test_a_step_traced_for_the_compiler_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs, gradients and updates of buffers; to C++, in a minute and a half: ``tests/slow/compiled.py``."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    began = torch._dynamo.utils.counters["frames"]["ok"]
+    check_compiled_step()
+    assert torch._dynamo.utils.counters["frames"]["ok"] > began
+
+
+def check_compiled_step() -> None:
     overrides = ("tree.stages=1", "generator.residuals=1")
     config = _config("legacy", *overrides)
     batch, plain, compiled = _batch(config), _run(config), _run(_config("legacy", *overrides, "optim.compile=true"))
