@@ -106,7 +106,7 @@ def test_a_complete_run_is_not_evaluated_again(few_birds: Path, whole: Path, tmp
 # --- full disks -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[TrainingServer]:
     with TrainingServer() as server:
         yield server
