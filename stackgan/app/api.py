@@ -10,13 +10,11 @@ import gradio as gr
 from stackgan.app import painting
 from stackgan.app.components import CONCURRENT
 from stackgan.app.endpoints import endpoint
-from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest
+from stackgan.app.image_request import DEFAULT_COUNT, DRAWN_SEEDS, MAX_COUNT, ImageRequest
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.served_files import served_file
 
 __all__ = ["add_paint"]
-
-DRAWN_SEEDS = 2**31  # a seed that is not given is drawn below this
 
 
 def add_paint(pipes: Pipelines) -> None:

@@ -10,6 +10,7 @@ from stackgan.pipeline import StackGANPipeline
 __all__ = [
     "DEFAULT_COUNT",
     "DEFAULT_SEED",
+    "DRAWN_SEEDS",
     "MAX_CAPTION",
     "MAX_COUNT",
     "MAX_PAGE_SEED",
@@ -24,6 +25,7 @@ __all__ = [
 MAX_COUNT, DEFAULT_COUNT = 16, 4
 MAX_PAGE_SEED = 2**53 - 1  # the largest integer that JavaScript represents exactly
 DEFAULT_SEED = 1
+DRAWN_SEEDS = 2**31  # a seed that a program leaves out is drawn below this
 MAX_CAPTION = 2000  # characters
 MAX_TRUNCATION = 2
 

@@ -12,13 +12,25 @@ from stackgan.app.pipelines import Pipelines
 from stackgan.app.tabs import TABS, caption
 from stackgan.pipeline import StackGANPipeline
 
-__all__ = ["about", "build", "tab_pipelines"]
+__all__ = ["Page", "about", "build", "tab_pipelines"]
 
 WAITING = 200  # requests that may wait; further ones are refused in words
 KEEP_SECONDS = 24 * 3600  # time for which generated files can be downloaded
 
 
-def build(pipe: StackGANPipeline, others: Mapping[str, Path] | None = None, device: str | None = None) -> gr.Blocks:
+class Page(gr.Blocks):
+    """The page, and the pipelines that it generates with."""
+
+    def __init__(self, pipes: Pipelines) -> None:
+        super().__init__(
+            title="Text to image" if pipes.first.conditional else "Image generation",
+            analytics_enabled=False,
+            delete_cache=(3600, KEEP_SECONDS),
+        )
+        self.pipes = pipes
+
+
+def build(pipe: StackGANPipeline, others: Mapping[str, Path] | None = None, device: str | None = None) -> Page:
     """Build the page for a pipeline, including its initial images.
 
     Args:
@@ -35,11 +47,7 @@ def build(pipe: StackGANPipeline, others: Mapping[str, Path] | None = None, devi
             "use one with a folder 'text', or use it from Python with pipe(embeddings=...)"
         )
     pipes = Pipelines(pipe, others, device)
-    with gr.Blocks(
-        title="Text to image" if pipe.conditional else "Image generation",
-        analytics_enabled=False,
-        delete_cache=(3600, KEEP_SECONDS),
-    ) as page:
+    with Page(pipes) as page:
         heading = html(_heading(pipe))
         tabs = tab_pipelines(pipes)
         if not tabs:

@@ -53,7 +53,7 @@ class Pipelines:
             return self._loaded[name]
 
     def name_of(self, settings: ImageSettings) -> tuple[str, str | None]:
-        """Name of the pipeline to generate an image with, and a sentence if it is not the one that made it.
+        """Name of the pipeline to generate an image with, and what made the image if that is not here.
 
         It is found by its fingerprint, else by its name; otherwise it is the first.
         """
@@ -69,7 +69,7 @@ class Pipelines:
             return name, None
         made = settings.checkpoint or "a checkpoint"
         made += f" with the fingerprint {hashed[:12]}" if hashed else ""
-        return name, f"Made with {made}, which is not here: generated with {name}, so the image differs."
+        return name, made
 
     def having(self, able: Callable[[Config], bool]) -> str | None:
         """Name of the first pipeline for whose configuration ``able`` is true; None if there is none."""

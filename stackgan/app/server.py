@@ -27,10 +27,10 @@ from stackgan.io.checkpoint_names import (
 )
 
 if TYPE_CHECKING:
-    import gradio as gr
     from fastapi import Request
     from fastapi.responses import JSONResponse
 
+    from stackgan.app.page import Page
     from stackgan.pipeline import StackGANPipeline
 
 SWITCH_SECONDS = 0.0005  # after which threads give way to another one: Python's 5 ms are a third of an image
@@ -200,7 +200,7 @@ def _check_packages(mcp: bool) -> None:
         raise ValueError('--mcp needs the package mcp: pip install "stackgan[app,mcp]"')
 
 
-def _load(checkpoint: Path, others: Mapping[str, Path], device: str | None) -> tuple[StackGANPipeline, gr.Blocks]:
+def _load(checkpoint: Path, others: Mapping[str, Path], device: str | None) -> tuple[StackGANPipeline, Page]:
     from stackgan.pipeline import StackGANPipeline
     from stackgan.runtime.allocator import keep_pages
 
@@ -215,7 +215,7 @@ def _load(checkpoint: Path, others: Mapping[str, Path], device: str | None) -> t
 
 
 def launch(
-    page: gr.Blocks,
+    page: Page,
     host: str,
     port: int,
     *,
@@ -235,6 +235,7 @@ def launch(
     """
     from gradio.route_utils import FnIndexInferError
 
+    from stackgan.app.image_route import image_route
     from stackgan.app.theme import theme
 
     # Gradio checks that its server responds, which must not go through a proxy.
@@ -258,7 +259,10 @@ def launch(
             quiet=True,
             show_error=True,
             state_session_capacity=SESSIONS,
-            app_kwargs={"exception_handlers": {FnIndexInferError: _unknown_endpoint, KeyError: _unknown_endpoint}},
+            app_kwargs={
+                "routes": [image_route(page.pipes)],
+                "exception_handlers": {FnIndexInferError: _unknown_endpoint, KeyError: _unknown_endpoint},
+            },
             prevent_thread_lock=True,
         )
     if mcp and page.mcp_error:
@@ -274,7 +278,7 @@ def _unknown_endpoint(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": f"{request.url.path[:200]}: there is no such endpoint; /?view=api lists them"}, 404)
 
 
-def warm_up(page: gr.Blocks, pipe: StackGANPipeline, users: Sequence[tuple[str, str]] = ()) -> None:
+def warm_up(page: Page, pipe: StackGANPipeline, users: Sequence[tuple[str, str]] = ()) -> None:
     """Generate once through the page's queue, whose first event imports modules for 0.4 s."""
     import httpx
 

@@ -73,10 +73,14 @@ def test_a_space_with_a_login(
             data = {"data": ["a red bird", 1, 0, None, None, 0, 0, ""]}
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
             assert client.get(f"/gradio_api/file={tmp_path}").status_code == 401
+            assert client.get("/image?caption=a+bird").status_code == 401
             assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
             answers.append(client.get(f"/gradio_api/call/paint/{event}").text)
+            assert client.get("/image?caption=a+bird").headers["content-type"] == "image/png"
+            forged = dict.fromkeys(client.cookies, "0")
+            assert httpx.get(f"{client.base_url}/image?caption=a", cookies=forged, trust_env=False).status_code == 401
 
     monkeypatch.setattr(server, "_wait_for_signal", visit)
     with pytest.raises(SystemExit) as end:

@@ -1,13 +1,14 @@
 """Clients that use the page at once: answers a second, waiting times, memory of the server.
 
     python -m tests.slow.load --clients 1 10 50 --seconds 20          # /paint, four images of the default checkpoint
+    python -m tests.slow.load --route image --clients 1 10 50 --seconds 20    # /image, one image a request
     python -m tests.slow.load --tiny --clients 8 --requests 5000      # does the memory stay flat?
-    python -m tests.slow.load --mixed --leave --clients 100 --seconds 120 --count 1   # all endpoints
+    python -m tests.slow.load --route mixed --leave --clients 100 --seconds 120 --count 1   # all endpoints
 
 Every client asks for its own caption and seeds, waits for the answer and asks again. Every answer must hold the
 images of its request: their settings are read from the PNGs. With ``--leave`` every third request is left before its
-answer, as by a visitor who closes the browser. With ``--mixed`` half of the requests go to the page itself and to the
-other endpoints (:data:`KINDS`), one in twelve is wrong and must be answered in words.
+answer, as by a visitor who closes the browser. With ``--route mixed`` half of the requests go to the page itself and
+to the other endpoints (:data:`KINDS`), one in twelve is wrong and must be answered in words.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
@@ -35,9 +36,10 @@ from stackgan.generation.image_settings import read_png
 from tests.app.browser import free_port
 from tests.tiny import save_tiny_checkpoint
 
-# Requests of --mixed: endpoint or path, share, arguments for a caption and a seed, and what the answer must hold.
+# Requests of --route mixed: endpoint or path, share, arguments for a caption and a seed, what the answer must hold.
 KINDS: dict[str, tuple[float, Callable[[str, int], list[Any]] | None, str]] = {
-    "paint": (0.5, None, ".png"),
+    "paint": (0.4, None, ".png"),
+    "image": (0.1, None, ".png"),
     "understand": (0.12, lambda caption, seed: [caption], "kl"),
     "/": (0.1, None, "<html"),
     "paint, wrong": (0.08, lambda caption, seed: [" ", 1, seed, None, None, 0, 0, ""], "caption"),
@@ -84,8 +86,8 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
 class Load:
     """The answers to all clients of one server."""
 
-    def __init__(self, url: str, count: int, leave: bool, mixed: bool, folder: Path) -> None:
-        self.url, self.count, self.leave, self.mixed, self.folder = url, count, leave, mixed, folder
+    def __init__(self, url: str, count: int, leave: bool, route: str, folder: Path) -> None:
+        self.url, self.count, self.leave, self.route, self.folder = url, count, leave, route, folder
         self.lock = threading.Lock()
         self.seconds: list[float] = []
         self.by_kind: dict[str, list[float]] = {}
@@ -93,7 +95,7 @@ class Load:
         self.errors: list[str] = []
         with Connection(url) as server:
             info = json.loads(server.get("/gradio_api/info"))["named_endpoints"]
-        self.kinds = [kind for kind in KINDS if kind == "/" or f"/{kind.partition(',')[0]}" in info]
+        self.kinds = [kind for kind in KINDS if kind in ("/", "image") or f"/{kind.partition(',')[0]}" in info]
         self.left = 0
 
     def client(self, number: int, deadline: float, most: int) -> None:
@@ -104,10 +106,13 @@ class Load:
             while time.monotonic() < deadline and len(self.seconds) + self.left < most:
                 caption, seed = f"a {draws.choice(COLOURS)} bird number {number}", draws.randrange(10**6)
                 shares = [KINDS[kind][0] for kind in self.kinds]
-                kind = draws.choices(self.kinds, shares)[0] if self.mixed else "paint"
+                kind = draws.choices(self.kinds, shares)[0] if self.route == "mixed" else self.route
                 start = time.monotonic()
-                if kind.startswith("/"):
+                if kind == "/":
                     self.check_other(kind, server.get(kind).decode())
+                elif kind == "image":
+                    content = server.get(f"/image?{urlencode({'caption': caption, 'seed': seed})}")
+                    self.check_image(content, caption, seed)
                 else:
                     arguments = KINDS[kind][1]
                     values = [caption, self.count, seed, None, None, 0, 0, ""]
@@ -145,11 +150,14 @@ class Load:
             self.errors.append(answer[:200])
             return
         files, _ = json.loads(answer.rpartition("data: ")[2])
-        content = server.get(urlsplit(files[-1]["url"]).path)
+        self.check_image(server.get(urlsplit(files[-1]["url"]).path), caption, seed + self.count - 1)
+
+    def check_image(self, content: bytes, caption: str, seed: int) -> None:
+        """The PNG has the settings that were asked for."""
         file = self.folder / f"{threading.get_ident()}.png"
         file.write_bytes(content)
         found = read_png(file)
-        if (found.caption, found.seed) != (caption, seed + self.count - 1):
+        if (found.caption, found.seed) != (caption, seed):
             self.errors.append(f"asked for {caption} {seed}, got {found}")
 
     def run(self, clients: int, seconds: float, most: int) -> str:
@@ -192,7 +200,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=10**9, help="of each number of clients, at most")
     parser.add_argument("--count", type=int, default=4, help="images of a request")
     parser.add_argument("--leave", action="store_true", help="a third of the requests are left before their answer")
-    parser.add_argument("--mixed", action="store_true", help="requests to all endpoints and to the page")
+    parser.add_argument("--route", choices=["paint", "image", "mixed"], default="paint", help="mixed: all of them")
     arguments = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -208,11 +216,11 @@ def main() -> int:
             print(page.stdout.readline().strip())
             for clients in arguments.clients:
                 before = memory(page.pid)
-                url, given = f"http://127.0.0.1:{port}", (arguments.count, arguments.leave, arguments.mixed)
+                url, given = f"http://127.0.0.1:{port}", (arguments.count, arguments.leave, arguments.route)
                 load = Load(url, *given, Path(folder))
                 print(load.run(clients, arguments.seconds, arguments.requests), end=", ")
                 print(f"memory {before:.0f} -> {memory(page.pid):.0f} MB", flush=True)
-                for line in load.of_kinds() if arguments.mixed else []:
+                for line in load.of_kinds() if arguments.route == "mixed" else []:
                     print(line)
                 for error in load.errors[:5]:
                     print(f"  {error}")

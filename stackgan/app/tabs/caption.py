@@ -231,9 +231,11 @@ class _Events:
 
         def settings() -> tuple[str, ImageRequest, list[str]]:
             found, count = read()
-            name, warning = self.pipes.name_of(found)
-            pipe = self.pipes[name]
-            return name, ImageRequest.of(found, count, pipe).checked(pipe), [warning] if warning else []
+            name, made = self.pipes.name_of(found)
+            pipe, warnings = self.pipes[name], []
+            if made is not None:
+                warnings = [f"Made with {made}, which is not here: generated with {name}, so the image differs."]
+            return name, ImageRequest.of(found, count, pipe).checked(pipe), warnings
 
         yield nothing
         opened = reporting_errors(settings, None)
