@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import gradio as gr
@@ -10,7 +9,7 @@ import gradio as gr
 from stackgan.app import painting
 from stackgan.app.components import CONCURRENT
 from stackgan.app.endpoints import endpoint
-from stackgan.app.image_request import DEFAULT_COUNT, DRAWN_SEEDS, MAX_COUNT, ImageRequest
+from stackgan.app.image_request import DEFAULT_COUNT, MAX_COUNT, ImageRequest, drawn_seed
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.served_files import served_file
 
@@ -80,7 +79,7 @@ def _painted(
     request = ImageRequest(
         caption,
         count,
-        secrets.randbelow(DRAWN_SEEDS) if seed is None else seed,
+        drawn_seed() if seed is None else seed,
         pipe.truncation if truncation is None else truncation,
         pipe.sizes[-1] if size is None else int(size),
         strength,

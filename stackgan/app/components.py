@@ -9,12 +9,14 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
+from stackgan.app.dynamic_batching import AT_ONCE
+
 __all__ = ["CONCURRENT", "GENERATION", "QUICK", "html", "html_text", "opened_tab", "reporting_errors"]
 
 # Options of an event of the page that generates images: one at a time, over all tabs, so that none overtakes another.
 GENERATION: dict[str, Any] = {"concurrency_id": "paint", "concurrency_limit": 1}
 # Of an endpoint of the API whose requests do not depend on each other: so many at a time, whose images form batches.
-CONCURRENT: dict[str, Any] = {"concurrency_id": "requests", "concurrency_limit": 16}
+CONCURRENT: dict[str, Any] = {"concurrency_id": "requests", "concurrency_limit": AT_ONCE}
 # Of an event that is answered at once, outside the queue.
 QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 

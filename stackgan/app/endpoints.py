@@ -9,7 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["endpoint"]
+__all__ = ["FAILED", "endpoint"]
+
+FAILED = "Something went wrong; see the terminal that runs the app."
 
 
 def endpoint(
@@ -32,6 +34,6 @@ def endpoint(
             raise gr.Error(str(error), print_exception=False) from None
         except Exception:
             logging.exception("/%s failed", name)
-            raise gr.Error("Something went wrong; see the terminal that runs the app.") from None
+            raise gr.Error(FAILED) from None
 
     gr.Button(visible=False).click(answer, list(inputs), list(outputs), api_name=name, **options)

@@ -1,6 +1,7 @@
 """What the page is asked to generate: fields of the page, their checks, and the settings of a link or a PNG."""
 
 import math
+import secrets
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,7 +11,6 @@ from stackgan.pipeline import StackGANPipeline
 __all__ = [
     "DEFAULT_COUNT",
     "DEFAULT_SEED",
-    "DRAWN_SEEDS",
     "MAX_CAPTION",
     "MAX_COUNT",
     "MAX_PAGE_SEED",
@@ -19,13 +19,14 @@ __all__ = [
     "checked_caption",
     "checked_integer",
     "checked_number",
+    "drawn_seed",
     "plain_text",
 ]
 
 MAX_COUNT, DEFAULT_COUNT = 16, 4
 MAX_PAGE_SEED = 2**53 - 1  # the largest integer that JavaScript represents exactly
 DEFAULT_SEED = 1
-DRAWN_SEEDS = 2**31  # a seed that a program leaves out is drawn below this
+DRAWN_SEEDS = 2**31  # new seeds are below this
 MAX_CAPTION = 2000  # characters
 MAX_TRUNCATION = 2
 
@@ -112,6 +113,11 @@ class CheckedRequest(ImageRequest):
 
     def at_size(self, size: int) -> "CheckedRequest":
         return replace(self, size=size)
+
+
+def drawn_seed() -> int:
+    """A new seed, for a program that leaves it out."""
+    return secrets.randbelow(DRAWN_SEEDS)
 
 
 def plain_text(text: str | None) -> str:

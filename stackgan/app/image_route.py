@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from dataclasses import replace
 from functools import partial
 from urllib.parse import parse_qs, quote
@@ -18,14 +17,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stackgan.app import painting
-from stackgan.app.image_request import DRAWN_SEEDS, ImageRequest
+from stackgan.app.dynamic_batching import AT_ONCE
+from stackgan.app.endpoints import FAILED
+from stackgan.app.image_request import ImageRequest, drawn_seed
 from stackgan.app.pipelines import Pipelines
 from stackgan.generation.image_settings import read_link
 
 __all__ = ["PATH", "image_route"]
 
 PATH = "/image"
-AT_ONCE = 16  # requests that are computed together: two batches of the generator
 WAITING = 500  # requests that may wait; further ones are refused in words
 DAY = 86400  # s
 
@@ -71,14 +71,14 @@ def _image(pipes: Pipelines, query: str) -> Response:
         asked = replace(
             ImageRequest.of(settings, 1, pipe),
             size=pipe.sizes[-1] if settings.size is None else settings.size,
-            seed=secrets.randbelow(DRAWN_SEEDS) if drawn else settings.seed,
+            seed=drawn_seed() if drawn else settings.seed,
         )
         result = painting.generate(pipe, asked)
     except ValueError as error:
         return _error(400, str(error))
     except Exception:
         logging.exception("%s failed", PATH)
-        return _error(500, "Something went wrong; see the terminal that runs the app.")
+        return _error(500, FAILED)
     image = result.images[0]
     named = bool(settings.fingerprint) and not drawn  # the image of this address never changes
     headers = {
@@ -97,6 +97,5 @@ def _logged_in(request: Request) -> bool:
     app = request.app
     if app.auth is None:
         return True
-    cookies = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    token = next((request.cookies[name] for name in cookies if name in request.cookies), None)
-    return token is not None and app.tokens.get(token) is not None
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(name) in app.tokens for name in names)
