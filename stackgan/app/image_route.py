@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import parse_qs, quote
 
-import anyio.to_thread
+from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -51,7 +51,7 @@ def image_route(pipes: Pipelines) -> Route:
             async with free:
                 if await request.is_disconnected():
                     return Response(status_code=499)
-                return await anyio.to_thread.run_sync(partial(_image, pipes, request.url.query))
+                return await run_sync(partial(_image, pipes, request.url.query))
         finally:
             waiting -= 1
 
