@@ -73,6 +73,10 @@ def report(folder: PreparedFolder) -> list[str]:
         lines.append(f"ids with their folder's name, as several folders have them: {source['renamed']:,}")
     if source.get("species_in_several_splits"):
         lines.append(f"species in several splits, as the folders have them: {source['species_in_several_splits']:,}")
+    if source.get("photos_in_several_splits"):
+        shared = source["photos_in_several_splits"]
+        lines.append(f"photos with the same pixels in several splits: {shared['count']:,}; keep each in one of them:")
+        lines += [_cut(f"  {example}") for example in shared["examples"]]
     if source.get("not_read"):
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in source["not_read"].items())
         lines.append(f"other files, not read: {kinds}")

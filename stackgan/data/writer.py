@@ -39,14 +39,17 @@ except ImportError:  # pragma: no cover
 
 __all__ = ["PreparedWriter"]
 
+EXAMPLES = 5  # images that are named of those in two splits
+
 
 class PreparedWriter:
     """Writes a prepared folder image by image; it appears under its final name only when it is complete.
 
     Files are written to `<out>.partial-<pid>` beside `out`. At the end of the `with` block this folder is renamed to
     `out`; on an exception it is removed. If the process is killed, the partial folder remains and is removed by the
-    next preparation of the same `out`. Memory use does not depend on the number of pixels, and grows by 16 bytes with
-    each image; that every id is different is therefore checked at the end.
+    next preparation of the same `out`. Memory use does not depend on the number of pixels, and grows by 24 bytes with
+    each image; that every id is different is therefore checked at the end. Images of equal pixels in two splits are
+    counted there, too, with the first few by name: `source["photos_in_several_splits"]`.
 
     Args:
         out: the folder to create. It must not exist, or be empty, or be a prepared folder with `overwrite`.
@@ -194,6 +197,7 @@ class PreparedWriter:
         order = sorted(self._splits, key=lambda name: (name != "train", name))
         self._check_species(order)
         self._check_ids()
+        self._count_shared_photos(order)
         for split, stored in self._embeddings.items():
             captions = self._splits[split].captions if split in self._splits else 0
             for name, facts in stored.items():
@@ -235,6 +239,26 @@ class PreparedWriter:
                 if digest(name) in repeated:
                     raise ValueError(f"{name}: the id appears twice; every image needs its own")
 
+    def _count_shared_photos(self, order: Sequence[str]) -> None:
+        """Images of a split with the pixels of one of a split before it, as a photo that is stored in both."""
+        keys = {split: self._splits[split].pixel_keys() for split in order}
+        count, named = 0, list[tuple[tuple[str, int], tuple[str, int]]]()
+        for place, split in enumerate(order):
+            counted = np.zeros(len(keys[split]), bool)
+            for before in order[:place]:
+                repeated = np.isin(keys[split], keys[before])
+                counted |= repeated
+                for row in np.flatnonzero(repeated)[: EXAMPLES - len(named)].tolist():
+                    named.append(((split, row), (before, int(np.argmax(keys[before] == keys[split][row])))))
+            count += int(counted.sum())
+        if not count:
+            return
+        wanted = {image for pair in named for image in pair}
+        rows = ((split, row, name) for split in order for row, name in enumerate(self._splits[split].ids()))
+        titles = {(split, row): f"{split}: {name}" for split, row, name in rows if (split, row) in wanted}
+        examples = [f"{titles[image]} = {titles[other]}" for image, other in named]
+        self.source["photos_in_several_splits"] = {"count": count, "examples": examples}
+
     def _rename(self) -> None:
         self._check_out()  # again, as it may have been created in the meantime
         replace_folder(self._partial, self.out)
@@ -250,6 +274,7 @@ class _SplitWriter:
         self.captions = 0
         self.species: set[str] = set()
         self._pixels = hashlib.sha256()
+        self._pixel_keys = bytearray()  # digests of 64 bits
         self._lines = hashlib.sha256()
         self._images: IO[bytes] = (folder / "images.npy").open("wb")
         self._images.write(npy_header((0, side, side, 3), np.dtype(np.uint8)))
@@ -260,12 +285,17 @@ class _SplitWriter:
         pixels = image.tobytes()
         self._images.write(pixels)
         self._pixels.update(pixels)
+        self._pixel_keys += hashlib.blake2b(pixels, digest_size=8).digest()
         self._captions.write(line)
         self._lines.update(line)
         self.count += 1
         self.captions += len(record.captions)
         if record.species is not None:
             self.species.add(record.species)
+
+    def pixel_keys(self) -> NDArray[np.uint64]:
+        """One number for each image, equal for equal pixels."""
+        return np.frombuffer(self._pixel_keys, np.uint64)
 
     def ids(self) -> Iterator[str]:
         """The ids of the images so far, in order."""

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_prep.splits import named_split
+from stackgan.data.prepared import PreparedFolder
 from tests.data_prep.folders import homes, photo, prepare, problems, with_text, write_rows
 
 SPELLINGS = {
@@ -173,3 +175,38 @@ def test_split_folders_that_are_links(tmp_path: Path) -> None:
     code, out = prepare(src)
     assert code == 0
     assert homes(out) == {"train": ["all/one/deep/a.png"], "test": ["all/two/b.png"], "val": ["val/c.png"]}
+
+
+def test_a_photo_that_is_stored_in_two_splits_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its pixels, so under another name and in another format too; photos of one split alone are not."""
+    src = tmp_path / "src"
+    for number in range(3):
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(photo(src / "train" / f"{number}.png"))
+    for name, red in (("copy.png", 40), ("other.bmp", 80), ("own.png", 200), ("again.png", 200)):
+        photo(src / "test" / name)
+        Image.new("RGB", (8, 8), (red, 0, 0)).save(src / "test" / name)
+    photo(src / "val" / "own.png")
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(src / "val" / "own.png")
+    code, out = prepare(src, "--no-captions")
+    report = capsys.readouterr().out
+    assert code == 0, report
+    assert PreparedFolder.open(out).meta["source"]["photos_in_several_splits"] == {
+        "count": 3,
+        "examples": [
+            "test: test/copy.png = train: train/1.png",
+            "test: test/other.bmp = train: train/2.png",
+            "val: val/own.png = test: test/again.png",
+        ],
+    }
+    assert "photos with the same pixels in several splits: 3; keep each in one of them:" in report
+    assert "  test: test/copy.png = train: train/1.png\n" in report
+
+
+def test_photos_in_two_splits_are_named_up_to_five(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    src = tmp_path / "src"
+    for split in ("train", "test"):
+        for number in range(9):
+            Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(photo(src / split / f"{number}.png"))
+    prepare(src, "--no-captions")
+    report = capsys.readouterr().out
+    assert "in several splits: 9;" in report and report.count(" = train: ") == 5
