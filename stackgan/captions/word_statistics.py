@@ -131,16 +131,17 @@ def measure_captions(captions: Sequence[str]) -> CaptionStatistics | None:
     if len(different) < FEWEST:
         return None
     draws = np.random.default_rng(0)
+    drawn = [caption_words(captions[rows[row]]) for row in draws.permutation(len(rows))[:FRAGMENTS]]
     least = []
     for length in range(1, LENGTHS + 1):
         scores = []
-        for row in draws.permutation(len(rows))[:FRAGMENTS]:
-            words = caption_words(captions[rows[row]])
+        for words in drawn:
             if length < LENGTHS and len(words) > length:
                 start = int(draws.integers(len(words) - length + 1))
                 words = words[start : start + length]
             if length == LENGTHS or len(words) == length:
-                scores.append(np.mean([math.log((counts[word] - 1 + SMOOTHING) / len(rows)) for word in words]))
+                logs = [math.log((counts[word] - 1 + SMOOTHING) / len(rows)) for word in words]
+                scores.append(sum(logs) / len(logs))
         least.append(float(np.quantile(scores, FALSE_ALARMS)) if scores else math.inf)
     monotone = np.minimum.accumulate(least[::-1])[::-1]
     kept = {word: count for word, count in counts.items() if count > 1}
