@@ -28,6 +28,7 @@ COMMANDS = {
     "config": ("stackgan.cli.config", "list every key of a configuration with its type, value and meaning"),
     "fit-prior": ("stackgan.cli.fit_prior", "fit flow priors to a trained checkpoint; its generator is not changed"),
     "fit-realism": ("stackgan.cli.fit_realism", "fit the network that chooses among candidates (--best-of)"),
+    "tilt-prior": ("stackgan.cli.tilt_prior", "tilt the style prior of a checkpoint toward realistic images"),
     "pack": ("stackgan.cli.pack", "write a folder as a split archive, to transfer it to another machine"),
     "unpack": ("stackgan.cli.unpack", "restore a folder from its split archive"),
     "generate": ("stackgan.cli.generate", "generate images for captions given on the command line"),

@@ -23,7 +23,15 @@ from typing import Any
 
 from stackgan.config.parsing import build
 
-__all__ = ["CheckpointFacts", "DataFacts", "FittedPriorFacts", "MeasuredFacts", "PriorFitFacts", "TrainingFacts"]
+__all__ = [
+    "CheckpointFacts",
+    "DataFacts",
+    "FittedPriorFacts",
+    "MeasuredFacts",
+    "PriorFitFacts",
+    "TiltFacts",
+    "TrainingFacts",
+]
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,27 @@ class FittedPriorFacts:
 
 
 @dataclass(frozen=True)
+class TiltFacts:
+    """The prior fitted by ``stackgan tilt-prior``.
+
+    Attributes:
+        images: generated for the fit.
+        strength: β.
+        score, score_gaussian: mean score of images of captions that were held out, at the recommended truncation, and
+            that with N(0, I) as the prior.
+        kl: KL(p(z | c) ‖ N(0, I)) in nats, a mean over these captions.
+        correlation: of the value network with the scores of images that were held out.
+    """
+
+    images: int
+    strength: float
+    score: float
+    score_gaussian: float
+    kl: float
+    correlation: float
+
+
+@dataclass(frozen=True)
 class CheckpointFacts:
     """All facts of a checkpoint.
 
@@ -116,6 +145,7 @@ class CheckpointFacts:
     started_from: TrainingFacts | None = None
     averaged: tuple[TrainingFacts, ...] = ()
     fitted_prior: FittedPriorFacts | None = None
+    tilted_prior: TiltFacts | None = None
     truncation: float | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
     measured: tuple[MeasuredFacts, ...] = ()

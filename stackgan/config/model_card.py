@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from stackgan.config.facts import CheckpointFacts, TrainingFacts
 from stackgan.config.root import Config
 
-__all__ = ["model_card", "with_measured", "with_metadata"]
+__all__ = ["model_card", "with_measured", "with_metadata", "with_section"]
 
 HEADING = "## Measured"
 NONE_MEASURED = (
@@ -88,10 +88,19 @@ def with_measured(card: str, facts: CheckpointFacts, *, append: bool = False) ->
         rows = "\n".join(f"| {name} | {value} |" for name, value in measured.figures.items())
         blocks.append(f"{measured.protocol}\n\n| figure | value |\n|---|---|\n{rows}")
     body = "\n\n".join(blocks) or NONE_MEASURED
-    section = re.compile(rf"^{HEADING}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    if section.search(card):
-        return section.sub(lambda _: f"{HEADING}\n\n{body}\n\n", card).rstrip() + "\n"
-    return f"{card.rstrip()}\n\n{HEADING}\n\n{body}\n" if append else card
+    return with_section(card, HEADING, body) if append or _section(HEADING).search(card) else card
+
+
+def with_section(card: str, heading: str, body: str) -> str:
+    """The card with this section, such as ``## Measured``: in its place, or at the end of a card without it."""
+    text = f"{heading}\n\n{body.strip()}\n\n"
+    if _section(heading).search(card):
+        return _section(heading).sub(lambda _: text, card).rstrip() + "\n"
+    return f"{card.rstrip()}\n\n{text}".strip() + "\n"
+
+
+def _section(heading: str) -> re.Pattern[str]:
+    return re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def with_metadata(card: str, config: Config) -> str:

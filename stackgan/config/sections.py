@@ -152,8 +152,9 @@ class LatentConfig:
     """Latent modules: z, the image's style, and the marginal distribution of the code c.
 
     Attributes:
-        z: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder) or
-            ``flow`` (the same with a normalizing flow as prior).
+        z: ``gaussian`` (N(0, I), as published), ``vae`` (a posterior q(z | x, c) is trained with G as its decoder),
+            ``flow`` (the same with a normalizing flow as prior), or ``tilted`` (a flow that ``stackgan tilt-prior``
+            fits to a finished checkpoint).
         dim: Z.
         prior: for ``vae``, ``standard`` or ``learned`` N(m(c), s(c)).
         context: condition of a flow prior: ``none`` for p(z), ``caption`` for p(z | c), which fits training-like

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,14 @@ __all__ = [
     "CODE_PRIORS",
     "FLOW",
     "PRIORS",
+    "TILTED",
     "CodePriorKind",
     "FlowPrior",
     "GaussianPrior",
     "LearnedGaussianPrior",
     "PriorKind",
     "check_latent",
+    "trainable",
 ]
 
 
@@ -80,11 +82,13 @@ class PriorKind:
     Attributes:
         build: (latent section of the configuration, C) -> the module p(z | c).
         posterior: whether q(z | x, c) is trained with it and with G as decoder.
+        fitted: whether it belongs to a finished generator and is not trained with it.
         least_dim: the smallest Z.
     """
 
     build: Callable[[LatentConfig, int], nn.Module]
     posterior: bool = False
+    fitted: bool = False
     least_dim: int = 1
 
 
@@ -110,16 +114,23 @@ def _flow_prior(config: LatentConfig, code_dim: int) -> nn.Module:
 
 
 FLOW = "flow"  # in both tables: the prior that fit-prior fits to a finished checkpoint
+TILTED = "tilted"  # the prior that tilt-prior fits to a finished checkpoint
 # p(z | c) by value of config key latent.z, and p(c) by latent.c. A new prior needs a module and a row here.
 PRIORS: dict[str, PriorKind] = {
     "gaussian": PriorKind(lambda config, _: GaussianPrior(config.dim)),
     "vae": PriorKind(_vae_prior, posterior=True),
     FLOW: PriorKind(_flow_prior, posterior=True, least_dim=2),
+    TILTED: PriorKind(_flow_prior, fitted=True, least_dim=2),
 }
 CODE_PRIORS: dict[str, CodePriorKind] = {
     "gaussian": CodePriorKind(lambda config, code_dim: GaussianPrior(code_dim)),
     FLOW: CodePriorKind(lambda config, code_dim: FlowPrior(code_dim, 0, config), learned=True),
 }
+
+
+def trainable(config: LatentConfig) -> LatentConfig:
+    """The configuration with N(0, I) in place of a prior that belongs to a finished generator."""
+    return replace(config, z="gaussian") if PRIORS[config.z].fitted else config
 
 
 def check_latent(config: LatentConfig) -> None:

@@ -195,11 +195,13 @@ class Generator(Blocks):
         for part in (*self.stages[:stages], *self.heads[:stages]):
             part.eval()
 
-    def forward(self, z: Tensor, c: Tensor, places: PatchPlaces | None = None) -> list[Tensor]:
+    def forward(
+        self, z: Tensor, c: Tensor, places: PatchPlaces | None = None, count: int | None = None
+    ) -> list[Tensor]:
         """z (B, Z), c (B, C) -> images, a list of (B, 3, s, s) in [−1, 1], coarsest first.
 
         With ``places`` (fused blocks only), the finest stage is computed for these crops only: its entry is (B, 3,
-        places.side, places.side).
+        places.side, places.side). With ``count``, only the first ``count`` stages are computed.
         """
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ValueError(f"z has shape {tuple(z.shape)}: this generator takes (B, {self.z_dim})")
@@ -208,13 +210,13 @@ class Generator(Blocks):
         images: list[Tensor] = []
         if self.config.block == "legacy":
             h = self.stages[0](z, c)
-            for stage, head in zip(range(len(self.stages)), self.heads, strict=True):
+            for stage, head in enumerate(self.heads[:count]):
                 h = h if stage == 0 else self.stages[stage](h, z, c)
                 images.append(self.through(head, h))
             return images
         style = torch.cat((c, self.mix(z)), 1)
         h = self.stages[0](torch.cat((c, z), 1), style)
-        for stage, head in zip(range(len(self.stages)), self.heads, strict=True):
+        for stage, head in enumerate(self.heads[:count]):
             before = images[-1] if stage else None
             if places is not None and before is not None and stage == len(self.stages) - 1:
                 image = self.through(head, self.stages[stage](places.lower(h), style), style, places.lower(before))

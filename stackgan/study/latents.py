@@ -38,7 +38,7 @@ from stackgan.training.fit_prior import fit_prior
 
 __all__ = ["run"]
 
-MODELS = tuple(name for name in PRIORS if name != FLOW)  # trained models
+MODELS = tuple(name for name, kind in PRIORS.items() if name != FLOW and not kind.fitted)  # trained models
 WITH_POSTERIOR = next(name for name in MODELS if PRIORS[name].posterior)  # flows are fitted to its styles
 STEPS = 1500  # for fitting a flow
 # If a density takes one network pass per dimension: a shallower flow, fewer steps.

@@ -47,6 +47,8 @@ def average(checkpoints: Sequence[str | Path], data: Path, out: Path, *, device:
     for folder, pipe in zip(checkpoints, pipes, strict=True):
         if pipe.facts.fitted_prior is not None:
             raise ValueError(f"{folder}: its priors were fitted to its own codes: average first, then use fit-prior")
+        if pipe.facts.tilted_prior is not None:
+            raise ValueError(f"{folder}: its prior was fitted to its own images: average first, then use tilt-prior")
         if _networks(pipe) != _networks(pipes[0]):
             raise ValueError(
                 f"{folder}: another network or caption encoder than {checkpoints[0]}; "

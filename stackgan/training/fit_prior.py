@@ -23,14 +23,14 @@ from tqdm import tqdm
 from stackgan.checkpoint import save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
-from stackgan.config.model_card import with_measured
+from stackgan.config.model_card import with_measured, with_section
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.pixels import from_arrays
 from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.latent.distributions import DiagonalGaussian, standard_normal
 from stackgan.latent.flows import Flow
 from stackgan.latent.posterior import ACTIVE
-from stackgan.latent.priors import FLOW, FlowPrior
+from stackgan.latent.priors import FLOW, PRIORS, FlowPrior
 from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings, stored_embeddings
@@ -102,7 +102,7 @@ def fit_prior(
         fitted.measure_codes(embeddings[rows].to(pipe.device))
     fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
     facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits), measured=())
-    card = f"{with_measured(pipe.card, facts).rstrip()}\n\n{_card(config, steps, report)}".lstrip()
+    card = with_section(with_measured(pipe.card, facts), "## Fitted priors", _card(config, steps, report))
     save_checkpoint(
         out,
         config,
@@ -198,6 +198,9 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
     optim = replace(config.optim, cuda_graphs=False)  # CUDA graphs belong to training and do not support a flow p(c)
     new = with_overrides(replace(config, latent=wanted, optim=optim), overrides)
     check_choices(new)
+    flow_keys = [(each.family, each.steps, each.hidden, each.context) for each in (latent, new.latent)]
+    if PRIORS[latent.z].fitted and flow_keys[0] != flow_keys[1]:
+        raise ValueError(f"latent.z={latent.z} is a flow with these keys: change them first, then use tilt-prior")
     if has_posterior(new) != has_posterior(config) or (new.latent.dim, new.latent.width) != (
         latent.dim,
         latent.width,
@@ -212,17 +215,20 @@ def _new_config(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _carry_over(old: StackGAN, new: StackGAN) -> None:
-    """Copy all weights except those of the priors."""
+    """Copy all weights except those of the priors that are fitted."""
     fresh = new.state_dict()
-    kept = {
-        k: v for k, v in old.state_dict().items() if not k.startswith(("prior.", "code_prior.", "code_quantiles"))
-    }
+    fitted = (
+        ("prior.", "code_prior.", "code_quantiles")
+        if has_posterior(new.config)
+        else ("code_prior.", "code_quantiles")
+    )
+    kept = {k: v for k, v in old.state_dict().items() if not k.startswith(fitted)}
     new.load_state_dict(fresh | kept)
 
 
 def _card(config: Config, steps: int, report: dict[str, dict[str, float]]) -> str:
     lines = [
-        f"## Fitted priors\n\nFlows of family `{config.latent.family}`, {steps} steps, `stackgan fit-prior`; "
+        f"Flows of family `{config.latent.family}`, {steps} steps, `stackgan fit-prior`; "
         "nats per dimension on the 5 % of the rows that were held out:\n",
         "| | flow | N(0, I) |\n|---|---|---|",
     ]

@@ -22,6 +22,7 @@ from stackgan.io.files import write_atomic
 from stackgan.io.json_reader import OBJECT, Fields, read_json
 from stackgan.io.run_state import newest_state
 from stackgan.io.spool import StringSpool
+from stackgan.latent.priors import PRIORS, trainable
 from stackgan.model import check_choices, has_posterior
 from stackgan.runtime.distributed import greatest, rank, world
 from stackgan.text.base import TextEncoder
@@ -134,6 +135,11 @@ def _begin(
 
 def check_data(prepared: PreparedFolder, config: Config) -> None:
     check_choices(config)
+    if PRIORS[config.latent.z].fitted:
+        raise ValueError(
+            f"latent.z is {config.latent.z}: this prior is fitted to a finished checkpoint by `stackgan tilt-prior`; "
+            f"train with latent.z={trainable(config.latent).z}"
+        )
     if config.loss.contrast and not encoder_kind(config.text.encoder)[0].image_tower:
         names = [name for name, kind in ENCODERS.items() if kind.image_tower]
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from stackgan.io.files import copy_folder
 from stackgan.io.json_reader import read_json
 from stackgan.io.run_state import has_state, newest_state
 from stackgan.io.weights import compare_weights
+from stackgan.latent.priors import trainable
 
 __all__ = ["InitialisationSource", "copy_text_encoder", "copy_weights", "open_initialisation_source"]
 
@@ -24,7 +25,7 @@ class InitialisationSource:
     """Weights and settings of a run folder or checkpoint that a new run is initialised with.
 
     Attributes:
-        config: its configuration, the base of the new run's.
+        config: its configuration, the base of the new run's; with N(0, I) in place of a tilted prior.
         model: EMA weights of the generator, CA_NET and latent modules.
         discriminators: None for a checkpoint without them.
         text: folder of its caption encoder, or None.
@@ -62,8 +63,9 @@ def open_initialisation_source(name: str | Path) -> InitialisationSource:
     checkpoint = load_checkpoint(name)
     folder = checkpoint.folder
     trained = checkpoint.facts.trained or TrainingFacts()
+    config = replace(checkpoint.config, latent=trainable(checkpoint.config.latent))
     return InitialisationSource(
-        folder, checkpoint.config, checkpoint.weights, stored_discriminators(folder), checkpoint.text_folder, trained
+        folder, config, checkpoint.weights, stored_discriminators(folder), checkpoint.text_folder, trained
     )
 
 

@@ -123,11 +123,14 @@ def test_precisions_and_checkpoints_without_text_encoder(tmp_path: Path, monkeyp
     assert np.abs(_by_example(tmp_path / "out", "", image, "--seed", "1") - wanted).max() <= 1
 
 
-def test_flows_take_any_batch() -> None:
+@pytest.mark.parametrize("latent", [["latent.z=gaussian"], ["latent.z=tilted", "latent.context=caption"]])
+def test_flows_take_any_batch(latent: list[str]) -> None:
     from stackgan.runtime.engines import onnx_session
     from stackgan.tools.onnx_parts import text_free_graph
 
-    pipe = tiny_pipeline(stages=1, latent=["latent.c=flow", "latent.steps=1"])
+    pipe = tiny_pipeline(stages=1, latent=["latent.c=flow", "latent.steps=1", *latent])
+    for parameter in pipe.model.prior.parameters():  # couplings are initially zero
+        parameter.add_(0.1 * torch.randn_like(parameter))
     graph = text_free_graph(pipe.model)
     assert {entry.type.tensor_type.shape.dim[0].dim_param for entry in graph.graph.input[:2]} == {"batch"}
     session = onnx_session(graph.SerializeToString())
