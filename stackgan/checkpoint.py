@@ -10,6 +10,7 @@ format.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ __all__ = [
     "FORMAT",
     "REALISM",
     "Checkpoint",
+    "check_replaceable",
     "load_checkpoint",
     "load_description",
     "push_checkpoint",
@@ -120,6 +122,24 @@ def _without_paths(config: Config) -> Config:
     )
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise what :func:`save_checkpoint` would raise at ``folder``: before the work whose result it stores.
+
+    Raises:
+        FileExistsError: ``folder`` exists and is not a checkpoint.
+        PermissionError: nothing may be written there.
+    """
+    if folder.exists() or folder.is_symlink():
+        files = ("config.json", "model.safetensors")  # a run has the first one, too
+        if not folder.is_dir() or (any(folder.iterdir()) and not all((folder / name).is_file() for name in files)):
+            raise FileExistsError(
+                f"{folder} exists and is not a checkpoint, so it is not replaced: name another folder"
+            )
+    parent = next(each for each in folder.absolute().parents if each.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise PermissionError(f"{folder} cannot be created, as {parent} is not a folder that can be written to")
+
+
 def save_checkpoint(
     folder: Path,
     config: Config,
@@ -150,9 +170,9 @@ def save_checkpoint(
 
     Raises:
         FileExistsError: ``folder`` exists and is not a checkpoint.
+        PermissionError: nothing may be written there.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise FileExistsError(f"{folder} exists and is not a checkpoint, so it is not replaced: name another folder")
+    check_replaceable(folder)
     with atomic_folder(folder) as partial:
         _save_tensors(weights, partial / "model.safetensors", dtype)
         if discriminators is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stackgan.checkpoint import save_checkpoint
+from stackgan.checkpoint import check_replaceable, save_checkpoint
 from stackgan.config.facts import TrainingFacts
 from stackgan.config.model_card import model_card
 from stackgan.data.prepared import PreparedFolder
@@ -42,6 +42,7 @@ def average(checkpoints: Sequence[str | Path], data: Path, out: Path, *, device:
     """
     if len(checkpoints) < 2:
         raise ValueError("averaging needs two or more checkpoints, such as RUN/best and RUN/checkpoint")
+    check_replaceable(out)
     split = PreparedFolder.open(data).train
     pipes = [StackGANPipeline.from_pretrained(folder, device=device) for folder in checkpoints]
     for folder, pipe in zip(checkpoints, pipes, strict=True):

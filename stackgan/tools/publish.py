@@ -14,6 +14,7 @@ from stackgan.checkpoint import (
     CARD,
     DISCRIMINATORS,
     REALISM,
+    check_replaceable,
     load_checkpoint,
     push_checkpoint,
     save_checkpoint,
@@ -73,6 +74,7 @@ def publish(
             discriminators, the report is about another checkpoint, or the upload failed.
     """
     source = load_checkpoint(checkpoint)
+    check_replaceable(out)
     check_sampling([0], truncation)
     facts = source.facts
     if truncation is not None:

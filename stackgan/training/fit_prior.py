@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
 from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
 from stackgan.config.model_card import with_measured, with_section
@@ -79,6 +79,7 @@ def fit_prior(
     if steps < 1:
         raise ValueError(f"--steps {steps}: it must be 1 or more")
     checkpoint = find_checkpoint(checkpoint)
+    check_replaceable(out)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     model, split = pipe.model, PreparedFolder.open(data).train
     config = _new_config(pipe.config, overrides)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from stackgan.checkpoint import save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops, from_levels, to_levels
@@ -86,6 +86,7 @@ def fit_realism(
     if images < 2 * CANDIDATES or epochs < 1:
         raise ValueError(f"--images {images} --epochs {epochs}: give {2 * CANDIDATES} images and 1 epoch or more")
     checkpoint = find_checkpoint(checkpoint)
+    check_replaceable(out)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     encoder = pipe.text_encoder
     if encoder is None:

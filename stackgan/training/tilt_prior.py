@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
 from stackgan.config import Config
 from stackgan.config.facts import TiltFacts
 from stackgan.config.model_card import with_measured, with_section
@@ -107,6 +107,7 @@ def tilt_prior(
     if images < 2 * BATCH or not 0 < strength < math.inf:
         raise ValueError(f"--images {images} --strength {strength}: give {2 * BATCH} images or more, and more than 0")
     checkpoint = find_checkpoint(checkpoint)
+    check_replaceable(out)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
     scorer = _Scorer(pipe, checkpoint)
     captions = caption_embeddings(PreparedFolder.open(data).train, scorer.encoder)

@@ -184,3 +184,32 @@ def test_it_cannot_be_averaged(
 ) -> None:
     words = ["average", str(tilted), str(tilted), "--data", str(few_birds), "--out", str(tmp_path / "mean")]
     assert main(words) == 2 and "average first" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_before_the_work(
+    chosen: Path,
+    finished_run: Path,
+    few_birds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run has a config.json, too: it is not replaced by a checkpoint, by any command that writes one."""
+    monkeypatch.setattr(StackGANPipeline, "from_pretrained", None)  # not reached
+    notes, file = tmp_path / "notes", tmp_path / "file"
+    notes.mkdir()
+    (notes / "note.txt").write_text("mine")
+    file.write_text("mine")
+    data = ["--data", str(few_birds)]
+    for out in (finished_run, notes, file, file / "below"):
+        for words in (
+            ["tilt-prior", "--checkpoint", str(chosen), *data, "--out", str(out)],
+            ["fit-prior", "--checkpoint", str(chosen), *data, "--out", str(out)],
+            ["fit-realism", "--checkpoint", str(chosen), *data, "--out", str(out)],
+            ["average", str(chosen), str(chosen), *data, "--out", str(out)],
+            ["publish", str(chosen), str(out)],
+        ):
+            assert main(words) == 2
+            error = capsys.readouterr().err
+            assert ("is not replaced" in error or "cannot be created" in error) and error.count("\n") == 1, error
+    assert (finished_run / "state.pt").is_file() and (notes / "note.txt").is_file() and file.read_text() == "mine"

@@ -60,7 +60,7 @@ def section(context: Context) -> Findings:
         "foreground has more of the new colour relative to the old one than before, measured in CIELAB without a "
         "network. 50 %: the word has no effect. Other pairs' words: the same images, other words. Gained more than "
         "others: compared with every third colour; a word that only removes the old colour counts as moved, but has "
-        "50 % here.",
+        "50 % here. ± one standard error for other pairs, which are independent: √(p (1 − p) / n).",
         tables=_tables(figures),
         headlines=[("colour words that move the colours", percent(f["moved"])) for f in [figures.get("words")] if f],
         sheets=[Sheet(f"colour-{name}", f"Before and after, {KINDS[name]}:", sheet) for name, sheet in sheets],
