@@ -14,6 +14,10 @@ one. G is not changed.
 V is expensive to differentiate through G, so it is replaced by a small network of (z, c), which is fitted to values
 and gradients ∂V/∂z of generated images (Sobolev training, arXiv:1706.04859, eq. 1). The first half of the images has
 z from N(0, I), the second from the flow that was fitted to the first.
+
+The reverse divergence seeks one mode, and an object looks as good as its mirror image: without a further term, all
+would face the same way. The direction of z along which images change most toward their mirror images is found by
+regression, and the mean of q(z | c) along it stays 0.
 """
 
 from __future__ import annotations
@@ -21,11 +25,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -42,7 +47,7 @@ from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings
 from stackgan.training.fitting import Fitting, held_out
 
-__all__ = ["Scores", "ValueNetwork", "fit_tilted_flow", "fit_value_network", "tilt_prior"]
+__all__ = ["Scores", "ValueNetwork", "fit_tilted_flow", "fit_value_network", "mirror_axis", "tilt_prior"]
 
 TRUNCATION = (0.6, 1.0)  # range of the noise scale ψ that the flow is fitted for
 BATCH = 8  # images of which gradients are computed at once: more do not fit a CPU's cache
@@ -54,29 +59,32 @@ WEIGHT_DECAY = 0.05
 FLOW_STEPS = 1500
 FLOW_BATCH = 256
 FLOW_RATE = 1e-3
+BALANCE = 20.0  # weight of E[z | c]² along the mirror axis
+CELLS = 16  # rows and columns of an image's asymmetry
 EMA_DECAY = 0.99
 CHECKED = 512  # images of held-out captions for the figures
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Styles z (N, Z), codes c (N, C), scores V (N,) of their images, and gradients ∂V/∂z (N, Z)."""
+    """Styles z (N, Z), codes c (N, C), scores V (N,) of their images, gradients ∂V/∂z (N, Z), and the asymmetry of
+    the images (N, A), which changes its sign when they are mirrored."""
 
     z: Tensor
     c: Tensor
     value: Tensor
     gradient: Tensor
+    asymmetry: Tensor
 
     def __len__(self) -> int:
         return len(self.z)
 
     def __getitem__(self, rows: Tensor) -> Scores:
-        return Scores(self.z[rows], self.c[rows], self.value[rows], self.gradient[rows])
+        return Scores(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     @staticmethod
     def joined(parts: Sequence[Scores]) -> Scores:
-        columns = ("z", "c", "value", "gradient")
-        return Scores(*(torch.cat([getattr(part, name) for part in parts]) for name in columns))
+        return Scores(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Scores)))
 
 
 def tilt_prior(
@@ -85,7 +93,7 @@ def tilt_prior(
     out: Path,
     *,
     images: int = 20_000,
-    strength: float = 8.0,
+    strength: float = 10.0,
     seed: int = 0,
     device: str | None = None,
 ) -> int:
@@ -125,10 +133,11 @@ def tilt_prior(
         return scorer.codes(_drawn(embeddings, seen, count), scales), scales
 
     scores = [scorer.measure(_drawn(embeddings, seen, images - images // 2), gaussian)]
+    axis = mirror_axis(scores[0])
     for further in (images // 2, 0):
         value, correlation = fit_value_network(Scores.joined(scores), EPOCHS)
         fresh = FlowPrior(latent.dim, pipe.config.text.code_dim, latent).to(pipe.device)
-        prior = fit_tilted_flow(fresh, value, codes, strength, FLOW_STEPS)
+        prior = fit_tilted_flow(fresh, value, codes, strength, FLOW_STEPS, axis)
         if further:
             scores.append(scorer.measure(_drawn(embeddings, seen, further), prior))
     facts = TiltFacts(
@@ -183,10 +192,10 @@ class _Scorer:
             q = self.model.condition(e)
             return q.sample(noise=scales * torch.randn_like(q.mu))
 
-    def __call__(self, z: Tensor, c: Tensor, e: Tensor) -> Tensor:
-        """z (B, Z), c (B, C), embeddings e (B, T) -> V (B,)."""
+    def __call__(self, z: Tensor, c: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, Z), c (B, C), embeddings e (B, T) -> V (B,), and the images (B, 3, s, s)."""
         images = self.model.generator(z, c, count=1)[0]
-        return self.realism.score(images, torch.cosine_similarity(self.encoder.encode_images(images), e))
+        return self.realism.score(images, torch.cosine_similarity(self.encoder.encode_images(images), e)), images
 
     def measure(self, embeddings: Tensor, prior: nn.Module) -> Scores:
         """One image for each of the embeddings (N, T), with z ~ ``prior`` and noise scales from TRUNCATION."""
@@ -196,9 +205,9 @@ class _Scorer:
                 scales = _scales(len(e), e.device)
                 c = self.codes(e, scales)
                 z = self._styles(prior, c, scales).requires_grad_()
-                value = self(z, c, e)
+                value, images = self(z, c, e)
                 (gradient,) = torch.autograd.grad(value.sum(), z)
-                found.append(Scores(z.detach(), c, value.detach(), gradient))
+                found.append(Scores(z.detach(), c, value.detach(), gradient, _asymmetry(images.detach())))
                 bar.update(len(e))
         return Scores.joined(found)
 
@@ -211,7 +220,7 @@ class _Scorer:
             for e in embeddings.split(BATCH):
                 scales = torch.full((len(e), 1), scale, device=e.device)
                 c = self.codes(e, scales)
-                total += float(self(self._styles(prior, c, scales), c, e).sum())
+                total += float(self(self._styles(prior, c, scales), c, e)[0].sum())
         return round(total / len(embeddings), 3)
 
     def _styles(self, prior: nn.Module, c: Tensor, scales: Tensor) -> Tensor:
@@ -278,6 +287,7 @@ def fit_tilted_flow(
     codes: Callable[[int], tuple[Tensor, Tensor]],
     strength: float,
     steps: int,
+    axis: Tensor | None = None,
 ) -> FlowPrior:
     """Fit q(z | c) by stochastic gradients of KL(q(z | c) ‖ N(0, ψ² I)) − β V(z, c), reparameterised.
 
@@ -288,6 +298,7 @@ def fit_tilted_flow(
         value: z (B, Z), c (B, C) -> V (B,), differentiable.
         codes: B -> codes c (B, C), and truncations ψ (B, 1).
         strength: β.
+        axis: unit vector (Z,) along which E[z | c] stays 0.
 
     Returns:
         A copy of the prior with the averaged weights.
@@ -296,11 +307,34 @@ def fit_tilted_flow(
     fitting = Fitting(prior, optimizer, steps, warm=max(1, steps // 20), decay=EMA_DECAY)
     with tqdm(total=steps, desc="fitting the prior", unit="step", leave=False) as bar:
         for _ in range(steps):
-            c, scales = codes(FLOW_BATCH)
+            c, scales = (each.repeat(2, 1) for each in codes(FLOW_BATCH // 2))  # two styles of each code
             z, divergence = _sample(prior, c, scales)
-            fitting.step((divergence / strength - value(z, c)).mean())
+            loss = (divergence / strength - value(z, c)).mean()
+            if axis is not None:
+                first, second = (z / scales @ axis).chunk(2)
+                loss = loss + BALANCE / strength * (first * second).mean()  # E[z | c]² along the axis
+            fitting.step(loss)
             bar.update()
     return fitting.ema.requires_grad_(False)
+
+
+def mirror_axis(scores: Scores) -> Tensor:
+    """The direction of z, a unit vector (Z,), along which images change most toward their mirror images.
+
+    The first principal component of the images' asymmetry is regressed on z.
+    """
+    centred = scores.asymmetry - scores.asymmetry.mean(0)
+    component = torch.pca_lowrank(centred, q=min(4, *centred.shape), center=False)[2][:, 0]
+    z = torch.cat((scores.z, torch.ones_like(scores.z[:, :1])), 1)
+    weights = torch.linalg.lstsq(z, (centred @ component)[:, None]).solution[:-1, 0]
+    return weights / weights.norm().clamp_min(1e-12)
+
+
+def _asymmetry(images: Tensor) -> Tensor:
+    """How much more contrast the left half of images (B, 3, s, s) has than the right one, by cell (B, 128)."""
+    grey = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), (CELLS, CELLS))[:, 0]
+    contrast = (grey - grey.mean((1, 2), keepdim=True)).abs()
+    return (contrast - contrast.flip(2))[:, :, : CELLS // 2].flatten(1)
 
 
 def _sample(prior: FlowPrior, c: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:

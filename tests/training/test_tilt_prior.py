@@ -14,7 +14,7 @@ from stackgan.latent.priors import FlowPrior
 from stackgan.networks.realism import RealismNetwork
 from stackgan.pipeline import StackGANPipeline
 from stackgan.training import tilt_prior as module
-from stackgan.training.tilt_prior import Scores, fit_tilted_flow, fit_value_network
+from stackgan.training.tilt_prior import Scores, _asymmetry, fit_tilted_flow, fit_value_network, mirror_axis
 from tests.tiny import CAPTIONS, TINY, save_tiny_checkpoint
 
 # --- in miniature: densities that are known ---
@@ -55,6 +55,36 @@ def test_truncated_noise_is_tilted_from_its_own_density() -> None:
     assert (z.std(0) - 0.5).abs().max() < 0.05
 
 
+def test_both_sides_of_a_mirror_stay() -> None:
+    """V = |z₀| + z₀ / 5 is nearly as good on both sides: the flow prefers one, with the axis the mean stays 0."""
+
+    def codes(count: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(count, 1), torch.ones(count, 1)
+
+    means = []
+    for axis in (None, torch.tensor([1.0, 0, 0])):
+        torch.manual_seed(0)
+        prior = FlowPrior(3, 1, LatentConfig(dim=3, family="glow", steps=3, hidden=32))
+        fitted = fit_tilted_flow(prior, lambda z, c: z[:, 0].abs() + z[:, 0] / 5, codes, strength=3.0, steps=400, axis=axis)
+        z = fitted(torch.randn(4000, 1)).sample()
+        means.append(float(z[:, 0].mean().abs()))
+        assert z[:, 0].abs().mean() > 1.2, "of N(0, 1): 0.8"
+    assert means[0] > 0.8 and means[1] < 0.15
+
+
+def test_the_mirror_axis_is_the_direction_of_z_that_moves_the_object() -> None:
+    """Images of a dark column whose place is z₁: its asymmetry changes sign with the mirror, and finds z₁."""
+    torch.manual_seed(0)
+    z = torch.randn(2000, 4)
+    columns = torch.arange(32)
+    distance = columns - (15.5 + 6 * z[:, 1:2].clamp(-2, 2))
+    images = (1 - 2 * torch.exp(-((distance / 3) ** 2)))[:, None, None, :].expand(-1, 3, 32, -1)
+    assert torch.allclose(_asymmetry(images.flip(3)), -_asymmetry(images), atol=1e-6)
+    empty = torch.zeros(2000, 1)
+    axis = mirror_axis(Scores(z, empty, empty[:, 0], z, _asymmetry(images)))
+    assert abs(float(axis.norm()) - 1) < 1e-5 and axis[1].abs() > 0.97
+
+
 def test_the_value_network_learns_values_and_gradients() -> None:
     def value(z: Tensor, c: Tensor) -> Tensor:
         return 3 + torch.sin(2 * z[:, 0]) * c[:, 1] + z[:, 1]
@@ -63,7 +93,9 @@ def test_the_value_network_learns_values_and_gradients() -> None:
     z, c = torch.randn(2000, 3, requires_grad=True), torch.randn(2000, 2)
     found = value(z, c)
     (gradient,) = torch.autograd.grad(found.sum(), z)
-    network, correlation = fit_value_network(Scores(z.detach(), c, found.detach(), gradient), epochs=25)
+    network, correlation = fit_value_network(
+        Scores(z.detach(), c, found.detach(), gradient, torch.zeros(2000, 2)), epochs=25
+    )
     assert correlation > 0.95
     new_z, new_c = torch.randn(400, 3, requires_grad=True), torch.randn(400, 2)
     guess = network(new_z, new_c)
