@@ -65,7 +65,9 @@ def test_both_sides_of_a_mirror_stay() -> None:
     for axis in (None, torch.tensor([1.0, 0, 0])):
         torch.manual_seed(0)
         prior = FlowPrior(3, 1, LatentConfig(dim=3, family="glow", steps=3, hidden=32))
-        fitted = fit_tilted_flow(prior, lambda z, c: z[:, 0].abs() + z[:, 0] / 5, codes, strength=3.0, steps=400, axis=axis)
+        fitted = fit_tilted_flow(
+            prior, lambda z, c: z[:, 0].abs() + z[:, 0] / 5, codes, strength=3.0, steps=400, axis=axis
+        )
         z = fitted(torch.randn(4000, 1)).sample()
         means.append(float(z[:, 0].mean().abs()))
         assert z[:, 0].abs().mean() > 1.2, "of N(0, 1): 0.8"
