@@ -35,6 +35,7 @@ def test_browser_grid(chromium: Browser, studio: str) -> None:
 
     page.get_by_role("combobox", name="Across (X)").click()
     page.get_by_role("option", name="Captions").click()
+    expect(page.get_by_role("option")).to_have_count(0)  # its list is closed
     expect(page.get_by_role("status").filter(has_text="Captions go both across and down")).to_be_visible()
     page.get_by_role("combobox", name="Down (Y)").click()
     page.get_by_role("option", name="Seeds").click()
