@@ -241,23 +241,19 @@ class PreparedWriter:
 
     def _count_shared_photos(self, order: Sequence[str]) -> None:
         """Images of a split with the pixels of one of a split before it, as a photo that is stored in both."""
-        keys = {split: self._splits[split].pixel_keys() for split in order}
-        count, named = 0, list[tuple[tuple[str, int], tuple[str, int]]]()
-        for place, split in enumerate(order):
-            counted = np.zeros(len(keys[split]), bool)
-            for before in order[:place]:
-                repeated = np.isin(keys[split], keys[before])
-                counted |= repeated
-                for row in np.flatnonzero(repeated)[: EXAMPLES - len(named)].tolist():
-                    named.append(((split, row), (before, int(np.argmax(keys[before] == keys[split][row])))))
-            count += int(counted.sum())
-        if not count:
+        keys = [self._splits[split].pixel_keys() for split in order]
+        home = np.repeat(np.arange(len(order)), [len(each) for each in keys])
+        _, first, inverse = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
+        earliest = first[inverse]  # image with the same pixels, itself if there is none before it
+        shared = np.flatnonzero(home[earliest] != home)
+        if not len(shared):
             return
-        wanted = {image for pair in named for image in pair}
-        rows = ((split, row, name) for split in order for row, name in enumerate(self._splits[split].ids()))
-        titles = {(split, row): f"{split}: {name}" for split, row, name in rows if (split, row) in wanted}
-        examples = [f"{titles[image]} = {titles[other]}" for image, other in named]
-        self.source["photos_in_several_splits"] = {"count": count, "examples": examples}
+        pairs = [(row, earliest[row]) for row in shared[:EXAMPLES]]
+        wanted = {row for pair in pairs for row in pair}
+        named = ((split, name) for split in order for name in self._splits[split].ids())
+        titles = {row: f"{split}: {name}" for row, (split, name) in enumerate(named) if row in wanted}
+        examples = [f"{titles[row]} = {titles[other]}" for row, other in pairs]
+        self.source["photos_in_several_splits"] = {"count": len(shared), "examples": examples}
 
     def _rename(self) -> None:
         self._check_out()  # again, as it may have been created in the meantime
