@@ -275,11 +275,19 @@ class LoadedCheckpoint:
             tried = range(seed * candidates, (seed + 1) * candidates)
             check_sampling([tried[-1]])
             images = self.generate(e.expand(candidates, -1), tried, truncation, [0])[0].float()
-            scores = torch.cosine_similarity(self.text_encoder.encode_images(images), e.to(images.device)[None])
-            if self.realism is not None:
-                scores = self.realism.score(images, scores)
-            chosen.append(tried[int(scores.argmax())])
+            chosen.append(tried[int(self.score(images, e[None]).argmax())])
         return chosen
+
+    def score(self, images: Tensor, embeddings: Tensor) -> Tensor:
+        """The score (B,) by which :meth:`best_seeds` chooses, differentiable; needs an encoder with an image tower.
+
+        Args:
+            images: (B, 3, s, s) in [−1, 1].
+            embeddings: of their captions, (B, T), or (1, T) for one caption.
+        """
+        assert self.text_encoder is not None
+        cosines = torch.cosine_similarity(self.text_encoder.encode_images(images), embeddings.to(images.device))
+        return cosines if self.realism is None else self.realism.score(images, cosines)
 
     def stages_of(self, size: int | None) -> list[int]:
         """Index of the stage with side ``size``, or all indices for None; raises ``ValueError`` if there is none."""

@@ -184,7 +184,7 @@ class _Scorer:
         if pipe.text_encoder is None or pipe.realism is None:
             what = "a realism network, `stackgan fit-realism` fits one" if pipe.text_encoder else "a text encoder"
             raise ValueError(f"{checkpoint}: the score of an image needs {what}")
-        self.model, self.realism, self.encoder = pipe.model, pipe.realism, pipe.text_encoder
+        self.pipe, self.model, self.encoder = pipe, pipe.model, pipe.text_encoder
 
     def codes(self, e: Tensor, scales: Tensor) -> Tensor:
         """c ~ q(c | e) (B, C) for embeddings (B, T), its noise multiplied by scales (B, 1)."""
@@ -195,7 +195,7 @@ class _Scorer:
     def __call__(self, z: Tensor, c: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, Z), c (B, C), embeddings e (B, T) -> V (B,), and the images (B, 3, s, s)."""
         images = self.model.generator(z, c, count=1)[0]
-        return self.realism.score(images, torch.cosine_similarity(self.encoder.encode_images(images), e)), images
+        return self.pipe.score(images, e), images
 
     def measure(self, embeddings: Tensor, prior: nn.Module) -> Scores:
         """One image for each of the embeddings (N, T), with z ~ ``prior`` and noise scales from TRUNCATION."""

@@ -36,14 +36,12 @@ def generated(
 ) -> tuple[Tensor, float]:
     """Images (captions, SEEDS, 3, s, s), each the best of ``candidates``, and their mean score."""
     found, scores = [], []
-    assert pipe.text_encoder is not None and pipe.realism is not None
     for row, caption in enumerate(captions):
         first = row * SEEDS
         e = pipe.encode([caption]).expand(SEEDS, -1)
         seeds = pipe.best_seeds(e, range(first, first + SEEDS), candidates, truncation)
         images = pipe.generate(e, seeds, truncation, [0])[0].float()
-        cosines = torch.cosine_similarity(pipe.text_encoder.encode_images(images), e)
-        scores.append(pipe.realism.score(images, cosines))
+        scores.append(pipe.score(images, e))
         found.append(images)
     return torch.stack(found), float(torch.cat(scores).mean())
 
