@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable
 from stackgan.config import Config, with_overrides
 from stackgan.config.facts import FittedPriorFacts, PriorFitFacts
 from stackgan.config.model_card import with_measured, with_section
@@ -34,7 +34,7 @@ from stackgan.latent.priors import FLOW, PRIORS, FlowPrior
 from stackgan.model import StackGAN, check_choices, has_posterior
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings, stored_embeddings
-from stackgan.training.fitting import Fitting, held_out
+from stackgan.training.fitting import Fitting, held_out, save_fitted
 
 __all__ = ["fit_prior"]
 
@@ -104,18 +104,7 @@ def fit_prior(
     fits = {slot: PriorFitFacts(**figures) for slot, figures in report.items()}
     facts = replace(pipe.facts, fitted_prior=FittedPriorFacts(config.latent.family, steps, **fits), measured=())
     card = with_section(with_measured(pipe.card, facts), "## Fitted priors", _card(config, steps, report))
-    save_checkpoint(
-        out,
-        config,
-        fitted.state_dict(),
-        pipe.text_encoder,
-        facts=facts,
-        card=card,
-        images=pipe.card_images,
-        discriminators=stored_discriminators(checkpoint),
-        statistics=pipe.statistics,
-        realism=pipe.realism,
-    )
+    save_fitted(out, pipe, checkpoint, config=config, weights=fitted.state_dict(), facts=facts, card=card)
     print(json.dumps(report, indent=2))
     return 0
 

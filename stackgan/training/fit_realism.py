@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable
 from stackgan.data.prepared import PreparedFolder, PreparedSplit
 from stackgan.images.crops import crop_size
 from stackgan.images.pixels import centre_crops, from_levels, to_levels
@@ -27,7 +27,7 @@ from stackgan.io.checkpoint_names import find_checkpoint
 from stackgan.networks.frozen_features import FrozenFeatures, load_frozen_features
 from stackgan.networks.realism import RealismNetwork
 from stackgan.pipeline import StackGANPipeline
-from stackgan.training.fitting import Fitting, held_out
+from stackgan.training.fitting import Fitting, held_out, save_fitted
 
 __all__ = ["RealismFit", "fit_realism", "fit_realism_network"]
 
@@ -88,8 +88,7 @@ def fit_realism(
     checkpoint = find_checkpoint(checkpoint)
     check_replaceable(out)
     pipe = StackGANPipeline.from_pretrained(checkpoint, device=device)
-    encoder = pipe.text_encoder
-    if encoder is None:
+    if pipe.text_encoder is None:
         raise ValueError(f"{checkpoint}: was trained without text, or its text encoder is not in the folder")
     split = PreparedFolder.open(data).train
     classifier = load_frozen_features(features).to(pipe.device)
@@ -98,18 +97,7 @@ def fit_realism(
     network, fit = fit_realism_network(generated, measured, epochs=epochs, seed=seed, device=pipe.device)
     spread = float(_centred(cosines).square().mean().sqrt())
     network.agreement.fill_(AGREEMENT / spread if spread > 0 else 0.0)
-    save_checkpoint(
-        out,
-        pipe.config,
-        pipe.model.state_dict(),
-        encoder,
-        facts=pipe.facts,
-        card=pipe.card,
-        images=pipe.card_images,
-        discriminators=stored_discriminators(checkpoint),
-        statistics=pipe.statistics,
-        realism=network,
-    )
+    save_fitted(out, pipe, checkpoint, realism=network)
     print(json.dumps({name: round(value, 3) for name, value in asdict(fit).items()}, indent=2))
     return 0
 

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stackgan.checkpoint import check_replaceable, save_checkpoint, stored_discriminators
+from stackgan.checkpoint import check_replaceable
 from stackgan.config import Config
 from stackgan.config.facts import TiltFacts
 from stackgan.config.model_card import with_measured, with_section
@@ -45,7 +45,7 @@ from stackgan.latent.priors import TILTED, FlowPrior, GaussianPrior
 from stackgan.model import has_posterior
 from stackgan.pipeline import StackGANPipeline
 from stackgan.text.load import caption_embeddings
-from stackgan.training.fitting import Fitting, held_out
+from stackgan.training.fitting import Fitting, held_out, save_fitted
 
 __all__ = ["Scores", "ValueNetwork", "fit_tilted_flow", "fit_value_network", "mirror_axis", "tilt_prior"]
 
@@ -152,18 +152,8 @@ def tilt_prior(
     weights = {name: tensor for name, tensor in pipe.model.state_dict().items() if not name.startswith("prior.")}
     weights |= {f"prior.{name}": tensor for name, tensor in prior.state_dict().items()}
     all_facts = replace(pipe.facts, tilted_prior=facts, measured=())
-    save_checkpoint(
-        out,
-        config,
-        weights,
-        scorer.encoder,
-        facts=all_facts,
-        card=with_section(with_measured(pipe.card, all_facts), "## Tilted prior", _card(config, facts)),
-        images=pipe.card_images,
-        discriminators=stored_discriminators(checkpoint),
-        statistics=pipe.statistics,
-        realism=pipe.realism,
-    )
+    card = with_section(with_measured(pipe.card, all_facts), "## Tilted prior", _card(config, facts))
+    save_fitted(out, pipe, checkpoint, config=config, weights=weights, facts=all_facts, card=card)
     print(json.dumps(asdict(facts), indent=2))
     return 0
 
