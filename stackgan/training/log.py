@@ -7,6 +7,7 @@ to, are removed, as these steps are repeated; in TensorBoard's files a start mar
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -33,6 +34,7 @@ LOG = "log.jsonl"
 EVALUATION = "eval/"  # begins the names of the metrics of evaluations in the log
 ROLLBACK = "rollback"  # key of lines that report one: its number
 LINE = Fields({"step": int}, {ROLLBACK: int})
+_STARTS = itertools.count()  # tells apart the event files of runs that one process starts within a second
 
 
 class Log:
@@ -157,7 +159,7 @@ class _EventFile:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         folder.mkdir(exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_STARTS)}"
         self.file = AppendedFile(folder / name)
         self._append(file_version="brain.Event:2")
         self.start(first_step)

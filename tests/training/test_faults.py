@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,18 @@ def _tensorboard_steps(run: Path) -> list[int]:
     events.Reload()
     assert events.Tags()["images"] == ["samples"]
     return [event.step for event in events.Scalars("d64/loss")]
+
+
+def test_runs_of_one_process_never_share_an_event_file(
+    few_birds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fast machines start a run and resume it within one second."""
+    run = tmp_path / "run"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    for count in range(1, 4):
+        _stopped(few_birds, run, 1)
+        assert len(list((run / "tensorboard").iterdir())) == count
 
 
 def test_a_complete_run_is_not_evaluated_again(few_birds: Path, whole: Path, tmp_path: Path) -> None:
