@@ -87,7 +87,7 @@ class Latest(Generic[_T]):
 
 
 def connect_newest(
-    events: Iterable[Callable[..., Any] | tuple[Callable[..., Any], Callable[..., Any]]],
+    events: Iterable[Callable[..., Any]],
     request: Callable[..., object],
     inputs: Sequence[Any],
     work: Callable[..., Iterator[Any]],
@@ -98,9 +98,7 @@ def connect_newest(
     """Work on ``request(*values of inputs)`` at each of the events; only the newest is finished.
 
     Args:
-        events: functions that add a listener, such as ``partial(gr.on, triggers)`` or ``dependency.then``. Gradio
-            sends to the second listener of an event when the first has answered; a pair of events that the page
-            triggers together, the first for the work and the second outside the queue, has no such delay.
+        events: functions that add a listener, such as ``partial(gr.on, triggers)`` or ``dependency.then``.
         work: yields values of ``outputs`` for a :class:`Work` and the values of ``states``; ends early when it is not
             current any more. It may yield nothing.
         options: of the listener that works, such as ``show_progress``.
@@ -126,9 +124,8 @@ def connect_newest(
     change = {"fn": on_change, "inputs": [sent, latest, *inputs, *states], "outputs": list(outputs), **options}
     change["api_visibility"] = "private"
     for event in events:
-        changed, asked = event if isinstance(event, tuple) else (event, event)
-        asked(**ask, js=_stamped(ask["inputs"]), trigger_mode="multiple")  # none waits for another
-        changed(**change, js=_stamped(change["inputs"]), trigger_mode="always_last")
+        event(**ask, js=_stamped(ask["inputs"]), trigger_mode="multiple")  # none waits for another
+        event(**change, js=_stamped(change["inputs"]), trigger_mode="always_last")
 
 
 def _stamped(inputs: Any) -> str:

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +31,6 @@ from stackgan.version import __version__
 
 __all__ = [
     "EXAMPLE_COUNT",
-    "GalleryState",
     "GeneratedImage",
     "GenerationResult",
     "OutOfDate",
@@ -103,20 +102,6 @@ class GenerationResult:
         return link_query(first, len(self.images)) if first is not None and self.request is not None else ""
 
 
-@dataclass(frozen=True)
-class GalleryState:
-    """What the gallery shows; ``entered`` is the seed on the page, that of ``request`` the one that was used."""
-
-    request: CheckedRequest
-    checkpoint: str
-    entered: float | None
-
-    @classmethod
-    def of(cls, result: GenerationResult, entered: float | None) -> "GalleryState":
-        assert result.request is not None
-        return cls(result.request, result.checkpoint, entered)
-
-
 class OutOfDate(Exception):
     """Generation was stopped because there is a newer request."""
 
@@ -170,33 +155,31 @@ def preview(
 
 def generate_live(
     pipe: StackGANPipeline,
-    shown: GalleryState | None,
     request: ImageRequest,
-    keep: bool,
+    shown: str,
+    coarse: bool,
     current: Callable[[], bool] = lambda: True,
-) -> Iterator[GenerationResult]:
-    """A :func:`preview`, if the tree has several stages, and the images of a changed request.
+) -> GenerationResult | None:
+    """The images of a request that changed, or their :func:`preview`.
 
-    Yields nothing if the images would not change, for inputs that are not valid (yet), or once ``current`` returns
-    False. If the page still has the
-    seed from before the last generation, the seed used then is meant.
+    None if they are those shown, for values that are not valid (yet), or once ``current`` returns False.
+
+    Args:
+        shown: query of the images that the page shows; empty if there are none.
+        coarse: preview, if the request has several stages.
     """
-    if shown is not None and request.seed == shown.entered and not keep:
-        request = replace(request, seed=shown.request.seed)
     try:
         checked = request.checked(pipe)
-    except ValueError:  # reported when the button is pressed
-        return
-    if shown is not None and (shown.request, shown.checkpoint) == (checked, pipe.fingerprint):
-        return
-    try:
-        if checked.size != pipe.sizes[0] and len(pipe.sizes) > 1:
-            yield preview(pipe, checked, current)
-        yield generate(pipe, checked, current)
-    except OutOfDate:
-        return
+        if link_query(checked.images(pipe)[0], checked.count) == shown:
+            return None
+        if coarse and checked.size != pipe.sizes[0] and len(pipe.sizes) > 1:
+            return preview(pipe, checked, current)
+        return generate(pipe, checked, current)
+    except (ValueError, OutOfDate):  # a ValueError is reported when the button is pressed
+        return None
     except Exception:
         logging.exception("live generation failed")
+        return None
 
 
 def generate_examples(pipe: StackGANPipeline) -> GenerationResult | None:

@@ -235,9 +235,12 @@ def launch(
     """
     from gradio.route_utils import FnIndexInferError
 
+    from stackgan.app.direct_routes import DirectRoutes
     from stackgan.app.image_route import image_route
+    from stackgan.app.live_route import live_route
     from stackgan.app.theme import theme
 
+    direct = DirectRoutes()
     # Gradio checks that its server responds, which must not go through a proxy.
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", host]))
@@ -260,7 +263,7 @@ def launch(
             show_error=True,
             state_session_capacity=SESSIONS,
             app_kwargs={
-                "routes": [image_route(page.pipes)],
+                "routes": [image_route(page.pipes, direct), live_route(page.pipes, direct)],
                 "exception_handlers": {FnIndexInferError: _unknown_endpoint, KeyError: _unknown_endpoint},
             },
             prevent_thread_lock=True,

@@ -83,7 +83,7 @@ class Visitor:
 
     def painted(self) -> None:
         """Wait until the gallery shows the requested images, all of them loaded."""
-        expect(self.page.locator(".results h2")).to_have_text(re.compile(r"\d+ images? in \d"))
+        expect(self.page.locator(".results:not(.preview) h2")).to_have_text(re.compile(r"\d+ images? in \d"))
         self.page.wait_for_function(
             "[...document.querySelectorAll('.card img')].every(image => image.complete && image.naturalWidth)"
         )

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from starlette.applications import Starlette
 
-from stackgan.app import image_route as module
+from stackgan.app import direct_routes as module
+from stackgan.app.direct_routes import DirectRoutes
 from stackgan.app.image_route import image_route
 from stackgan.app.pipelines import Pipelines
 from stackgan.generation.image_settings import ImageSettings, link_query, read_png
@@ -107,21 +108,22 @@ def test_clients_that_left_are_not_computed_and_too_many_are_refused(monkeypatch
     async def run() -> list[int]:
         release = asyncio.Event()
 
-        async def compute(work: object) -> object:
-            query = work.args[1]  # type: ignore[attr-defined]
+        async def compute(work: object, query: str, current: object) -> object:
             computed.append(query)
             await release.wait()
             return module.Response(query)
 
         monkeypatch.setattr(module, "run_sync", compute)
-        app = Starlette(routes=[image_route(Pipelines(tiny_pipeline(stages=1)))])
+        app = Starlette(routes=[image_route(Pipelines(tiny_pipeline(stages=1)), DirectRoutes())])
         app.auth = None  # type: ignore[attr-defined]
 
         async def ask(query: str, left: bool = False) -> int:
             status = []
 
             async def receive() -> dict[str, str]:
-                return {"type": "http.disconnect" if left else "http.request"}
+                if not left:
+                    await asyncio.Event().wait()
+                return {"type": "http.disconnect"}
 
             async def send(message: dict[str, object]) -> None:
                 status.append(message.get("status"))

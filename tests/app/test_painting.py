@@ -13,7 +13,7 @@ from PIL import Image
 
 from stackgan.app import painting
 from stackgan.app.image_request import ImageRequest
-from stackgan.app.painting import EXAMPLE_COUNT, GalleryState, GeneratedImage
+from stackgan.app.painting import EXAMPLE_COUNT, GeneratedImage
 from stackgan.captions.word_statistics import CaptionStatistics, caption_words
 from stackgan.config.facts import CheckpointFacts
 from stackgan.generation.image_settings import ImageSettings
@@ -120,21 +120,22 @@ def test_opening_generates_the_examples(pipe: StackGANPipeline) -> None:
     assert painting.generate_examples(bare) is None
 
 
-def test_live_images_have_the_seeds_of_those_shown(pipe: StackGANPipeline) -> None:
-    coarse, first = painting.generate_live(pipe, None, ImageRequest(" a  red ", 2, 5, 1.0), False)
-    assert coarse.preview_of == (64, 128) and first.preview_of == ()
+def test_live_images_are_those_of_the_request(pipe: StackGANPipeline) -> None:
+    request = ImageRequest(" a  red ", 2, 5, 1.0)
+    coarse = painting.generate_live(pipe, request, "", True)
+    first = painting.generate_live(pipe, request, "", False)
+    assert coarse is not None and coarse.preview_of == (64, 128) and first is not None and first.preview_of == ()
     for early, late in zip(coarse.images, first.images, strict=True):
         assert (early.caption, early.seed) == (late.caption, late.seed)
         assert [image.tobytes() for image in early.stages] == [late.stages[0].tobytes()]
     assert [(picture.caption, picture.seed) for picture in first.images] == [("a red", 5), ("a red", 6)]
-    shown = GalleryState.of(first, entered=5)
-    assert not list(painting.generate_live(pipe, shown, ImageRequest("a red ", 2, 5, 1.0), False))  # already shown
-    assert [*painting.generate_live(pipe, shown, ImageRequest("a red b", 2, 5, 1.0), False)][-1].images[0].seed == 5
-    used = ImageRequest("a red", 2, 77, 1.0).checked(pipe)
-    rolled = GalleryState(used, pipe.fingerprint, entered=5)  # seed 5 is still on the page, 77 was used
-    assert not list(painting.generate_live(pipe, rolled, ImageRequest("a red", 2, 5, 1.0), False))
-    assert [*painting.generate_live(pipe, rolled, ImageRequest("a red b", 2, 5, 1.0), False)][-1].images[0].seed == 77
-    assert [*painting.generate_live(pipe, rolled, ImageRequest("a red b", 2, 5, 1.0), True)][-1].images[0].seed == 5
+    assert first.query == "caption=a+red&seed=5&truncation=1&count=2&fingerprint="
+    for same in ("a red ", "a  red"):
+        assert painting.generate_live(pipe, ImageRequest(same, 2, 5, 1.0), first.query, True) is None  # already shown
+    for other in (("a red b", 2, 5, 1.0), ("a red", 1, 5, 1.0), ("a red", 2, 6, 1.0), ("a red", 2, 5, 0.5)):
+        assert painting.generate_live(pipe, ImageRequest(*other), first.query, True) is not None
+    assert painting.generate_live(pipe, ImageRequest("a red", 2, 5, 1.0, 64), first.query, True).preview_of == ()
+    assert painting.generate_live(pipe, request, "", False, lambda: False) is None
 
 
 def test_live_images_give_no_errors(
@@ -147,12 +148,10 @@ def test_live_images_give_no_errors(
         ("a", 2, -1, 1.0),
         ("a", 2, 5, None),
     ):
-        assert not list(painting.generate_live(pipe, None, ImageRequest(*wrong), False))
+        assert painting.generate_live(pipe, ImageRequest(*wrong), "", False) is None
     assert caplog.text == ""
-    coarse = painting.preview(pipe, ImageRequest("a", 2, 5, 1.0))
-    monkeypatch.setattr(painting, "preview", lambda *_: coarse)
     monkeypatch.setattr(painting, "generate", lambda *_: 1 / 0)
-    assert list(painting.generate_live(pipe, None, ImageRequest("a", 2, 5, 1.0), False)) == [coarse]
+    assert painting.generate_live(pipe, ImageRequest("a", 2, 5, 1.0), "", False) is None
     assert "ZeroDivisionError" in caplog.text
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, Route, expect
 
 from stackgan.app import server
 from stackgan.app.page import build
 from stackgan.app.server import address, launch, read_users, serve
 from stackgan.pipeline import StackGANPipeline
 from tests.app.browser import free_port
-from tests.tiny import save_tiny_checkpoint
+from tests.tiny import CAPTIONS, save_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,11 +75,13 @@ def test_a_space_with_a_login(
             assert client.post("/gradio_api/call/paint", json=data).status_code == 401
             assert client.get(f"/gradio_api/file={tmp_path}").status_code == 401
             assert client.get("/image?caption=a+bird").status_code == 401
+            assert client.post("/live", content="caption=a+bird").status_code == 401
             assert client.post("/login", data={"username": "ann", "password": "other"}).status_code == 400
             assert client.post("/login", data={"username": "bob", "password": "other"}).status_code == 200
             event = client.post("/gradio_api/call/paint", json=data).raise_for_status().json()["event_id"]
             answers.append(client.get(f"/gradio_api/call/paint/{event}").text)
             assert client.get("/image?caption=a+bird").headers["content-type"] == "image/png"
+            assert client.post("/live", content="caption=a+bird").json()["images"]
             forged = dict.fromkeys(client.cookies, "0")
             assert httpx.get(f"{client.base_url}/image?caption=a", cookies=forged, trust_env=False).status_code == 401
 
@@ -105,13 +108,34 @@ def test_the_state_of_visitors_is_bounded(pipe: StackGANPipeline, monkeypatch: p
         page.close(verbose=False)
 
 
-def test_behind_a_proxy_the_page_names_its_public_path(pipe: StackGANPipeline) -> None:
-    page = build(pipe)
+def test_behind_a_proxy_all_requests_are_below_the_public_path(pipe: StackGANPipeline, chromium: Browser) -> None:
+    """The browser's requests are sent on without the path, as by a reverse proxy; any other one fails."""
+    page, context = build(pipe), chromium.new_context()
     launch(page, "127.0.0.1", free_port(), root_path="/birds")
+    origin, failed = str(page.local_url).rstrip("/"), []
+
+    def send_on(route: Route) -> None:
+        if route.request.url.startswith(f"{origin}/birds"):
+            route.continue_(url=route.request.url.replace("/birds", "", 1))
+        elif route.request.url.startswith("data:"):
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
     try:
-        with httpx.Client(base_url=str(page.local_url), trust_env=False) as client:
-            assert client.get("/config").json()["root"].endswith("/birds")
+        tab = context.new_page()
+        tab.route("**/*", send_on)
+        tab.goto(f"{origin}/birds/")
+        for caption, title in ((CAPTIONS[2], "Live"), (CAPTIONS[3], "4 images in")):
+            tab.locator("#caption textarea").fill(caption)
+            if title != "Live":
+                tab.locator("#paint").click()
+            expect(tab.locator(".results:not(.preview) h2")).to_contain_text(title)
+            expect(tab.locator(".card .caption").first).to_have_text(caption)
+        assert failed == []
     finally:
+        context.close()
         page.close(verbose=False)
 
 

@@ -2,6 +2,7 @@
 
     python -m tests.slow.load --clients 1 10 50 --seconds 20          # /paint, four images of the default checkpoint
     python -m tests.slow.load --route image --clients 1 10 50 --seconds 20    # /image, one image a request
+    python -m tests.slow.load --route live --clients 1 10 50 --count 1    # what the page asks while a visitor types
     python -m tests.slow.load --tiny --clients 8 --requests 5000      # does the memory stay flat?
     python -m tests.slow.load --route mixed --leave --clients 100 --seconds 120 --count 1   # all endpoints
 
@@ -14,6 +15,7 @@ to the other endpoints (:data:`KINDS`), one in twelve is wrong and must be answe
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import http.client
 import json
@@ -38,8 +40,9 @@ from tests.tiny import save_tiny_checkpoint
 
 # Requests of --route mixed: endpoint or path, share, arguments for a caption and a seed, what the answer must hold.
 KINDS: dict[str, tuple[float, Callable[[str, int], list[Any]] | None, str]] = {
-    "paint": (0.4, None, ".png"),
+    "paint": (0.3, None, ".png"),
     "image": (0.1, None, ".png"),
+    "live": (0.1, None, "png"),
     "understand": (0.12, lambda caption, seed: [caption], "kl"),
     "/": (0.1, None, "<html"),
     "paint, wrong": (0.08, lambda caption, seed: [" ", 1, seed, None, None, 0, 0, ""], "caption"),
@@ -64,12 +67,16 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         return self._answer("GET", path)
 
     def post(self, path: str, data: object) -> bytes:
+        """Post ``data`` as JSON, text as a form."""
+        if isinstance(data, str):
+            return self._answer("POST", path, data)
         return self._answer("POST", path, json.dumps(data), {"Content-Type": "application/json"})
 
-    def leave(self, path: str) -> None:
+    def leave(self, path: str, form: str | None = None) -> None:
         """Ask, and close the connection before the answer."""
-        self.connection.request("GET", path)
-        self.connection.getresponse()
+        self.connection.request("GET" if form is None else "POST", path, form)
+        if form is None:
+            self.connection.getresponse()
         self.connection.close()
 
     def _answer(
@@ -95,7 +102,9 @@ class Load:
         self.errors: list[str] = []
         with Connection(url) as server:
             info = json.loads(server.get("/gradio_api/info"))["named_endpoints"]
-        self.kinds = [kind for kind in KINDS if kind in ("/", "image") or f"/{kind.partition(',')[0]}" in info]
+        self.kinds = [
+            kind for kind in KINDS if kind in ("/", "image", "live") or f"/{kind.partition(',')[0]}" in info
+        ]
         self.left = 0
 
     def client(self, number: int, deadline: float, most: int) -> None:
@@ -113,6 +122,16 @@ class Load:
                 elif kind == "image":
                     content = server.get(f"/image?{urlencode({'caption': caption, 'seed': seed})}")
                     self.check_image(content, caption, seed)
+                elif kind == "live":
+                    fields = {"caption": caption, "seed": seed, "count": self.count}
+                    if self.leave and draws.randrange(3) == 0:
+                        server.leave("/live", urlencode(fields))
+                        with self.lock:
+                            self.left += 1
+                        continue
+                    value = json.loads(server.post("/live", urlencode(fields)))
+                    content = base64.b64decode(value["images"][-1]["final"]["file"]["url"].partition(",")[2])
+                    self.check_image(content, caption, seed + self.count - 1)
                 else:
                     arguments = KINDS[kind][1]
                     values = [caption, self.count, seed, None, None, 0, 0, ""]
@@ -200,7 +219,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=10**9, help="of each number of clients, at most")
     parser.add_argument("--count", type=int, default=4, help="images of a request")
     parser.add_argument("--leave", action="store_true", help="a third of the requests are left before their answer")
-    parser.add_argument("--route", choices=["paint", "image", "mixed"], default="paint", help="mixed: all of them")
+    parser.add_argument(
+        "--route", choices=["paint", "image", "live", "mixed"], default="paint", help="mixed: all of them"
+    )
     arguments = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -41,8 +41,8 @@ const addToHistory = (value, replace) => {
     document.dispatchEvent(new CustomEvent('stackgan-generated', {detail: {entry, replace}}));
   }).catch(() => {}); // the image was replaced by a later one before it was shown
 };
-watch('value', () => {
-  const {query, live, preview} = props.value;
+const follow = (value) => {
+  const {query, live, preview} = value;
   if (!query || preview) return;
   const step = differ(new URLSearchParams(query), new URLSearchParams(location.search));
   const burst = live && !step && Date.now() - lastChange < BURST;
@@ -53,8 +53,9 @@ watch('value', () => {
     history[burst || restored ? 'replaceState' : 'pushState'](null, '', next);
   }
   opened = '';
-  addToHistory(props.value, burst);
-});
+  addToHistory(value, burst);
+};
+watch('value', () => follow(props.value));
 const openAddress = () => {
   opened = current();
   trigger('open', {query: location.search});

@@ -11,8 +11,6 @@ from stackgan.app import painting
 from stackgan.app.components import GENERATION, QUICK, html, html_text, reporting_errors
 from stackgan.app.gallery import gallery, opening_value, result_value
 from stackgan.app.image_request import DEFAULT_COUNT, DEFAULT_SEED, MAX_COUNT, ImageRequest
-from stackgan.app.latest import Work, connect_newest
-from stackgan.app.painting import GalleryState
 from stackgan.app.pipelines import Pipelines
 from stackgan.app.static_files import read_static
 from stackgan.generation.image_settings import ImageSettings, read_link, read_png
@@ -48,7 +46,7 @@ def build(pipes: Pipelines) -> Any:
             entry = _entry(pipe)
         opening = opening_value(painting.generate_examples(pipe), pipe.conditional)
         with gr.Column(elem_id="output"):
-            script = read_static("link.js") + read_static("typing.js")
+            script = read_static("link.js") + read_static("live.js") + read_static("typing.js")
             output = gallery(opening, "gallery", script=script)
             html("", html_template=read_static("history.handlebars"), js_on_load=read_static("history.js"))
         with gr.Column(elem_id="settings"):
@@ -171,19 +169,9 @@ class _Events:
             seed = painting.choose_seed(asked.seed, keep, used)
             result = painting.generate(self.pipes[checkpoint], replace(asked, seed=seed))
             first = result.images[0].seed
-            return result_value(result), first, first, GalleryState.of(result, entered=asked.seed)
+            return result_value(result), first, first
 
-        return reporting_errors(work, (gr.skip(),) * 4)
-
-    def on_change(self, work: Work[Any], shown: GalleryState | None) -> Iterator[Any]:
-        """The coarsest stage first, then the images; nothing if they would not change."""
-        live, checkpoint, *values, keep = work.request
-        if not live:
-            return
-        asked, pipe = _request(*values), self.pipes[checkpoint]
-        for result in painting.generate_live(pipe, shown, asked, keep, lambda: work.current):
-            state = gr.skip() if result.preview_of else GalleryState.of(result, entered=asked.seed)
-            yield result_value(result, live=True), state
+        return reporting_errors(work, (gr.skip(),) * 3)
 
     def on_best(self, checkpoint: str, *values: Any) -> Any:
         """The best of several new seeds for the caption."""
@@ -211,7 +199,7 @@ class _Events:
         """Restore the settings of a link, and generate its images; the page as it was opened for an empty one."""
         query = str(event.query)
         if not query.strip("?"):
-            yield self.opening, None, None, *((gr.skip(),) * 11)
+            yield self.opening, None, *((gr.skip(),) * 11)
             return
         yield from self._restore(lambda: read_link(query))
 
@@ -226,8 +214,8 @@ class _Events:
         yield from self._restore(read)
 
     def _restore(self, read: Any) -> Iterator[Any]:
-        """gallery, shown, used, checkpoint, keep, and the other controls: first a preview, then all."""
-        nothing = (gr.skip(),) * 14
+        """gallery, used, checkpoint, keep, and the other controls: first a preview, then all."""
+        nothing = (gr.skip(),) * 13
 
         def settings() -> tuple[str, ImageRequest, list[str]]:
             found, count = read()
@@ -254,11 +242,11 @@ class _Events:
         def images() -> tuple[Any, ...]:
             result = painting.generate(pipe, asked)
             result = replace(result, warnings=[*warnings, *result.warnings])
-            return result_value(result), GalleryState.of(result, entered=asked.seed), asked.seed
+            return result_value(result), asked.seed
 
         if asked.size is None and len(pipe.sizes) > 1:
-            yield reporting_errors(preview, gr.skip()), gr.skip(), gr.skip(), *controls
-        yield *reporting_errors(images, (gr.skip(),) * 3), *controls
+            yield reporting_errors(preview, gr.skip()), gr.skip(), *controls
+        yield *reporting_errors(images, (gr.skip(),) * 2), *controls
 
     def on_save(self, event: gr.EventData) -> Any:
         """The images of a link again, with files."""
@@ -286,25 +274,25 @@ def _request(
 
 def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -> None:
     seed, keep, inputs = controls.seed, controls.keep, controls.inputs
-    used, shown, previous = gr.State(None), gr.State(None), gr.State(events.pipes.names[0])
-    painted = [output, seed, used, shown]
+    used, previous = gr.State(None), gr.State(events.pipes.names[0])
+    painted, asked = [output, seed, used], [*inputs, keep, used]
     slow: dict[str, Any] = {**GENERATION, "api_visibility": "private", "show_progress_on": output}
     hidden: dict[str, Any] = slow | {"show_progress": "hidden"}
     presses = [entry.button.click]
     if entry.examples is not None:
         presses.append(entry.caption.submit)
-    asked = [*inputs, keep, used]
-    gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **slow)
+    holding: dict[str, Any] = {"js": read_static("waits.js")}  # live images wait until these events have ended
+    held = [gr.on(presses, events.on_paint, asked, painted, trigger_mode="always_last", **holding, **slow)]
     edited = [controls.count.input, controls.truncation.input, seed.input, controls.size.input]
     edited += [controls.strength.input, controls.variation_seed.input]
     rolled = controls.roll.click(None, None, seed, js=read_static("roll_seed.js"), **QUICK)
     chosen_best = controls.best.click(events.on_best, inputs, seed, js=read_static("new_step.js"), **hidden)
-    changes = [partial(gr.on, edited), (output.typed, output.asked), rolled.then, chosen_best.then]
-    saved = output.save(events.on_save, None, output, **hidden)
+    changes = [partial(gr.on, edited), output.typed, rolled.then, chosen_best.then]
+    saved = output.save(events.on_save, None, output, **holding, **hidden)
     saved.success(None, js=read_static("save_all.js"))
     if entry.examples is not None:
         chosen = entry.examples.choose(events.on_choose, None, entry.caption, **QUICK)
-        chosen.then(events.on_paint, asked, painted, **slow)
+        held.append(chosen.then(events.on_paint, asked, painted, **holding, **slow))
         if len(events.pipes.names) > 1:
             switched = controls.checkpoint.input(
                 events.on_checkpoint,
@@ -313,18 +301,12 @@ def _connect(events: _Events, entry: _Entry, controls: _Controls, output: Any) -
                 **hidden,
             )
             changes.append(switched.then)
-    connect_newest(
-        changes,
-        lambda *values: values,
-        [entry.live, *inputs, keep],
-        events.on_change,
-        [shown],
-        [output, shown],
-        show_progress="hidden",
-        **GENERATION,
-    )
+    for change in changes:
+        change(None, [entry.live, *inputs], None, js=read_static("edited.js"))
     fields = [controls.count, seed, controls.truncation, controls.size, controls.strength, controls.variation_seed]
-    restored = [output, shown, used, controls.checkpoint, keep, entry.caption, *fields, previous, controls.more]
-    output.open(events.on_open, None, restored, trigger_mode="always_last", **hidden)
-    controls.open_png.upload(events.on_open_png, controls.open_png, restored, **hidden)
+    restored = [output, used, controls.checkpoint, keep, entry.caption, *fields, previous, controls.more]
+    opened = output.open(events.on_open, None, restored, trigger_mode="always_last", **holding, **hidden)
+    uploaded = controls.open_png.upload(events.on_open_png, controls.open_png, restored, **holding, **hidden)
+    for event in [*held, saved, opened, uploaded]:
+        event.then(None, js=read_static("waits_no_more.js"))
     seed.input(None, None, keep, js="() => true", **QUICK)  # a seed that was typed is kept

@@ -31,19 +31,19 @@ def test_handler_keeps_the_images_when_something_is_wrong(
     assert paint(*fields, None)[1:3] == (5, 5)
     assert paint(*fields, 5)[1] != 5
     with pytest.warns(UserWarning, match="^Write a caption first"):
-        assert paint("checkpoint", "", *fields[2:], None) == (gr.skip(),) * 4
+        assert paint("checkpoint", "", *fields[2:], None) == (gr.skip(),) * 3
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(painting, "generate", fail)
     with pytest.warns(UserWarning, match="^Something went wrong while generating"):
-        assert paint(*fields, None) == (gr.skip(),) * 4
+        assert paint(*fields, None) == (gr.skip(),) * 3
     assert "out of memory" in caplog.text
 
 
 class Brush:
-    """Replacement of ``painting.generate``: records the captions, and blocks while ``free`` is not set."""
+    """Replacement of ``painting.generate``: blocks while ``free`` is not set, then records wanted captions."""
 
     def __init__(self) -> None:
         self.painted: list[str] = []
@@ -54,9 +54,10 @@ class Brush:
     def __call__(self, pipe: StackGANPipeline, request: ImageRequest, *current: Callable[[], bool]) -> Any:
         if request.size == pipe.sizes[0]:  # of a preview
             return self.generate(pipe, request, *current)
-        self.painted.append(request.caption)
         self.busy.set()
         assert self.free.wait(30)
+        if all(wanted() for wanted in current):
+            self.painted.append(request.caption)
         return self.generate(pipe, request, *current)
 
     def hold(self, begin: Callable[[], None]) -> None:
@@ -290,7 +291,8 @@ def test_browser_letters_do_not_pile_up_nor_undo_what_was_painted(
     type_text("s")
     brush.free.set()
     shows(visitor, "a red birds")
-    assert brush.painted == ["a", "a red bird", "a red bird", "a red birds"]
+    wanted = ["a red bird", "a red bird", "a red birds"]  # a live image may be ready before the key that ends it
+    assert brush.painted in (wanted, ["a red bird", *wanted])
     expect(seed_box(visitor)).not_to_have_value("1")
     assert visitor.texts(".card .seed")[0] == f"seed {seed_box(visitor).input_value()}"
     visitor.close()

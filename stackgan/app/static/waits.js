@@ -1,0 +1,4 @@
+(...values) => {
+  document.dispatchEvent(new CustomEvent('stackgan-waits', {detail: true}));
+  return values;
+}
