@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SWITCH_SECONDS = 0.0005  # after which threads give way to another one: Python's 5 ms are a third of an image
 SESSIONS = 300  # of visitors whose state is kept, 0.15 MB each; a request of an API client is one of its own
+# Gradio computes statistics of the last 10,000 events anew after each of them: of 1,000 events, after 1,000.
+STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1000", "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000"}
 MAX_UPLOAD = 50 * 2**20  # bytes of a file; a camera's largest JPEG is about half of it
 
 __all__ = ["MAX_UPLOAD", "address", "launch", "read_users", "serve", "warm_up"]
@@ -84,6 +86,8 @@ def serve(
     folders = _folders([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)
     with tempfile.TemporaryDirectory(prefix="stackgan-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # generated files are deleted when the server stops
+        for name, value in STATISTICS.items():
+            os.environ.setdefault(name, value)
         sys.setswitchinterval(SWITCH_SECONDS)
         pipe, page = _load(folders[0], _by_name(folders[1:]), device)
         launch(page, host, port, share=share, users=users, root_path=root_path, mcp=mcp)

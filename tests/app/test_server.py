@@ -65,7 +65,9 @@ def test_a_space_with_a_login(
     monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)  # of this process too
     for name, value in {"SYSTEM": "spaces", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": ""}.items():
         monkeypatch.setenv(name, value)  # the program sets the last one
-    monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+    for name in ("GRADIO_SERVER_NAME", *server.STATISTICS):  # the program sets the latter
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     answers = []
 
     def visit() -> None:
@@ -82,6 +84,8 @@ def test_a_space_with_a_login(
             answers.append(client.get(f"/gradio_api/call/paint/{event}").text)
             assert client.get("/image?caption=a+bird").headers["content-type"] == "image/png"
             assert client.post("/live", content="caption=a+bird").json()["images"]
+            summary = client.get("/monitoring/summary").raise_for_status().json()
+            assert summary == {"functions": {}}, "computed after each event, of all before"
             forged = dict.fromkeys(client.cookies, "0")
             assert httpx.get(f"{client.base_url}/image?caption=a", cookies=forged, trust_env=False).status_code == 401
 
