@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from anyio.to_thread import run_sync
+import torch
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -22,7 +23,7 @@ __all__ = ["Answer", "DirectRoutes", "error_response"]
 WAITING = 500  # requests that may wait; further ones are refused in words
 MAX_BODY = 2**16  # bytes; a caption of 2,000 characters has up to 24,000, and the images shown another
 
-# (query of a link, further fields, whether the client still waits) -> the answer; called in a thread.
+# (query of a link, whether the client still waits) -> the answer; called in a thread.
 Answer = Callable[[str, Callable[[], bool]], Response]
 
 
@@ -35,6 +36,9 @@ class DirectRoutes:
 
     def __init__(self) -> None:
         self._free, self._waiting = asyncio.Semaphore(AT_ONCE), 0
+        # One OpenMP thread for each request's caption encoder and prior, whose operations are small: with two, each
+        # takes 2 to 3 times as long. The generator has a thread of its own.
+        self._threads = ThreadPoolExecutor(AT_ONCE, "request", torch.set_num_threads, (1,))
 
     def get(self, path: str, answer: Answer) -> Route:
         """A route whose answer depends on the query."""
@@ -62,11 +66,14 @@ class DirectRoutes:
                 await asyncio.sleep(0)  # so that a client that has left by now is noticed
                 if left.is_set():
                     return Response(status_code=499)
-                return await run_sync(answer, query, lambda: not left.is_set())
+                return await self._compute(answer, query, lambda: not left.is_set())
         finally:
             self._waiting -= 1
             if leaving is not None:
                 leaving.cancel()
+
+    async def _compute(self, answer: Answer, query: str, current: Callable[[], bool]) -> Response:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, answer, query, current)
 
 
 async def _notice(request: Request, left: threading.Event) -> None:

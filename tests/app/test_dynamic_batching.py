@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,17 +15,17 @@ from tests.tiny import CAPTIONS, tiny_pipeline
 
 
 class Recorded:
-    """A generator of stages z + c, 10 (z + c), …; ``sizes`` are those of its batches."""
+    """A generator of stages z + c, 10 (z + c), …; ``sizes`` are those of its batches, ``inexact`` some that round."""
 
-    def __init__(self, stages: int = 1, exact: bool = True) -> None:
-        self.stages, self.exact = stages, exact
+    def __init__(self, stages: int = 1, inexact: Collection[int] = ()) -> None:
+        self.stages, self.inexact = stages, inexact
         self.sizes: list[int] = []
 
     def __call__(self, z: Tensor, c: Tensor, stages: Sequence[int] | None) -> list[Tensor]:
         self.sizes.append(len(z))
         if bool((z == 13).any()):
             raise ValueError("an unlucky style")
-        rounding = 0 if self.exact else 1e-3 * len(z)
+        rounding = 1e-3 if len(z) in self.inexact else 0
         return [(10**stage) * (z + c + rounding) for stage in (range(self.stages) if stages is None else stages)]
 
 
@@ -68,16 +68,14 @@ def test_calls_that_wait_are_one_batch_and_get_their_own_rows() -> None:
     batching = DynamicBatching(generate, stages=2, most=8)
     found = results(batching, [(float(n), 1 + n % 2, [0]) for n in range(5)])
     assert [values(images) for images in found] == [[[float(n)] * (1 + n % 2)] for n in range(5)]
-    assert generate.sizes[-1] == 7  # the others are those of the check
-    assert generate.sizes.count(1) == 8
+    assert generate.sizes == [*[1] * 7, 7, 7]  # the first are those of the check
 
 
 def test_a_batch_holds_no_more_than_most_and_nobody_is_overtaken() -> None:
     generate = Recorded()
     batching = DynamicBatching(generate, stages=1, most=4)
     found = results(batching, [(float(n), rows, None) for n, rows in enumerate([3, 2, 1, 9])])
-    checks = len(generate.sizes) - 3
-    assert generate.sizes[checks:] == [3, 3, 9]
+    assert generate.sizes == [1, 1, 1, 3, 3, 3, 1, 1, 1, 1, 4, 4, 4, 1]  # 3, then 2 + 1, then 9 rows
     assert [len(values(images)[0]) for images in found] == [3, 2, 1, 9]
 
 
@@ -101,12 +99,18 @@ def test_an_error_is_that_of_its_call_alone() -> None:
     assert found == ["an unlucky style"]
 
 
-def test_batches_are_not_made_where_they_are_not_exact() -> None:
-    generate = Recorded(exact=False)
-    found = results(DynamicBatching(generate, stages=1), [(1.0, 1, None), (2.0, 3, None)])
-    assert values(found[0]) == [[pytest.approx(1.001)]]
-    assert values(found[1]) == [[pytest.approx(2.001)] * 3]  # row by row
-    assert generate.sizes[-4:] == [1, 1, 1, 1]
+@pytest.mark.parametrize(
+    ("inexact", "batches"),
+    [((), [7]), ((7,), [6, 1]), ((5, 6, 7), [4, 3]), ((2, 4, 6, 7), [5, 1, 1]), (range(2, 9), [1] * 7)],
+)
+def test_batches_have_sizes_that_are_exact(inexact: Collection[int], batches: list[int]) -> None:
+    generate = Recorded(inexact=inexact)
+    batching = DynamicBatching(generate, stages=1)
+    found = results(batching, [(1.0, 1, None), (2.0, 4, None), (3.0, 2, None)])
+    assert [values(images) for images in found] == [[[1.0]], [[2.0] * 4], [[3.0] * 2]]
+    generate.sizes.clear()
+    results(batching, [(1.0, 1, None), (2.0, 4, None), (3.0, 2, None)])
+    assert generate.sizes == batches
 
 
 def test_a_pipeline_of_many_threads_gives_the_images_of_one() -> None:

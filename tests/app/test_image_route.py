@@ -108,12 +108,12 @@ def test_clients_that_left_are_not_computed_and_too_many_are_refused(monkeypatch
     async def run() -> list[int]:
         release = asyncio.Event()
 
-        async def compute(work: object, query: str, current: object) -> object:
+        async def compute(routes: DirectRoutes, answer: object, query: str, current: object) -> object:
             computed.append(query)
             await release.wait()
             return module.Response(query)
 
-        monkeypatch.setattr(module, "run_sync", compute)
+        monkeypatch.setattr(DirectRoutes, "_compute", compute)
         app = Starlette(routes=[image_route(Pipelines(tiny_pipeline(stages=1)), DirectRoutes())])
         app.auth = None  # type: ignore[attr-defined]
 

@@ -126,6 +126,5 @@ def main() -> None:
                 print(f"{rate / first:.2f} ×, p50 {wait:.2f} s", flush=True)
 
 
-
 if __name__ == "__main__":
     main()
