@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import torch
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -36,9 +35,7 @@ class DirectRoutes:
 
     def __init__(self) -> None:
         self._free, self._waiting = asyncio.Semaphore(AT_ONCE), 0
-        # One OpenMP thread for each request's caption encoder and prior, whose operations are small: with two, each
-        # takes 2 to 3 times as long. The generator has a thread of its own.
-        self._threads = ThreadPoolExecutor(AT_ONCE, "request", torch.set_num_threads, (1,))
+        self._threads = ThreadPoolExecutor(AT_ONCE, "request")
 
     def get(self, path: str, answer: Answer) -> Route:
         """A route whose answer depends on the query."""

@@ -24,7 +24,7 @@ __all__ = ["AT_ONCE", "DynamicBatching", "shared"]
 Generate = Callable[[Tensor, Tensor, Sequence[int] | None], list[Tensor]]
 
 MOST = 8  # images of a batch: more are no faster (birds-64: 16 ms alone, 14 ms of 8, on two cores)
-THREADS = torch.get_num_threads()  # of OpenMP; the threads of requests have one
+THREADS = torch.get_num_threads()  # of OpenMP; other threads use one for small networks, which new ones could inherit
 AT_ONCE = 2 * MOST  # requests to answer at a time: while one batch is computed, the next one gathers
 
 

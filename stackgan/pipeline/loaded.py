@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -24,7 +25,9 @@ from stackgan.networks.fast_generator import FastGenerator
 from stackgan.networks.realism import RealismNetwork
 from stackgan.pipeline.inputs import check_captions
 from stackgan.runtime.device import chosen_device
+from stackgan.runtime.threads import one_thread
 from stackgan.text.base import CaptionWarning, TextEncoder
+from stackgan.text.compact import CompactEncoder
 from stackgan.text.load import load_text_encoder
 
 __all__ = ["PRECISIONS", "LoadedCheckpoint"]
@@ -230,7 +233,8 @@ class LoadedCheckpoint:
         encoder = self.text_encoder
         if self.device.type != "cpu" or not captions:
             return encoder.encode(list(captions))
-        return torch.cat([encoder.encode([caption]) for caption in captions])  # padding would change the rounding
+        with one_thread() if isinstance(encoder, CompactEncoder) else contextlib.nullcontext():
+            return torch.cat([encoder.encode([caption]) for caption in captions])  # padding would change the rounding
 
     def warnings(self, captions: Sequence[str]) -> list[CaptionWarning]:
         """Warnings of captions: truncated, words unknown to the text encoder, out of the training captions' domain.
@@ -331,9 +335,10 @@ class LoadedCheckpoint:
 
     def _row_by_row(self, function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
         """``function(a, b)``; on a CPU of each row alone, as BLAS sums in an order that depends on their number."""
-        if self.device.type != "cpu" or len(a) == 1:
+        if self.device.type != "cpu":
             return function(a, b)
-        return torch.cat([function(*row) for row in zip(a.split(1), b.split(1), strict=True)])
+        with one_thread():
+            return torch.cat([function(*row) for row in zip(a.split(1), b.split(1), strict=True)])
 
     def noise(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Base noise of z (B, Z) and of c (B, C), row i from a separate generator seeded with seed i."""

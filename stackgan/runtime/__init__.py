@@ -1,1 +1,1 @@
-"""Runtime environment: memory allocator, C++ compiler, device."""
+"""Runtime environment: memory allocator, C++ compiler, device, OpenMP threads."""
