@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.painted import prepare_painted
 from tests.killing import CALLS, KILLED, Kill, TrainingServer, differences, log_lines
 from tests.tiny import TINY
 
@@ -37,14 +36,6 @@ LATENTS = {
 def server() -> Iterator[TrainingServer]:
     with TrainingServer() as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folder = tmp_path_factory.mktemp("data")
-    for size in (64, 128):
-        prepare_painted(folder / f"{size}", count=24, seed=5, size=size, test_count=12, workers=1)
-    return {size: folder / f"{size}" for size in (64, 128)}
 
 
 @pytest.mark.parametrize("preset", PRESETS)

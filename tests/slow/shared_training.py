@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_prep.painted import prepare_painted
 from stackgan.io.run_state import load_state
 from tests.ranks import Ranks
 from tests.slow.kills import LATENTS, PRESETS
@@ -34,14 +33,6 @@ CONFIG = [
 def ranks() -> Iterator[Ranks]:
     with Ranks() as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folder = tmp_path_factory.mktemp("data")
-    for size in (64, 128):
-        prepare_painted(folder / f"{size}", count=24, seed=5, size=size, test_count=12, workers=1)
-    return {size: folder / f"{size}" for size in (64, 128)}
 
 
 # --- twenty steps -----------------------------------------------------------------------------------------------
