@@ -37,13 +37,9 @@ class DirectRoutes:
         self._free, self._waiting = asyncio.Semaphore(AT_ONCE), 0
         self._threads = ThreadPoolExecutor(AT_ONCE, "request")
 
-    def get(self, path: str, answer: Answer) -> Route:
-        """A route whose answer depends on the query."""
-        return Route(path, partial(self._respond, answer), methods=["GET"], include_in_schema=False)
-
-    def post(self, path: str, answer: Answer) -> Route:
-        """A route whose answer depends on the body, a query of up to 64 KiB."""
-        return Route(path, partial(self._respond, answer), methods=["POST"], include_in_schema=False)
+    def route(self, method: str, path: str, answer: Answer) -> Route:
+        """A route whose answer depends on the query of a GET, or on the body of a POST, a query of up to 64 KiB."""
+        return Route(path, partial(self._respond, answer), methods=[method], include_in_schema=False)
 
     async def _respond(self, answer: Answer, request: Request) -> Response:
         if not _logged_in(request):
@@ -55,7 +51,7 @@ class DirectRoutes:
         left = threading.Event()
         leaving = None
         try:
-            query = request.url.query if request.method in ("GET", "HEAD") else await _body(request)
+            query = await _body(request) if request.method == "POST" else request.url.query
             if query is None:
                 return error_response(413, f"the request is longer than {MAX_BODY} bytes")
             leaving = asyncio.ensure_future(_notice(request, left))

@@ -31,7 +31,7 @@ def image_route(pipes: Pipelines, routes: DirectRoutes) -> Route:
     with the recommended truncation without ``truncation``, of a new seed without ``seed``. Wrong values have status
     400, a checkpoint that is not here 404, each with a sentence as ``{"error": …}``.
     """
-    return routes.get(PATH, partial(_image, pipes))
+    return routes.route("GET", PATH, partial(_image, pipes))
 
 
 def _image(pipes: Pipelines, query: str, current: Callable[[], bool]) -> Response:

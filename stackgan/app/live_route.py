@@ -32,21 +32,24 @@ def live_route(pipes: Pipelines, routes: DirectRoutes) -> Route:
     images that the gallery shows: nothing is generated (status 204) for the same ones, nor for values that are not
     valid (yet), which the button reports.
     """
-    return routes.post(PATH, partial(_live, pipes))
+    return routes.route("POST", PATH, partial(_live, pipes))
 
 
 def _live(pipes: Pipelines, query: str, current: Callable[[], bool]) -> Response:
-    try:
-        settings, count = read_link(query)
-        name, made = pipes.name_of(settings)
-        if made is not None:
-            return Response(status_code=NOTHING)
-        pipe, fields = pipes[name], parse_qs(query)
-    except ValueError:
-        return Response(status_code=NOTHING)
-    request = ImageRequest.of(settings, count, pipe)
-    shown = fields.get("shown", [""])[0]
-    result = painting.generate_live(pipe, request, shown, "preview" in fields, current)
+    result = _result(pipes, query, current)
     if result is None:
         return Response(status_code=NOTHING)
     return JSONResponse(result_value(result, live=True), headers={"Cache-Control": "no-store"})
+
+
+def _result(pipes: Pipelines, query: str, current: Callable[[], bool]) -> painting.GenerationResult | None:
+    try:
+        settings, count = read_link(query)
+        name, made = pipes.name_of(settings)
+        pipe = pipes[name]
+    except ValueError:
+        return None
+    if made is not None:  # by another checkpoint
+        return None
+    fields, request = parse_qs(query), ImageRequest.of(settings, count, pipe)
+    return painting.generate_live(pipe, request, fields.get("shown", [""])[0], "preview" in fields, current)

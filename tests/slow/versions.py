@@ -15,9 +15,7 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,27 +24,21 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from tests.app.browser import free_port
+from tests.serving import serving
 from tests.slow.load import COLOURS, Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def serving(root: Path, checkpoint: str) -> Iterator[str]:
+def serving_version(root: Path, checkpoint: str) -> Iterator[str]:
     """A server of the checkout ``root``; yields its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        port = free_port()
-        command = [sys.executable, "app.py", "--checkpoint", str(root / "checkpoints" / checkpoint)]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"TMPDIR": folder}
-        with subprocess.Popen(
-            [*command, "--port", str(port)], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
-        ) as server:
-            assert server.stdout is not None
-            server.stdout.readline()
-            try:
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                server.terminate()
+    port = free_port()
+    command = [sys.executable, "app.py", "--checkpoint", str(root / "checkpoints" / checkpoint), "--port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with serving(command, cwd=root, env=environment) as printed:
+        printed.readline()
+        yield f"http://127.0.0.1:{port}"
 
 
 class Clients:
@@ -108,7 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     before = arguments.before.resolve()
-    with serving(before, arguments.checkpoint) as other, serving(ROOT, arguments.checkpoint) as this:
+    with serving_version(before, arguments.checkpoint) as other, serving_version(ROOT, arguments.checkpoint) as this:
         loads = {"before": Clients(other, "/paint", arguments.count)}
         loads |= {route: Clients(this, route, arguments.count) for route in ("/paint", "/image", "/live")}
         for load in loads.values():
